@@ -3,6 +3,7 @@
     Agent99Error
     ├── UsageError                  you, now, before anything was sent
     │   ├── InvalidNameError            a name, capability, operation, topic or key breaks the grammar
+    │   ├── InvalidFilterError          a `where` expression breaks the grammar
     │   └── PayloadTooLargeError        a body or header over its limit
     ├── ClosedError                 you closed it
     ├── TransportError              the world: the server, the network
@@ -33,6 +34,12 @@
     │   ├── WrongSequenceError          compare-and-set lost: somebody else wrote first
     │   └── StreamFullError             the store or the stream is at its bound
     ├── StoreError                  an agent's own data
+    │   ├── StoreUnavailableError       the database cannot be reached, opened or locked
+    │   ├── StoreOverloadedError        more transactions wait than the bound allows; it did not run
+    │   ├── StoreFullError              the disk, or the database's own bound, is full
+    │   ├── ConstraintError             a rule of the tables forbids it
+    │   ├── TransactionConflictError    others kept changing the same rows
+    │   ├── MigrationError              the tables' recorded history does not fit the code
     │   └── IdempotencyConflictError    the same key came with another content
     └── EmbeddedServerError         the server we start ourselves
         ├── ServerBinaryMissingError
@@ -78,6 +85,21 @@ class InvalidNameError(UsageError):
         self.kind = kind
         """What it was meant to be: `capability`, `operation`, `topic`, …"""
         self.value = value
+        self.rule = rule
+        """The rule that it breaks."""
+
+
+class InvalidFilterError(UsageError):
+    """A `where` expression that breaks the grammar; `place` says where."""
+
+    code = "INVALID_FILTER"
+
+    def __init__(self, text: str, place: int, rule: str) -> None:
+        super().__init__(f"{text!r} is no filter: {rule}, at character {place + 1}")
+        self.text = text
+        """The whole expression."""
+        self.place = place
+        """Index of the character at which it breaks the grammar; starts at 0."""
         self.rule = rule
         """The rule that it breaks."""
 
@@ -390,6 +412,87 @@ class StoreError(Agent99Error):
     """An agent's own data."""
 
     code = "STORE"
+
+
+class StoreUnavailableError(StoreError):
+    """The database cannot be reached, opened or locked in time."""
+
+    code = "STORE_UNAVAILABLE"
+    retryable = True
+
+    def __init__(self, database: str, reason: str, *, outcome_unknown: bool = False) -> None:
+        tail = "; whether the transaction took effect is unknown" if outcome_unknown else ""
+        super().__init__(f"the database {database} is not available: {reason}{tail}")
+        self.database = database
+        """The address, without its credential."""
+        self.reason = reason
+        self.outcome_unknown = outcome_unknown
+        """Whether the link broke during the commit, so that the transaction may have taken effect."""
+
+
+class StoreOverloadedError(StoreError):
+    """More transactions wait than the bound allows; this one did not run."""
+
+    code = "STORE_OVERLOADED"
+    retryable = True
+
+    def __init__(self, what: str, waiting: int, waiting_max: int) -> None:
+        super().__init__(f"{waiting:,} {what} wait and the bound is {waiting_max:,}")
+        self.what = what
+        """`transactions` or `reads`."""
+        self.waiting = waiting
+        self.waiting_max = waiting_max
+
+
+class StoreFullError(StoreError):
+    """The disk, or the database's own bound, is full; nothing was stored."""
+
+    code = "STORE_FULL"
+    retryable = True
+
+    def __init__(self, database: str, reason: str) -> None:
+        super().__init__(f"the database {database} is full: {reason}")
+        self.database = database
+        self.reason = reason
+
+
+class ConstraintError(StoreError):
+    """A rule of the tables forbids it; the transaction took no effect."""
+
+    code = "CONSTRAINT"
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"a {kind} rule of the tables forbids it: {reason}")
+        self.kind = kind
+        """`unique`, `foreign key`, `check`, `not null` or `other`."""
+        self.reason = reason
+        """The database's own words."""
+
+
+class TransactionConflictError(StoreError):
+    """Other transactions kept changing the same rows; this one took no effect."""
+
+    code = "TRANSACTION_CONFLICT"
+    retryable = True
+
+    def __init__(self, attempts: int, reason: str) -> None:
+        super().__init__(f"gave up after {attempts} attempts, others changed the same rows: {reason}")
+        self.attempts = attempts
+        self.reason = reason
+
+
+class MigrationError(StoreError):
+    """The tables' recorded history does not fit the code's migrations; nothing was changed."""
+
+    code = "MIGRATION"
+
+    def __init__(self, schema: str, number: int, rule: str) -> None:
+        super().__init__(f"migration {number} of schema {schema!r}: {rule}")
+        self.schema = schema
+        self.number = number
+        """The first migration that does not fit; starts at 1."""
+        self.rule = rule
+        """What is wrong, in words."""
 
 
 class IdempotencyConflictError(StoreError):
