@@ -1,0 +1,209 @@
+"""Being a user of the embedded server: come, stay, watch, go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import warnings
+from types import TracebackType
+
+from agent99.clock import Clock, SystemClock
+from agent99.embedded._lifeline import hold_lifeline, make_lifeline
+from agent99.embedded._nats import last_words
+from agent99.embedded._probe import probe
+from agent99.embedded._start import prepare_folder, start_supervisor, state_error
+from agent99.embedded._state import (
+    Folder,
+    Record,
+    lock_exclusive,
+    lock_shared,
+    read_record,
+)
+from agent99.errors import EmbeddedServerError, ServerStartError
+from agent99.settings import Settings
+
+_POLL_S = 0.005
+_WATCH_S = 1.0
+_WATCH_MAX_S = 30.0
+_PROBE_TIMEOUT_S = 1.0
+_log = logging.getLogger("agent99.embedded")
+
+
+class Presence:
+    """What makes this process a user: the shared lock and a hold on the lifeline.
+
+    Invariant: both handles are open, or none.
+    """
+
+    def __init__(self, lock: int, lifeline: int) -> None:
+        self._handles = [lock, lifeline]
+
+    def __repr__(self) -> str:
+        return f"Presence(held={bool(self._handles)})"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process still counts as a user."""
+        return bool(self._handles)
+
+    def close(self) -> None:
+        """Be no user any more; does nothing the second time."""
+        while self._handles:
+            os.close(self._handles.pop())
+
+
+class EmbeddedServer:
+    """The project's embedded server, held up for as long as this is open.
+
+    Others may use it too; it ends some seconds after the last of them. Use it as `async with`, or
+    call `aclose`.
+
+    Invariant: while it is open this process has the shared lock, and a task looks after the
+    supervisor.
+    """
+
+    def __init__(self, record: Record, presence: Presence, *, started: bool) -> None:
+        self._record = record
+        self._presence = presence
+        self._watcher: asyncio.Task[None] | None = None
+        self.started = started
+        """Whether this call started it; False: it ran already."""
+
+    def __repr__(self) -> str:
+        state = "open" if self._presence.is_held else "closed"
+        return f"EmbeddedServer({self._record.url_public}, {state}, started={self.started})"
+
+    @property
+    def url(self) -> str:
+        """The address with its credential; the same after every restart. Never show it."""
+        return self._record.url
+
+    @property
+    def url_public(self) -> str:
+        """The address without its credential."""
+        return self._record.url_public
+
+    def watch(self, settings: Settings, folder: Folder, clock: Clock) -> None:
+        """Look after the supervisor from now on."""
+        self._watcher = asyncio.create_task(
+            _watch(settings, folder, clock), name="agent99-embedded-watch"
+        )
+
+    async def aclose(self) -> None:
+        """Be no user any more; idempotent. The server ends once nobody else is one."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.cancel()
+            await asyncio.wait([watcher])
+        self._presence.close()
+
+    async def __aenter__(self) -> EmbeddedServer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if self._presence.is_held:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+            self._presence.close()
+
+
+async def acquire_server(settings: Settings, *, clock: Clock | None = None) -> EmbeddedServer:
+    """Start the project's embedded server, or share the one that runs; return once it answers.
+
+    Any number of processes may call it at once: one server starts. If the server dies it comes back
+    at the same address, with the same credential and store.
+
+    Args:
+        settings: Where the state is, and how the server should be if it has to be started.
+        clock: The real one by default.
+
+    Raises:
+        ServerBinaryMissingError: There is no `nats-server`, or only one that is too old.
+        ServerStartError: It did not start, or not in time; the message has its last words.
+        StateFolderError: The state folder cannot be used, or the disk is full.
+        EmbeddedServerError: This system has no embedded server.
+    """
+    clock = clock or SystemClock()
+    folder = prepare_folder(settings)
+    deadline_s = clock.monotonic_s() + settings.server_start_timeout_s
+    try:
+        presence = await _enter(folder, clock, deadline_s)
+        try:
+            folder.stopped.unlink(missing_ok=True)
+            record, started = await _ensure(settings, folder, clock, deadline_s)
+        except BaseException:
+            presence.close()
+            raise
+    except OSError as error:
+        raise state_error(folder, error) from error
+    server = EmbeddedServer(record, presence, started=started)
+    server.watch(settings, folder, clock)
+    return server
+
+
+async def _enter(folder: Folder, clock: Clock, deadline_s: float) -> Presence:
+    """Become a user; waits while the supervisor ends a server that nobody used."""
+    make_lifeline(folder.lifeline)
+    while (lock := lock_shared(folder.users_lock)) is None:
+        _check_time(folder, clock, deadline_s)
+        await clock.sleep(_POLL_S)
+    try:
+        return Presence(lock, hold_lifeline(folder.lifeline))
+    except OSError:
+        os.close(lock)
+        raise
+
+
+async def _ensure(
+    settings: Settings, folder: Folder, clock: Clock, deadline_s: float
+) -> tuple[Record, bool]:
+    """Return the record of a server that answers, and whether we started it."""
+    started = False
+    while True:
+        lock = lock_exclusive(folder.supervisor_lock)
+        if lock is not None:
+            started = await asyncio.to_thread(start_supervisor, settings, folder, lock)
+        record = read_record(folder)
+        if record is not None and record.is_running:
+            answer = await asyncio.to_thread(probe, record, timeout_s=_PROBE_TIMEOUT_S)
+            if answer is not None and answer.is_ready:
+                return record, started
+        _check_time(folder, clock, deadline_s)
+        await clock.sleep(_POLL_S)
+
+
+def _check_time(folder: Folder, clock: Clock, deadline_s: float) -> None:
+    if clock.monotonic_s() >= deadline_s:
+        raise ServerStartError(
+            f"the embedded server in {folder.path} does not answer in time: {last_words(folder, 0)}"
+        )
+
+
+async def _watch(settings: Settings, folder: Folder, clock: Clock) -> None:
+    """Start a new supervisor whenever there is none, until cancelled."""
+    delay_s = _WATCH_S
+    while True:
+        await clock.sleep(delay_s)
+        try:
+            await _replace_supervisor(settings, folder)
+            delay_s = _WATCH_S
+        except (EmbeddedServerError, OSError) as error:
+            _log.warning("the embedded server has no supervisor: %s", error)
+            delay_s = min(delay_s * 2, _WATCH_MAX_S)
+
+
+async def _replace_supervisor(settings: Settings, folder: Folder) -> None:
+    # A person who stops the server wants it stopped, users or not.
+    if folder.stopped.exists() or not folder.path.exists():
+        return
+    lock = lock_exclusive(folder.supervisor_lock)
+    if lock is not None:
+        await asyncio.to_thread(start_supervisor, settings, folder, lock)
