@@ -8,7 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+DeadlineTicket = tuple[dict[int, Callable[[], None]], int]
+"""What `Deadlines.add` returns: for `Deadlines.remove` alone."""
+
+_TIMER_S_MAX = 3_600.0  # a later deadline is looked at again every hour: loops bound their timers
 
 
 class TimerHandle(Protocol):
@@ -60,50 +68,47 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(delay_s, callback)
 
 
-class Deadlines:
+class DeadlineSlots(Generic[Key, Value]):
     """Many deadlines on one timer.
 
     `asyncio.timeout` costs about 10 µs a call; here an entry is two dictionary operations, because
-    deadlines are gathered into slots of `resolution_s` and one timer serves them all. A callback runs
-    no earlier than its deadline and, on an idle loop, no later than `resolution_s` after it.
+    deadlines are gathered into slots of `resolution_s` and one timer serves them all. `expire` is
+    called no earlier than the deadline and, on an idle loop, no later than `resolution_s` after it.
+    It must not raise.
 
-    Invariant: the timer is set if and only if a slot has an entry.
+    Invariant: the timer is set if and only if there is a slot. A slot lives until its time, even
+    empty: dropping it would cost a timer per request.
     """
 
-    def __init__(self, clock: Clock, *, resolution_s: float = 0.01) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        expire: Callable[[Key, Value], None],
+        *,
+        resolution_s: float = 0.01,
+    ) -> None:
         self._clock = clock
+        self._expire = expire
         self._resolution_s = resolution_s
-        self._slots: dict[int, dict[int, Callable[[], None]]] = {}
+        self._slots: dict[int, dict[Key, Value]] = {}
         self._timer: TimerHandle | None = None
-        self._timer_slot = 0
-        self._next_key = 0
+        self._timer_index = 0
 
     def __repr__(self) -> str:
-        return f"Deadlines(pending={len(self)})"
+        return f"{type(self).__name__}(pending={len(self)})"
 
     def __len__(self) -> int:
-        return sum(len(slot) for slot in self._slots.values())
+        return sum(map(len, self._slots.values()))
 
-    def add(self, deadline_s: float, expire: Callable[[], None]) -> tuple[int, int]:
-        """Call `expire` once the monotonic clock has passed `deadline_s`; returns the ticket to remove it."""
+    def slot(self, deadline_s: float) -> dict[Key, Value]:
+        """Return the slot of a moment of the monotonic clock: put an entry in, pop it in time."""
         index = int(deadline_s / self._resolution_s) + 1
-        self._next_key = key = self._next_key + 1
         slot = self._slots.get(index)
         if slot is None:
-            self._slots[index] = {key: expire}
-            if self._timer is None or index < self._timer_slot:
+            slot = self._slots[index] = {}
+            if self._timer is None or index < self._timer_index:
                 self._set_timer(index)
-        else:
-            slot[key] = expire
-        return index, key
-
-    def remove(self, ticket: tuple[int, int]) -> None:
-        """Forget a deadline; does nothing when it has passed."""
-        index, key = ticket
-        slot = self._slots.get(index)
-        if slot is not None:
-            slot.pop(key, None)
-            # An empty slot stays until its time: dropping it would cost a timer per request.
+        return slot
 
     def close(self) -> None:
         """Forget every deadline."""
@@ -115,16 +120,54 @@ class Deadlines:
     def _set_timer(self, index: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_slot = index
-        delay_s = max(0.0, index * self._resolution_s - self._clock.monotonic_s())
-        self._timer = self._clock.call_later(delay_s, self._tick)
+        self._timer_index = index
+        delay_s = index * self._resolution_s - self._clock.monotonic_s()
+        self._timer = self._clock.call_later(min(max(delay_s, 0.0), _TIMER_S_MAX), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         now = self._clock.monotonic_s()
-        due = [index for index in self._slots if index * self._resolution_s <= now]
-        for index in sorted(due):
-            for expire in self._slots.pop(index).values():
-                expire()
-        if self._slots:
+        due = sorted(index for index in self._slots if index * self._resolution_s <= now)
+        for index in due:
+            slot = self._slots.pop(index)
+            for key in tuple(slot):
+                if key in slot:  # else an earlier one has removed it just now
+                    self._expire(key, slot.pop(key))
+        if self._slots and self._timer is None:
             self._set_timer(min(self._slots))
+
+
+class Deadlines:
+    """Callbacks at deadlines, on one timer; see `DeadlineSlots`."""
+
+    def __init__(self, clock: Clock, *, resolution_s: float = 0.01) -> None:
+        self._slots: DeadlineSlots[int, Callable[[], None]] = DeadlineSlots(
+            clock, _call, resolution_s=resolution_s
+        )
+        self._next_key = 0
+
+    def __repr__(self) -> str:
+        return f"Deadlines(pending={len(self)})"
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def add(self, deadline_s: float, expire: Callable[[], None]) -> DeadlineTicket:
+        """Call `expire` once the monotonic clock has passed `deadline_s`; returns the ticket to remove it."""
+        self._next_key = key = self._next_key + 1
+        slot = self._slots.slot(deadline_s)
+        slot[key] = expire
+        return slot, key
+
+    def remove(self, ticket: DeadlineTicket) -> None:
+        """Forget a deadline; does nothing when it has passed."""
+        slot, key = ticket
+        slot.pop(key, None)
+
+    def close(self) -> None:
+        """Forget every deadline."""
+        self._slots.close()
+
+
+def _call(_key: int, callback: Callable[[], None]) -> None:
+    callback()
