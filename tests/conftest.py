@@ -1,0 +1,94 @@
+"""What every test may use: real servers, a seed that replays, a watch on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests._nats_server import NatsServer
+
+BLOCKED_S_MAX = float(os.environ.get("AGENT99_TEST_BLOCKED_S", "1.0"))
+"""A callback or a task's step longer than this fails its test: somebody blocks the event loop."""
+
+_seed_key = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """Give a real nats-server with JetStream, one per xdist worker, shared: do not end it.
+
+    It has `.url` and `.port`, and no credential. Use names of your own (a random mesh): what other
+    tests stored is still there.
+    """
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    yield server
+    server.close()
+
+
+StartNatsServer = Callable[..., NatsServer]
+
+
+@pytest.fixture
+def start_nats_server(tmp_path: Path) -> Iterator[StartNatsServer]:
+    """Give `start(config="", args=())`: a nats-server of the test's own, to kill and restart."""
+    servers: list[NatsServer] = []
+
+    def start(*, config: str = "", args: tuple[str, ...] = ()) -> NatsServer:
+        server = NatsServer(tmp_path / f"nats-{len(servers)}", config=config, args=args)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Give a seed for a randomised test; `SEED=n` replays, and a failure prints the one it had."""
+    given = os.environ.get("SEED")
+    number = int(given) if given else secrets.randbits(32)
+    request.node.stash[_seed_key] = number
+    return number
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Add to a failure the command that replays it."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    number = item.stash.get(_seed_key, None)
+    if report.failed and number is not None:
+        replay = f"SEED={number} pytest '{item.nodeid}'"
+        report.sections.append(("seed", f"replay with: {replay}"))
+
+
+@pytest.fixture(autouse=True)
+def _loop_watch(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Fail a test that blocks its event loop. `@pytest.mark.may_block("why")` lets one do so."""
+    if request.node.get_closest_marker("slow") or request.node.get_closest_marker("may_block"):
+        yield
+        return
+    blocked: list[str] = []
+    run: Callable[[asyncio.Handle], None] = asyncio.Handle._run  # noqa: SLF001 - no public hook
+
+    def timed(handle: asyncio.Handle) -> None:
+        started_s = time.monotonic()
+        run(handle)
+        took_s = time.monotonic() - started_s
+        if took_s > BLOCKED_S_MAX:
+            blocked.append(f"{took_s:.2f} s in {handle!r}")
+
+    monkeypatch.setattr(asyncio.Handle, "_run", timed)
+    yield
+    if blocked:
+        pytest.fail("blocked the event loop: " + "; ".join(blocked), pytrace=False)
