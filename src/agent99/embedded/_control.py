@@ -66,9 +66,12 @@ class ServerStatus(msgspec.Struct, frozen=True):
 
 
 def find_server(settings: Settings) -> ServerInfo | None:
-    """Return the project's embedded server if its process runs; starts nothing and never waits."""
+    """Return the project's embedded server if it runs; starts nothing and never waits.
+
+    A server that its supervisor is just restarting counts: it comes back at the same address.
+    """
     record = read_record(Folder(settings.state_folder.absolute()))
-    if record is None or not process_lives(record.server):
+    if record is None or not (process_lives(record.server) or process_lives(record.supervisor)):
         return None
     return ServerInfo(record.url, record.url_public, record.server.pid, record.version)
 

@@ -41,17 +41,18 @@ def hold_lifeline(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def bind_to_lifeline(path: Path, writer: int) -> None:
+def bind_to_lifeline(path: Path, writer: int, *, with_signal: bool) -> None:
     """Make this process, and what it becomes by exec, end with SIGTERM when the pipe hangs up.
 
     Args:
         path: The pipe.
         writer: This process's own handle from `hold_lifeline`; closed here.
+        with_signal: Whether the kernel shall send the signal; False: a guard does.
     """
     # In this order: a reader that opens a pipe without any writer never sees it hang up, and the
     # last writer may go before the signal is armed, which is sent only once.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if HAS_SIGNAL:
+    if with_signal:
         fcntl.fcntl(handle, _F_SETSIG, signal.SIGTERM)
         fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(handle, fcntl.F_GETFL)

@@ -67,6 +67,8 @@ class NatsServer:
     def __init__(self, process: Process, *, is_child: bool) -> None:
         self.process = process
         self.is_child = is_child
+        self.was_killed = False
+        """Whether a signal from outside ended it; known of children only."""
         self._ended = False
 
     def __repr__(self) -> str:
@@ -86,9 +88,11 @@ class NatsServer:
 
     def _reaped(self) -> bool:
         try:
-            return os.waitpid(self.process.pid, os.WNOHANG)[0] != 0
+            pid, status = os.waitpid(self.process.pid, os.WNOHANG)
         except ChildProcessError:
             return True
+        self.was_killed = pid != 0 and os.WIFSIGNALED(status)
+        return pid != 0
 
 
 def start_nats(folder: Folder, record: Record, options: Options, lifeline: int) -> NatsServer:
@@ -103,7 +107,7 @@ def start_nats(folder: Folder, record: Record, options: Options, lifeline: int) 
     write_private(folder.config, _config(record, options).encode())
     pid = os.fork()
     if pid == 0:
-        _become_server(folder, options.binary, lifeline)
+        _become_server(folder, options, lifeline)
     return NatsServer(process_of(pid)._replace(pid=pid), is_child=True)
 
 
@@ -200,10 +204,10 @@ feature_flags {{ js_ack_fc_v2: false }}
 """
 
 
-def _become_server(folder: Folder, binary: str, lifeline: int) -> None:
+def _become_server(folder: Folder, options: Options, lifeline: int) -> None:
     """Turn this fork into the nats-server; never returns."""
     try:
-        bind_to_lifeline(folder.lifeline, lifeline)
+        bind_to_lifeline(folder.lifeline, lifeline, with_signal=not options.use_guard)
         guard = lock_exclusive(folder.server_lock)
         if guard is None:
             say(folder, "FTL", "another nats-server already uses this folder")
@@ -218,7 +222,7 @@ def _become_server(folder: Folder, binary: str, lifeline: int) -> None:
         os.chdir(folder.path)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         environ = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        os.execve(binary, [binary, "-c", str(folder.config)], environ)
+        os.execve(options.binary, [options.binary, "-c", str(folder.config)], environ)
     except OSError as error:
         say(folder, "FTL", f"nats-server does not start: {error}")
     finally:

@@ -12,7 +12,12 @@ from agent99.clock import Clock, SystemClock
 from agent99.embedded._lifeline import hold_lifeline, make_lifeline
 from agent99.embedded._nats import last_words
 from agent99.embedded._probe import probe
-from agent99.embedded._start import prepare_folder, start_supervisor, state_error
+from agent99.embedded._start import (
+    SupervisorLostError,
+    prepare_folder,
+    start_supervisor,
+    state_error,
+)
 from agent99.embedded._state import (
     Folder,
     Record,
@@ -24,6 +29,7 @@ from agent99.errors import EmbeddedServerError, ServerStartError
 from agent99.settings import Settings
 
 _POLL_S = 0.005
+_TRIALS_MAX = 3
 _WATCH_S = 1.0
 _WATCH_MAX_S = 30.0
 _PROBE_TIMEOUT_S = 1.0
@@ -63,10 +69,12 @@ class EmbeddedServer:
     supervisor.
     """
 
-    def __init__(self, record: Record, presence: Presence, *, started: bool) -> None:
+    def __init__(
+        self, record: Record, presence: Presence, watcher: asyncio.Task[None], *, started: bool
+    ) -> None:
         self._record = record
         self._presence = presence
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher = watcher
         self.started = started
         """Whether this call started it; False: it ran already."""
 
@@ -84,19 +92,11 @@ class EmbeddedServer:
         """The address without its credential."""
         return self._record.url_public
 
-    def watch(self, settings: Settings, folder: Folder, clock: Clock) -> None:
-        """Look after the supervisor from now on."""
-        self._watcher = asyncio.create_task(
-            _watch(settings, folder, clock), name="agent99-embedded-watch"
-        )
-
     async def aclose(self) -> None:
         """Be no user any more; idempotent. The server ends once nobody else is one."""
-        watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            watcher.cancel()
-            await asyncio.wait([watcher])
+        self._watcher.cancel()
         self._presence.close()
+        await asyncio.wait([self._watcher])
 
     async def __aenter__(self) -> EmbeddedServer:
         return self
@@ -144,9 +144,8 @@ async def acquire_server(settings: Settings, *, clock: Clock | None = None) -> E
             raise
     except OSError as error:
         raise state_error(folder, error) from error
-    server = EmbeddedServer(record, presence, started=started)
-    server.watch(settings, folder, clock)
-    return server
+    watcher = asyncio.create_task(_watch(settings, folder, clock), name="agent99-embedded-watch")
+    return EmbeddedServer(record, presence, watcher, started=started)
 
 
 async def _enter(folder: Folder, clock: Clock, deadline_s: float) -> Presence:
@@ -167,10 +166,16 @@ async def _ensure(
 ) -> tuple[Record, bool]:
     """Return the record of a server that answers, and whether we started it."""
     started = False
+    trials = 0
     while True:
         lock = lock_exclusive(folder.supervisor_lock)
         if lock is not None:
-            started = await asyncio.to_thread(start_supervisor, settings, folder, lock)
+            try:
+                started = await asyncio.to_thread(start_supervisor, settings, folder, lock)
+            except SupervisorLostError:
+                trials += 1
+                if trials == _TRIALS_MAX:
+                    raise
         record = read_record(folder)
         if record is not None and record.is_running:
             answer = await asyncio.to_thread(probe, record, timeout_s=_PROBE_TIMEOUT_S)

@@ -20,6 +20,10 @@ _GRACE_S = 15.0
 _REPORT_BYTES_MAX = 65_536
 
 
+class SupervisorLostError(ServerStartError):
+    """The supervisor was killed before it said anything: worth another try."""
+
+
 def prepare_folder(settings: Settings) -> Folder:
     """Make the state folder, for its owner alone.
 
@@ -34,7 +38,9 @@ def prepare_folder(settings: Settings) -> Folder:
     folder = Folder(settings.state_folder.absolute())
     try:
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.path.chmod(0o700)
+        ignore = folder.path / ".gitignore"
+        if not ignore.exists():  # there is a credential inside
+            ignore.write_text("*\n", encoding="ascii")
     except OSError as error:
         raise state_error(folder, error) from error
     return folder
@@ -81,7 +87,7 @@ def start_supervisor(settings: Settings, folder: Folder, lock: int) -> bool:
     finally:
         os.close(lock)
     if not report:
-        raise ServerStartError(
+        raise SupervisorLostError(
             f"the embedded server's supervisor ended early: {last_words(folder, start)}"
         )
     answer = json.loads(report)
@@ -119,6 +125,7 @@ def _run(folder: Folder, options: Options, lock: int) -> bytes:
 
 
 def _read(handle: int, timeout_s: float) -> bytes:
-    ready, _, _ = select.select([handle], [], [], timeout_s)
+    poll = select.poll()  # `select` refuses handles above 1,023
+    poll.register(handle, select.POLLIN)
     # One short line, written at once: it cannot arrive in parts.
-    return os.read(handle, _REPORT_BYTES_MAX) if ready else b""
+    return os.read(handle, _REPORT_BYTES_MAX) if poll.poll(timeout_s * 1000) else b""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import time
@@ -50,7 +49,7 @@ _POLL_MAX_S = 0.05
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
 _HEALTHY_S = 10.0
-_PORT_TRIALS = 5
+_START_TRIALS = 5
 _LOG_BYTES_MAX = 8 * 1024**2
 
 
@@ -63,33 +62,52 @@ class StartFailedError(Exception):
         self.message = message
 
 
+class Report:
+    """The pipe to the user that started us; takes one word.
+
+    Invariant: the handle is closed once the word is said.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __repr__(self) -> str:
+        return f"Report(said={self._handle < 0})"
+
+    def say(self, **what: object) -> None:
+        """Say it, unless something was said before."""
+        handle, self._handle = self._handle, -1
+        if handle < 0:
+            return
+        try:
+            os.write(handle, json.dumps(what).encode())
+        except BrokenPipeError:
+            pass  # that user is gone; others may be there
+        finally:
+            os.close(handle)
+
+
 def main(arguments: list[str]) -> None:
     """Be the supervisor: arguments are the state folder, the options, the lock's handle."""
-    folder, options, lock = (
-        Folder(Path(arguments[0])),
-        Options.from_text(arguments[1]),
-        int(arguments[2]),
-    )
+    folder, lock = Folder(Path(arguments[0])), int(arguments[2])
     if os.fork():
         os._exit(0)  # the user waits for this one; the other has no parent that could forget it
     os.umask(0o077)
     os.set_inheritable(lock, False)  # noqa: FBT003 - the standard library's signature
-    report = os.dup(1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the user's thread may have blocked some
+    report = Report(os.dup(1))
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(nothing, 1)
     try:
-        Supervisor(folder, options, lock).run(report)
+        Supervisor(folder, Options.from_text(arguments[1]), lock).run(report)
     except StartFailedError as error:
         say(folder, "FTL", error.message)
-        _tell(report, {"error": error.kind, "message": error.message})
+        report.say(error=error.kind, message=error.message)
     except OSError as error:
         say(folder, "FTL", str(error))
-        _tell(
-            report,
-            {
-                "error": "state",
-                "message": f"the state folder {folder.path} cannot be used: {error}",
-            },
+        reason = error.strerror or str(error)
+        report.say(
+            error="state", message=f"the state folder {folder.path} cannot be used: {reason}"
         )
 
 
@@ -118,7 +136,7 @@ class Supervisor:
     def __repr__(self) -> str:
         return f"Supervisor({str(self._folder.path)!r}, server={self._server!r})"
 
-    def run(self, report: int) -> None:
+    def run(self, report: Report) -> None:
         """Start or adopt the server, say so on `report`, and keep it until it is not needed.
 
         Raises:
@@ -129,8 +147,9 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._asked_to_stop)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         try:
+            self._guard_lifeline()
             started = self._first_start()
-            _tell(report, {"started": started})
+            report.say(started=started)
             self._keep()
         finally:
             self._end_server()
@@ -154,7 +173,8 @@ class Supervisor:
             say(self._folder, "INF", f"took over nats-server {self._record.server.pid}")
             return False
         self._record = self._record.without_processes()
-        for _ in range(_PORT_TRIALS):
+        words = ""
+        for _ in range(_START_TRIALS):
             if not port_is_free(self._record.port):
                 self._other_port()
             start = log_size(self._folder)
@@ -162,9 +182,10 @@ class Supervisor:
             if answer is not None:
                 return True
             words = last_words(self._folder, start)
-            if "address already in use" not in words:
-                raise StartFailedError("start", f"the embedded nats-server did not start: {words}")
-        raise StartFailedError("start", "the embedded nats-server found no free port")
+            killed = self._server is not None and self._server.was_killed
+            if self._stop or not (killed or "address already in use" in words):
+                break
+        raise StartFailedError("start", f"the embedded nats-server did not start: {words}")
 
     def _adopted(self) -> bool:
         """Take over the server that an earlier supervisor left, or end it if it is deaf."""
@@ -288,12 +309,11 @@ class Supervisor:
         if log_size(self._folder) > _LOG_BYTES_MAX:
             older = self._folder.log.with_name("server.log.1")
             try:
-                shutil.copyfile(self._folder.log, older)
-                os.truncate(self._folder.log, 0)
+                older.write_bytes(self._folder.log.read_bytes())
+                os.truncate(self._folder.log, 0)  # it is written in append mode and goes on
             except OSError as error:
                 say(self._folder, "ERR", f"the log is not turned over: {error}")
-        if self._options.use_guard and not _is_my_child(self._guard):
-            self._guard = self._start_guard()
+        self._guard_lifeline()
 
     def _pause(self, delay_s: float) -> None:
         """Wait, or less when a child ends or a signal comes."""
@@ -311,14 +331,19 @@ class Supervisor:
     def _end_server(self) -> None:
         if self._server is not None:
             self._server.end()
+        if _is_my_child(self._guard):
+            os.kill(self._guard, signal.SIGKILL)
         if same_file(self._lock, self._folder.supervisor_lock):
             write_record(self._folder, self._record.without_processes())
             say(self._folder, "INF", "ended")
 
-    def _start_guard(self) -> int:
-        pid = os.fork()
-        if pid:
-            return pid
+    def _guard_lifeline(self) -> None:
+        """Where the kernel does not watch the lifeline, see to it that a guard does."""
+        if not self._options.use_guard or _is_my_child(self._guard):
+            return
+        self._guard = os.fork()
+        if self._guard:
+            return
         try:
             os.close(self._lock)
             os.close(self._users)
@@ -345,11 +370,3 @@ def _is_my_child(pid: int) -> bool:
         return pid > 0 and os.waitpid(pid, os.WNOHANG)[0] == 0
     except ChildProcessError:
         return False
-
-
-def _tell(report: int, what: dict[str, object]) -> None:
-    try:
-        os.write(report, json.dumps(what).encode())
-        os.close(report)
-    except OSError:
-        return  # the user that started us is gone; others may be there

@@ -35,8 +35,10 @@ async def temporary_server(
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agent99-"))
     settings = Settings(project=folder, state_folder=folder / "state", linger_s=linger_s)
     try:
-        async with await acquire_server(settings, clock=clock) as server:
-            yield server
-        await stop_server(settings, clock=clock)
+        try:
+            async with await acquire_server(settings, clock=clock) as server:
+                yield server
+        finally:
+            await stop_server(settings, clock=clock)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
