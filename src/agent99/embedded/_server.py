@@ -70,11 +70,19 @@ class EmbeddedServer:
     """
 
     def __init__(
-        self, record: Record, presence: Presence, watcher: asyncio.Task[None], *, started: bool
+        self,
+        folder: Folder,
+        record: Record,
+        presence: Presence,
+        watcher: asyncio.Task[None],
+        *,
+        started: bool,
     ) -> None:
         self._record = record
         self._presence = presence
         self._watcher = watcher
+        self.state_folder = folder.path
+        """Where its state is."""
         self.started = started
         """Whether this call started it; False: it ran already."""
 
@@ -145,7 +153,7 @@ async def acquire_server(settings: Settings, *, clock: Clock | None = None) -> E
     except OSError as error:
         raise state_error(folder, error) from error
     watcher = asyncio.create_task(_watch(settings, folder, clock), name="agent99-embedded-watch")
-    return EmbeddedServer(record, presence, watcher, started=started)
+    return EmbeddedServer(folder, record, presence, watcher, started=started)
 
 
 async def _enter(folder: Folder, clock: Clock, deadline_s: float) -> Presence:
