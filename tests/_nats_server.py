@@ -114,9 +114,7 @@ class NatsServer:
             command += ["-c", str(path)]
         command += self._args
         with self.log.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own command
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._process = process
         self._guard = _guard(process.pid)
         deadline = time.monotonic() + _START_TIMEOUT_S

@@ -71,15 +71,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(autouse=True)
-def _loop_watch(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def _loop_watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test that blocks its event loop. `@pytest.mark.may_block("why")` lets one do so."""
     if request.node.get_closest_marker("slow") or request.node.get_closest_marker("may_block"):
         yield
         return
     blocked: list[str] = []
-    run: Callable[[asyncio.Handle], None] = asyncio.Handle._run  # noqa: SLF001 - no public hook
+    run: Callable[[asyncio.Handle], None] = asyncio.Handle._run
 
     def timed(handle: asyncio.Handle) -> None:
         started_s = time.monotonic()

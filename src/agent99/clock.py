@@ -153,7 +153,7 @@ class Deadlines:
         return len(self._slots)
 
     def add(self, deadline_s: float, expire: Callable[[], None]) -> DeadlineTicket:
-        """Call `expire` once the monotonic clock has passed `deadline_s`; returns the ticket to remove it."""
+        """Call `expire` once the monotonic clock has passed `deadline_s`; returns its ticket."""
         self._next_key = key = self._next_key + 1
         slot = self._slots.slot(deadline_s)
         slot[key] = expire

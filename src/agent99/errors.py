@@ -2,7 +2,7 @@
 
     Agent99Error
     ├── UsageError                  you, now, before anything was sent
-    │   ├── InvalidNameError            a name, capability, operation, topic or key breaks the grammar
+    │   ├── InvalidNameError            a name, capability, topic or key breaks the grammar
     │   ├── InvalidFilterError          a `where` expression breaks the grammar
     │   └── PayloadTooLargeError        a body or header over its limit
     ├── ClosedError                 you closed it
@@ -427,7 +427,7 @@ class StoreUnavailableError(StoreError):
         """The address, without its credential."""
         self.reason = reason
         self.outcome_unknown = outcome_unknown
-        """Whether the link broke during the commit, so that the transaction may have taken effect."""
+        """Whether the link broke during the commit, so that it may have taken effect."""
 
 
 class StoreOverloadedError(StoreError):
@@ -476,7 +476,9 @@ class TransactionConflictError(StoreError):
     retryable = True
 
     def __init__(self, attempts: int, reason: str) -> None:
-        super().__init__(f"gave up after {attempts} attempts, others changed the same rows: {reason}")
+        super().__init__(
+            f"gave up after {attempts} attempts, others changed the same rows: {reason}"
+        )
         self.attempts = attempts
         self.reason = reason
 
@@ -552,7 +554,10 @@ class _Wire:
 
 
 def request_error(
-    code: str, message: str, details: Mapping[str, Any], retryable: bool
+    code: str,
+    message: str,
+    details: Mapping[str, Any],
+    retryable: bool,  # noqa: FBT001 - the four fields of an answer's `error`, in its order
 ) -> RequestError:
     """Return the error that an answer's `code` stands for; `RemoteError` for a code of a user's."""
     known = _Wire.classes.get(code)
