@@ -1,0 +1,37 @@
+"""Bring a message to the handler that takes it, within its bounds, and its outcome back.
+
+Given:       messages of one instance, and the routes that it offers.
+Gives:       for every message exactly one of: a reply, an error reply, a drop counted with its reason.
+May import:  errors clock wire envelope; uvloop
+Never:       knows what an agent or a mesh is, decides where a request should go.
+"""
+
+from agent99.dispatch._admission import Admission
+from agent99.dispatch._context import Context, current_context, find_context, use_context
+from agent99.dispatch._counts import Counts, Statistics
+from agent99.dispatch._dispatcher import Dispatcher, DispatchOptions
+from agent99.dispatch._lifecycle import Lifecycle, LifecycleEvent, State
+from agent99.dispatch._route import DEFAULT_OPERATION, Handler, Middleware, Route, fold
+from agent99.dispatch._tasks import new_event_loop, start_eagerly
+
+__all__ = [
+    "DEFAULT_OPERATION",
+    "Admission",
+    "Context",
+    "Counts",
+    "DispatchOptions",
+    "Dispatcher",
+    "Handler",
+    "Lifecycle",
+    "LifecycleEvent",
+    "Middleware",
+    "Route",
+    "State",
+    "Statistics",
+    "current_context",
+    "find_context",
+    "fold",
+    "new_event_loop",
+    "start_eagerly",
+    "use_context",
+]

@@ -1,0 +1,120 @@
+"""What a handler may know of the request in hand. Task-local: never shared between messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextvars import ContextVar, Token
+
+from agent99.clock import Clock
+from agent99.envelope import Header, decode_user_headers
+from agent99.errors import UsageError
+
+
+class HeaderView(MutableMapping[str, str]):
+    """The request's header to read; what is set here travels with the answer."""
+
+    def __init__(self, received: Mapping[str, str]) -> None:
+        self._received = received
+        self.answer: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"HeaderView({dict(self)!r})"
+
+    def __getitem__(self, name: str) -> str:
+        return self.answer[name] if name in self.answer else self._received[name]
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self.answer[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self.answer[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._received, **self.answer})
+
+    def __len__(self) -> int:
+        return len({**self._received, **self.answer})
+
+
+class Context:
+    """One request, as its handler sees it."""
+
+    __slots__ = ("_clock", "_message", "_view", "deadline_s", "operation", "request", "sender")
+
+    def __init__(
+        self,
+        request: Header,
+        *,
+        operation: str,
+        sender: str,
+        deadline_s: float,
+        clock: Clock,
+        message: bytes | Mapping[str, str],
+    ) -> None:
+        self.request = request
+        """The envelope's own header of the request."""
+        self.operation = operation
+        """The operation that was chosen."""
+        self.sender = sender
+        """Who asks, as the request's subject says; with permissions on, the server has proved it."""
+        self.deadline_s = deadline_s
+        """Monotonic time by which the caller wants the answer."""
+        self._clock = clock
+        self._message = message
+        self._view: HeaderView | None = None
+
+    def __repr__(self) -> str:
+        return f"Context(operation={self.operation!r}, event_id={self.event_id!r})"
+
+    @property
+    def event_id(self) -> str:
+        """Names the request; the same in every log line and answer about it."""
+        return self.request.event_uuid
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The caller's promise: the same key means the same request."""
+        return self.request.idempotency_key
+
+    @property
+    def header(self) -> HeaderView:
+        """The request's header to read; what is set here travels with the answer."""
+        if self._view is None:
+            message = self._message
+            received = decode_user_headers(message) if isinstance(message, bytes) else message
+            self._view = HeaderView(received)
+        return self._view
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """What the handler has set, for the answer."""
+        return self._view.answer if self._view is not None else {}
+
+    def remaining_s(self) -> float:
+        """Return the seconds left until the deadline; negative when it has passed."""
+        return self.deadline_s - self._clock.monotonic_s()
+
+
+_current: ContextVar[Context] = ContextVar("agent99_context")
+
+
+def current_context() -> Context:
+    """Return the request in hand.
+
+    Raises:
+        UsageError: there is none: this is not the code of an operation.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise UsageError("there is no request in hand: this is not inside an operation") from None
+
+
+def find_context() -> Context | None:
+    """Return the request in hand, or None outside of one."""
+    return _current.get(None)
+
+
+def use_context(context: Context) -> Token[Context]:
+    """Make `context` the request in hand, for the running task."""
+    return _current.set(context)

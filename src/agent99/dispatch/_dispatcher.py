@@ -1,0 +1,376 @@
+"""The dispatcher of one instance: from a message to its handler, and the outcome back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from agent99.clock import Clock, Deadlines
+from agent99.dispatch._admission import Admission
+from agent99.dispatch._call import Call, Respond
+from agent99.dispatch._context import Context, use_context
+from agent99.dispatch._counts import Counts, Statistics
+from agent99.dispatch._reply import Replier
+from agent99.dispatch._route import Route
+from agent99.dispatch._routes import Routes
+from agent99.dispatch._tasks import start_eagerly
+from agent99.envelope import (
+    Header,
+    Kind,
+    Outcome,
+    decode_header,
+    is_inbox_of,
+    operation_of,
+    sender_of,
+    topic_of,
+)
+from agent99.errors import (
+    DeadlineExceededError,
+    Failure,
+    HandlerError,
+    OverloadedError,
+    PausedError,
+    RequestCancelledError,
+    RequestError,
+)
+from agent99.wire import Message, Receive, Wire
+
+_log = logging.getLogger("agent99.dispatch")
+
+
+class DispatchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of one instance."""
+
+    concurrency_max: int = 100
+    """Operations in flight."""
+    waiting_max: int = 200
+    """Requests that wait for a place; beyond them the answer is `OVERLOADED`, at once."""
+    timeout_s_max: float = 300.0
+    """How long a request may run whose caller names no time, or a longer one."""
+    stale_s: float = 2.0
+    """A request this long past its sender's deadline, by the wall clock, is dropped on arrival."""
+    verify_senders: bool = False
+    """Answer only to an inbox of the sender that the subject names; for servers with permissions."""
+
+
+class Dispatcher:
+    """Takes the messages of one instance. Created on the event loop that it works on.
+
+    Invariant: every message ends in exactly one of: an answer, an error answer, a counted drop.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        wire: Wire,
+        *,
+        clock: Clock,
+        deadlines: Deadlines,
+        options: DispatchOptions,
+        kind: Kind = "request",
+    ) -> None:
+        self.instance = instance
+        self.kind = kind
+        """The kind of message that is taken here; events are answered by nobody."""
+        self.counts = Counts()
+        self.refusal = ""
+        """Why nothing is taken on at present: `paused`, `draining`; empty: all is well."""
+        self.options = options
+        self._clock = clock
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self.routes = Routes(kind)
+        """What is offered."""
+        self._calls: set[Call] = set()
+        self._admission: Admission[Call] = Admission(
+            concurrency_max=options.concurrency_max, waiting_max=options.waiting_max
+        )
+        self._replier = Replier(instance, wire, clock, self.counts)
+        self._pumping = False
+        self._idle: asyncio.Event = asyncio.Event()
+        self._idle.set()
+
+    def __repr__(self) -> str:
+        return f"Dispatcher({self.instance!r}, {self._admission!r})"
+
+    def receiver(self, route: Route) -> Receive:
+        """Return what to subscribe with for the requests of one route."""
+        return partial(self._receive, route)
+
+    def receive_by_subject(self, message: Message) -> None:
+        """Take a message whose subject names the operation: one that is addressed to this instance."""
+        operation = operation_of(message.subject)
+        self._receive(self.routes.find(operation) or operation, message)
+
+    def statistics(self) -> Statistics:
+        """Return the counts so far."""
+        counts = self.counts
+        return Statistics(
+            requests=counts.requests,
+            errors=counts.errors,
+            in_flight=self._admission.in_flight,
+            waiting=self._admission.waiting,
+            processing_ns=counts.processing_ns,
+            dropped=dict(counts.dropped),
+            last_error=counts.last_error,
+        )
+
+    def submit(
+        self,
+        route: Route,
+        request: Header,
+        body: bytes,
+        *,
+        sender: str,
+        deadline_s: float,
+        headers: Mapping[str, str],
+        respond: Respond,
+    ) -> Call:
+        """Take a request from this process. `respond` is called once, maybe before this returns.
+
+        Raises:
+            PausedError, OverloadedError: it was not taken on and will not run.
+        """
+        if self.refusal:
+            raise self._refused()
+        context = Context(
+            request,
+            operation=route.operation,
+            sender=sender,
+            deadline_s=deadline_s,
+            clock=self._clock,
+            message=headers,
+        )
+        call = Call(route, context, body, reply=None, respond=respond)
+        self._admit(call)
+        return call
+
+    def give_up(self, call: Call) -> None:
+        """End a call whose caller in this process does not wait for it any longer."""
+        self._end(call, "cancelled", RequestCancelledError("the caller gave the request up"))
+
+    def cancel(self, sender: bytes, event_ids: list[str]) -> None:
+        """End the calls of that sender with those ids."""
+        wanted = sender.decode("ascii", "replace"), set(event_ids)
+        for call in [c for c in self._calls if c.context.sender == wanted[0]]:
+            if call.context.event_id in wanted[1]:
+                self.give_up(call)
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is in flight; returns False when the time is up first."""
+        expired = self._loop.create_future()
+        ticket = self._deadlines.add(
+            self._clock.monotonic_s() + timeout_s,
+            lambda: None if expired.done() else expired.set_result(None),
+        )
+        idle = self._loop.create_task(self._idle.wait())
+        try:
+            await asyncio.wait((idle, expired), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            idle.cancel()
+            expired.cancel()
+            self._deadlines.remove(ticket)
+        return self._idle.is_set()
+
+    def stop(self) -> None:
+        """End what is still in flight, each with an error to its caller."""
+        for call in list(self._calls):
+            if call.reply and not call.ended:
+                call.ended = True
+                error = RequestCancelledError("the instance stopped before the operation finished")
+                self._replier.respond(call, "error", error)
+                if call.task is not None:
+                    call.task.cancel()
+            else:
+                self._end(call, "stopped", RequestCancelledError("the instance stopped"))
+
+    # --- arrival --------------------------------------------------------------------------------------
+
+    def _receive(self, route: Route | str, message: Message) -> None:
+        is_event = self.kind == "event"
+        reply = b"" if is_event else message.reply
+        sender = topic_of(message.subject)[0] if is_event else sender_of(message.subject)
+        if not is_event:
+            if not reply:
+                self.counts.drop("no_reply_subject")
+                return
+            if self.options.verify_senders and not is_inbox_of(sender, reply):
+                self.counts.drop("forged_reply")
+                return
+        try:
+            header = decode_header(message.payload)
+            route = self.routes.choose(route, header, message.payload)
+            if self.refusal:
+                raise self._refused()  # noqa: TRY301 - refused like what cannot be read
+        except RequestError as error:
+            self._refuse(message, error)
+            return
+        now_s = self._clock.monotonic_s()
+        if header.deadline is not None and self._is_stale(header.deadline):
+            self.counts.drop("stale")
+            return
+        limit_s = self.options.timeout_s_max
+        ttl_s = limit_s if header.ttl_us is None else min(header.ttl_us * 1e-6, limit_s)
+        context = Context(
+            header,
+            operation=topic_of(message.subject)[1] if is_event else route.operation,
+            sender=sender.decode("ascii", "replace"),
+            deadline_s=now_s + ttl_s,
+            clock=self._clock,
+            message=message.payload,
+        )
+        respond = None if is_event else self._replier.respond
+        try:
+            self._admit(Call(route, context, message.payload, reply=reply, respond=respond))
+        except OverloadedError as error:
+            self._refuse(message, error)
+
+    def _refuse(self, message: Message, error: RequestError) -> None:
+        if self.kind == "event":
+            self.counts.drop(error.code.lower())
+        else:
+            self._replier.refuse(message, error)
+
+    def _is_stale(self, deadline_us: int) -> bool:
+        return self._clock.wall_us() - deadline_us > self.options.stale_s * 1e6
+
+    def _refused(self) -> PausedError:
+        return PausedError(f"the instance is {self.refusal}", details={"state": self.refusal})
+
+    # --- running --------------------------------------------------------------------------------------
+
+    def _admit(self, call: Call) -> None:
+        if self._admission.enter():
+            self._start(call)
+        elif self._admission.wait(call):
+            self._track(call)
+        else:
+            limits = self._admission
+            raise OverloadedError(
+                f"{limits.concurrency_max} requests run and {limits.waiting_max} wait already",
+                details={"retry_after_s": self._mean_s()},
+            )
+
+    def _mean_s(self) -> float:
+        counts = self.counts
+        return counts.processing_ns / counts.requests / 1e9 if counts.requests else 0.1
+
+    def _start(self, call: Call) -> None:
+        self.counts.requests += 1
+        if self._admission.in_flight == 1:
+            self._idle.clear()
+        call.task = task = start_eagerly(self._loop, self._run(call))
+        if not task.done():
+            if call.ticket is None:
+                self._track(call)
+            task.add_done_callback(partial(self._end_unstarted, call))
+
+    def _track(self, call: Call) -> None:
+        self._calls.add(call)
+        call.ticket = self._deadlines.add(call.context.deadline_s, partial(self._expire, call))
+
+    async def _run(self, call: Call) -> None:
+        context, route = call.context, call.route
+        use_context(context)
+        began_s = self._clock.monotonic_s()
+        outcome: Outcome = "error"
+        answer: bytes | RequestError
+        try:
+            payload = route.body.decode(call.data, enveloped=call.reply is not None)
+            try:
+                result = await route.handle(context, payload)
+            except RequestError as error:
+                answer = _escaped(error)
+            else:
+                outcome, answer = route.answer.encode(result)
+        except RequestError as error:
+            answer = error
+        except asyncio.CancelledError:
+            answer = HandlerError("the operation was cancelled from within")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's handler: the one place
+            answer = _broken(error)
+            if not call.ended:
+                _log.exception("operation %s broke, event %s", route.operation, context.event_id)
+        self.counts.processing_ns += int((self._clock.monotonic_s() - began_s) * 1e9)
+        self._finish(call, outcome, answer)
+
+    def _finish(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
+        self._untrack(call)
+        if not call.ended:  # else it is accounted for already: dropped, or its caller told
+            call.ended = True
+            if isinstance(answer, RequestError):
+                self.counts.errors += 1
+                self.counts.last_error = f"{answer.code}: {answer.message}"
+            if call.respond is not None:
+                call.respond(call, outcome, answer)
+        self._leave()
+
+    def _untrack(self, call: Call) -> None:
+        if call.ticket is not None:
+            self._deadlines.remove(call.ticket)
+            self._calls.discard(call)
+            call.ticket = None
+        call.task = None
+
+    def _leave(self) -> None:
+        admission = self._admission
+        admission.leave()
+        if admission.waiting and not self._pumping:
+            self._pump()
+        if admission.in_flight == 0:
+            self._idle.set()
+
+    def _pump(self) -> None:
+        self._pumping = True  # a handler that ends in its first step comes back here: no recursion
+        try:
+            while (call := self._admission.next()) is not None:
+                if call.ended:
+                    self._untrack(call)
+                    self._admission.leave()
+                else:
+                    self._start(call)
+        finally:
+            self._pumping = False
+
+    # --- ends before the handler's own --------------------------------------------------------------
+
+    def _expire(self, call: Call) -> None:
+        self._end(call, "deadline", DeadlineExceededError("no result by the deadline"))
+
+    def _end(self, call: Call, reason: str, error: RequestError) -> None:
+        if call.ended:
+            return
+        call.ended = True
+        if call.reply is not None or call.respond is None:
+            self.counts.drop(reason)
+        else:
+            call.respond(call, "error", error)
+        if call.task is not None:
+            call.task.cancel()
+
+    def _end_unstarted(self, call: Call, task: asyncio.Task[None]) -> None:
+        if call.task is task:  # cancelled before its first step, so that `_run` never ran
+            self._untrack(call)
+            self._leave()
+
+
+def _escaped(error: RequestError) -> RequestError:
+    """A `Failure` is the operation's own word; another outcome belongs to a request that it made."""
+    if isinstance(error, Failure):
+        return error
+    return HandlerError(
+        f"a request that the operation made failed: {error.message}",
+        details={"cause": error.code, **error.details},
+    )
+
+
+def _broken(error: BaseException) -> HandlerError:
+    return HandlerError(
+        f"the operation raised {type(error).__name__}: {error}",
+        details={"exception": type(error).__name__},
+    )

@@ -1,0 +1,49 @@
+"""A route: an operation's name, its decode, its handler with all middleware folded in, its encode."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from agent99.dispatch._context import Context
+from agent99.envelope import AnswerCodec, BodyCodec, Name
+
+DEFAULT_OPERATION = Name("request")
+"""The operation of `process_request`, and of a request that names none."""
+
+Handler = Callable[[Context, Any], Awaitable[Any]]
+"""Takes the request and its decoded payload; gives the result, or raises."""
+
+Middleware = Callable[[Context, Any, Handler], Awaitable[Any]]
+"""Takes a request, its payload, and what comes next; it may do its part before, after or instead."""
+
+
+class Route:
+    """One operation of one instance."""
+
+    __slots__ = ("answer", "body", "handle", "operation")
+
+    def __init__(
+        self, operation: Name, *, body: BodyCodec[Any], answer: AnswerCodec[Any], handle: Handler
+    ) -> None:
+        self.operation = operation
+        self.body = body
+        self.answer = answer
+        self.handle = handle
+
+    def __repr__(self) -> str:
+        return f"Route({self.operation!r})"
+
+
+def fold(middleware: Iterable[Middleware], handle: Handler) -> Handler:
+    """Return one handler that goes through the middleware, the first outermost, to `handle`."""
+    for layer in reversed(tuple(middleware)):
+        handle = _wrap(layer, handle)
+    return handle
+
+
+def _wrap(layer: Middleware, proceed: Handler) -> Handler:
+    def wrapped(context: Context, payload: Any) -> Awaitable[Any]:
+        return layer(context, payload, proceed)
+
+    return wrapped

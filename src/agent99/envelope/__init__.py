@@ -1,0 +1,71 @@
+"""Turn meaning into bytes and back: names, subjects, header and body.
+
+Given:       names and values to send, or bytes that arrived.
+Gives:       subjects and messages as bytes; typed values; BadRequestError, UsageError.
+May import:  errors; msgspec
+Never:       awaits, reads a clock, draws a random number, opens a socket.
+"""
+
+from agent99.envelope._codec import (
+    DEPTH_MAX,
+    HEADER_BYTES_MAX,
+    AnswerCodec,
+    BodyCodec,
+    Header,
+    Kind,
+    Outcome,
+    decode_error,
+    decode_header,
+    decode_user_headers,
+    encode_body,
+    encode_error,
+    encode_message,
+    encode_user_headers,
+)
+from agent99.envelope._names import (
+    Name,
+    Pattern,
+    Topic,
+    parse_name,
+    parse_pattern,
+    parse_topic,
+)
+from agent99.envelope._subjects import (
+    ALL,
+    QUEUE,
+    Subjects,
+    is_inbox_of,
+    operation_of,
+    sender_of,
+    topic_of,
+)
+
+__all__ = [
+    "ALL",
+    "DEPTH_MAX",
+    "HEADER_BYTES_MAX",
+    "QUEUE",
+    "AnswerCodec",
+    "BodyCodec",
+    "Header",
+    "Kind",
+    "Name",
+    "Outcome",
+    "Pattern",
+    "Subjects",
+    "Topic",
+    "decode_error",
+    "decode_header",
+    "decode_user_headers",
+    "encode_body",
+    "encode_error",
+    "encode_message",
+    "encode_user_headers",
+    "is_inbox_of",
+    "operation_of",
+    "parse_name",
+    "parse_pattern",
+    "parse_topic",
+    "sender_of",
+    "topic_of",
+]

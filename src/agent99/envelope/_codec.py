@@ -1,0 +1,322 @@
+"""The envelope: one flat JSON object whose `header` is ours and whose other keys are the body.
+
+The form is Agent99's own, so that Ruby agents can read it. Decoding takes two typed passes, header
+first: 0.8 µs dearer than one, and any type of body works, unions included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from agent99.envelope._body import (
+    decode_json,
+    joined,
+    refuse_header_field,
+    refuse_no_object,
+    takes_flat,
+    without_header,
+)
+from agent99.errors import (
+    BadAnswerError,
+    BadRequestError,
+    HandlerError,
+    PayloadTooLargeError,
+    RequestError,
+    UsageError,
+    request_error,
+)
+
+DEPTH_MAX = 64
+"""Objects and arrays within one another; deeper messages are refused."""
+HEADER_BYTES_MAX = 8 * 1024
+"""A user's own headers together, names and values."""
+HEADERS_MAX = 32
+"""A user's own headers in one message."""
+WIRE_VERSION = 1
+
+T = TypeVar("T")
+Kind = Literal["request", "response", "control", "event"]
+Outcome = Literal["ok", "value", "error"]
+_Id = Annotated[str, Meta(min_length=1, max_length=128)]
+_Short = Annotated[str, Meta(max_length=256)]
+
+
+class Header(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
+    """What a message says of itself. Agent99's five fields come first; the others are ours, all optional."""
+
+    type: Kind
+    from_uuid: Annotated[str, Meta(max_length=128)]
+    """The instance, or connection, that sent it."""
+    to_uuid: Annotated[str, Meta(max_length=256)]
+    """The instance that it is for, or the capability or name by which one was asked for."""
+    event_uuid: _Id
+    """Names the request; its answer carries the same."""
+    timestamp: int
+    """When it was sent, microseconds since the epoch, UTC."""
+    operation: _Short = ""
+    ttl_us: Annotated[int, Meta(ge=0)] | None = None
+    """Microseconds that the caller will wait, counted from arrival."""
+    deadline: int | None = None
+    """The same moment by the sender's clock, microseconds since the epoch: only tells what is stale."""
+    traceparent: _Short | None = None
+    """W3C Trace Context."""
+    attempt: Annotated[int, Meta(ge=1)] | None = None
+    """Which try this is; starts at 1, absent on the first."""
+    idempotency_key: _Short | None = None
+    outcome: Outcome | None = None
+    """On a response: `ok`, the body is the result; `value`, it stands under `result`; `error`."""
+    wire: int = WIRE_VERSION
+    """The version of this form."""
+
+
+_HEADER_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Header))
+
+
+class _Enveloped(msgspec.Struct, gc=False):
+    header: Header
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str
+    code: str = "ERROR"
+    details: dict[str, Any] = {}
+    retryable: bool = False
+
+
+class _ErrorAnswer(msgspec.Struct):
+    error: _ErrorBody
+
+
+class _Value(msgspec.Struct, Generic[T]):
+    result: T
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_enveloped = msgspec.json.Decoder(_Enveloped).decode
+_decode_error_answer = msgspec.json.Decoder(_ErrorAnswer).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def encode_message(header: Header, body: bytes, user_headers: bytes = b"") -> bytes:
+    """Join a header and a body, which is a JSON object, into a message.
+
+    Args:
+        user_headers: What `encode_user_headers` made.
+    """
+    encoded = _encode(header)
+    if user_headers:
+        encoded = joined(encoded, user_headers)
+    if body == b"{}":
+        return b'{"header":%b}' % encoded
+    return b'{"header":%b,%b' % (encoded, body[1:])
+
+
+def decode_header(data: bytes) -> Header:
+    """Return the header of a message that arrived.
+
+    Raises:
+        BadRequestError: malformed JSON, no object, no header, a wrong field, text that is not UTF-8,
+            or nesting beyond 64; names the path and the rule.
+    """
+    header: Header = decode_json(_decode_enveloped, data, DEPTH_MAX).header
+    return header
+
+
+class BodyCodec(Generic[T]):
+    """Reads the body of a request: an object of one type. The decode is the validation.
+
+    Raises:
+        UsageError: the type is no JSON object, cannot be decoded, or has a field called `header`.
+    """
+
+    def __init__(self, body_type: Any, *, of: str) -> None:
+        self.body_type = body_type
+        refuse_header_field(body_type, of)
+        refuse_no_object(body_type, of)
+        self._flat = takes_flat(body_type)
+        try:
+            self._schema: dict[str, Any] = msgspec.json.schema(body_type)
+            self._decode = msgspec.json.Decoder[Any](body_type, strict=True).decode
+        except (TypeError, ValueError, RecursionError) as error:
+            reason = f"{of}: {body_type!r} cannot be read from JSON: {_first_line(error)}"
+            raise UsageError(reason) from error
+
+    def __repr__(self) -> str:
+        return f"BodyCodec({self.body_type!r})"
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (draft 2020-12) of the body."""
+        return self._schema
+
+    def decode(self, data: bytes, *, enveloped: bool = True) -> T:
+        """Return the body of a message, validated.
+
+        Args:
+            enveloped: False where `data` is a body alone, that never left the process.
+
+        Raises:
+            BadRequestError: names the path and the rule.
+        """
+        if enveloped and not self._flat:
+            data = without_header(data)
+        return decode_json(self._decode, data, None)  # type: ignore[no-any-return]
+
+
+def encode_body(value: Any) -> bytes:
+    """Return the body of a request or event as a JSON object; None gives an empty one.
+
+    Raises:
+        UsageError: it is no object, holds what JSON cannot carry, or has a key `header`.
+    """
+    if value is None:
+        return b"{}"
+    try:
+        body = _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(f"the payload cannot be written as JSON: {error}") from error
+    if body[:1] != b"{":
+        raise UsageError(f"a payload is an object (a dict, a Struct), not {type(value).__name__}")
+    if body.startswith(b'{"header":') or (isinstance(value, dict) and "header" in value):
+        raise UsageError("a payload may not have a key 'header': the envelope's own stands there")
+    return body
+
+
+class AnswerCodec(Generic[T]):
+    """Reads and writes a result of one type: an object stands flat, anything else under `result`.
+
+    Raises:
+        UsageError: the type cannot be carried, or has a field called `header`.
+    """
+
+    def __init__(self, result_type: Any, *, of: str) -> None:
+        self.result_type = result_type
+        refuse_header_field(result_type, of)
+        self._exact = result_type if isinstance(result_type, type) else None
+        self._flat = takes_flat(result_type)
+        try:
+            self._schema: dict[str, Any] = msgspec.json.schema(result_type)
+            self._decode = msgspec.json.Decoder[Any](result_type).decode
+            self._decode_value = msgspec.json.Decoder(_Value[result_type]).decode
+        except (TypeError, ValueError, RecursionError) as error:
+            reason = f"{of}: {result_type!r} cannot be carried as JSON: {_first_line(error)}"
+            raise UsageError(reason) from error
+
+    def __repr__(self) -> str:
+        return f"AnswerCodec({self.result_type!r})"
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (draft 2020-12) of the result."""
+        return self._schema
+
+    def encode(self, value: Any) -> tuple[Outcome, bytes]:
+        """Return how the result travels, and the body.
+
+        Raises:
+            HandlerError: the value is not of the type, or JSON cannot carry it.
+        """
+        try:
+            if type(value) is not self._exact and self.result_type is not Any:
+                value = msgspec.convert(value, self.result_type)
+            body = _encode(value)
+        except (
+            msgspec.ValidationError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            declared = getattr(self.result_type, "__name__", str(self.result_type))
+            raise HandlerError(
+                f"the operation returned {type(value).__name__} where it declares {declared}:"
+                f" {_first_line(error)}"
+            ) from error
+        if body[:1] == b"{" and not (isinstance(value, dict) and "header" in value):
+            return "ok", body
+        return "value", b'{"result":%b}' % body
+
+    def decode(self, outcome: Outcome | None, data: bytes, *, enveloped: bool = True) -> T:
+        """Return the result of an answer whose outcome is `ok` or `value` (none: `ok`, from Ruby).
+
+        Args:
+            enveloped: False where `data` is a body alone, that never left the process.
+
+        Raises:
+            BadAnswerError: the answer is not of the type; names the path and the rule.
+        """
+        try:
+            if outcome == "value":
+                return decode_json(self._decode_value, data, None).result  # type: ignore[no-any-return]
+            if enveloped and not self._flat:
+                data = without_header(data)
+            return decode_json(self._decode, data, None)  # type: ignore[no-any-return]
+        except BadRequestError as error:
+            raise BadAnswerError(
+                f"the answer is not what was asked for: {error.message}", details=error.details
+            ) from error
+
+
+def encode_error(error: RequestError) -> bytes:
+    """Return the body of an error answer."""
+    body = _ErrorBody(error.message, error.code, error.details, error.retryable)
+    try:
+        return _encode(_ErrorAnswer(body))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        body.details = {"unreadable": f"the details of {error.code} could not be written as JSON"}
+        body.message = body.message.encode("utf-8", "replace").decode()
+        return _encode(_ErrorAnswer(body))
+
+
+def decode_error(data: bytes) -> RequestError:
+    """Return the error that an answer with outcome `error` stands for."""
+    try:
+        body = decode_json(_decode_error_answer, data, DEPTH_MAX).error
+    except BadRequestError as error:
+        return BadAnswerError(f"an error answer that cannot be read: {error.message}")
+    return request_error(body.code, body.message, body.details, body.retryable)
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
+
+
+def encode_user_headers(headers: Mapping[str, str]) -> bytes:
+    """Return a user's own headers, checked, for `encode_message`.
+
+    Raises:
+        UsageError: a name that breaks the grammar or belongs to the envelope, a value that is no text,
+            more than 32 of them.
+        PayloadTooLargeError: more than 8 KiB together.
+    """
+    if len(headers) > HEADERS_MAX:
+        raise UsageError(f"{len(headers)} headers; a message carries at most {HEADERS_MAX}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
+            raise UsageError(
+                f"{name!r} is no header: 1 to 64 letters, digits, '-' and '_',"
+                " beginning and ending with a letter or digit"
+            )
+        if name in _HEADER_FIELDS:
+            raise UsageError(f"the header {name!r} is the envelope's own")
+        if not isinstance(value, str):
+            raise UsageError(f"the header {name!r} must be text, not {type(value).__name__}")
+    try:
+        encoded = _encode(dict(headers))
+    except UnicodeEncodeError as error:
+        raise UsageError(f"a header holds text that is no Unicode: {error}") from error
+    if len(encoded) > HEADER_BYTES_MAX:
+        raise PayloadTooLargeError("headers", len(encoded), HEADER_BYTES_MAX)
+    return encoded
+
+
+def decode_user_headers(data: bytes) -> dict[str, str]:
+    """Return all that stands in a message's header as text, the envelope's own fields included."""
+    header = _decode_any(data)["header"]
+    return {name: value if isinstance(value, str) else str(value) for name, value in header.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0]
