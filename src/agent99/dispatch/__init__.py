@@ -7,16 +7,19 @@ Never:       knows what an agent or a mesh is, decides where a request should go
 """
 
 from agent99.dispatch._admission import Admission
+from agent99.dispatch._call import Call, Respond
 from agent99.dispatch._context import Context, current_context, find_context, use_context
 from agent99.dispatch._counts import Counts, Statistics
 from agent99.dispatch._dispatcher import Dispatcher, DispatchOptions
 from agent99.dispatch._lifecycle import Lifecycle, LifecycleEvent, State
 from agent99.dispatch._route import DEFAULT_OPERATION, Handler, Middleware, Route, fold
+from agent99.dispatch._routes import Routes
 from agent99.dispatch._tasks import new_event_loop, start_eagerly
 
 __all__ = [
     "DEFAULT_OPERATION",
     "Admission",
+    "Call",
     "Context",
     "Counts",
     "DispatchOptions",
@@ -25,7 +28,9 @@ __all__ = [
     "Lifecycle",
     "LifecycleEvent",
     "Middleware",
+    "Respond",
     "Route",
+    "Routes",
     "State",
     "Statistics",
     "current_context",

@@ -1,0 +1,36 @@
+"""One running agent, and the mesh that hosts it: the programming model.
+
+Given:       classes with operations; targets, payloads and types.
+Gives:       agents that are found and answer; results, surveys, typed errors.
+May import:  errors clock ids settings wire envelope embedded journal dispatch registry; msgspec
+Never:       parses bytes of the protocol, stores anything of its own, reads a file.
+"""
+
+from agent99.agent._agent import Agent
+from agent99.agent._blocking import Blocking
+from agent99.agent._engine import Engine, NatsEngine, Parts
+from agent99.agent._gather import Answer, Survey
+from agent99.agent._log import AgentLog
+from agent99.agent._mesh import Mesh, connect
+from agent99.agent._operations import control, on, operation
+from agent99.agent._targets import Named, Peer, Target, named
+
+__all__ = [
+    "Agent",
+    "AgentLog",
+    "Answer",
+    "Blocking",
+    "Engine",
+    "Mesh",
+    "Named",
+    "NatsEngine",
+    "Parts",
+    "Peer",
+    "Survey",
+    "Target",
+    "connect",
+    "control",
+    "named",
+    "on",
+    "operation",
+]

@@ -1,0 +1,186 @@
+"""The class that users write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
+
+import msgspec
+
+from agent99.agent._blueprint import blueprint_of
+from agent99.agent._targets import Peer, Target
+from agent99.dispatch import DEFAULT_OPERATION, Context, Middleware, current_context
+from agent99.errors import UsageError
+from agent99.registry import Description
+
+if TYPE_CHECKING:
+    from agent99.agent._blocking import Blocking
+    from agent99.agent._gather import Survey
+    from agent99.agent._log import AgentLog
+    from agent99.agent._running import Running
+
+T = TypeVar("T")
+
+
+class Agent:
+    """Something that other agents can find by what it can do.
+
+    Write a subclass: `capabilities` say what it offers, `process_request` or methods marked with
+    `@operation` do it. Types are the schema. One instance's operations interleave only at `await`.
+    """
+
+    capabilities: ClassVar[tuple[str, ...]] = ()
+    """What it offers; any other agent finds it by these words, without regard to case."""
+    uses: ClassVar[tuple[str, ...]] = ()
+    """The capabilities that it calls; while one is missing the agent is *degraded*, but runs."""
+    name: ClassVar[str] = ""
+    """By default the class name in kebab case, without a trailing `Agent`."""
+    kind: ClassVar[Literal["server", "client", "hybrid"] | None] = None
+    """Inferred from operations and `uses`; checked when it is stated."""
+    version: ClassVar[str] = "0.1.0"
+    """The agent's own version, as semantic versioning writes it."""
+    metadata: ClassVar[Mapping[str, str]] = {}
+    """Labels to choose by: region, zone, hardware."""
+    middleware: ClassVar[tuple[Middleware, ...]] = ()
+    """What every operation goes through, the first outermost; folded once, at the start."""
+    concurrency_max: ClassVar[int] = 100
+    """Operations in flight in one instance."""
+    waiting_max: ClassVar[int] = 200
+    """Requests that wait for a place; beyond them the answer is `OVERLOADED`, at once."""
+
+    class Config(msgspec.Struct):
+        """Settings that can be changed while the agent runs; each needs a default."""
+
+    _running: Running | None = None
+    _blueprint: ClassVar[object | None] = None
+
+    def __repr__(self) -> str:
+        running = self._running
+        return f"{type(self).__name__}({running.instance if running else 'not running'})"
+
+    @classmethod
+    def info(cls) -> Description:
+        """Return the registry's record of this class, JSON Schemas included.
+
+        Raises:
+            UsageError: the class cannot be an agent; names the class or method and why.
+        """
+        return blueprint_of(cls).describe("")
+
+    async def start(self) -> None:
+        """Prepare; runs before anything is received. What it raises keeps the agent from starting."""
+
+    async def stop(self) -> None:
+        """Clean up; runs after the last operation has ended."""
+
+    # --- while it runs --------------------------------------------------------------------------------
+
+    @property
+    def instance(self) -> str:
+        """The UUID of this running instance."""
+        return self._here().instance
+
+    @property
+    def config(self) -> Any:
+        """The settings in force, an instance of `Config`."""
+        return self._here().config
+
+    @property
+    def context(self) -> Context:
+        """The request in hand: its header, deadline and sender. Task-local.
+
+        Raises:
+            UsageError: outside of an operation.
+        """
+        return current_context()
+
+    @property
+    def log(self) -> AgentLog:
+        """A logger whose lines carry agent, instance and event id."""
+        return self._here().log
+
+    @property
+    def blocking(self) -> Blocking:
+        """The same verbs in blocking form, for operations that are plain `def`."""
+        return self._here().blocking
+
+    async def discover(self, *capabilities: str) -> list[Peer]:
+        """Return who offers all of the capabilities now; see `Mesh.discover`."""
+        return self._here().caller.discover(capabilities)
+
+    @overload
+    async def request(
+        self,
+        target: Target,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: type[T],
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> T: ...
+
+    @overload
+    async def request(
+        self,
+        target: Target,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any: ...
+
+    async def request(
+        self,
+        target: Target,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: Any = Any,
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """Ask another agent and return its result; see `Mesh.request` for the promise and the errors."""
+        return await self._here().caller.request(
+            target,
+            operation,
+            payload,
+            returns=returns,
+            timeout_s=timeout_s,
+            headers=headers,
+            idempotency_key=idempotency_key,
+        )
+
+    async def survey(
+        self,
+        capability: str,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: Any = Any,
+        timeout_s: float = 5.0,
+        wanted: int | None = None,
+    ) -> Survey:
+        """Ask every instance of a capability; see `Mesh.survey`."""
+        return await self._here().survey(
+            capability, operation, payload, returns=returns, timeout_s=timeout_s, wanted=wanted
+        )
+
+    async def publish(
+        self, topic: str, event: Any, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Tell whoever listens now; see `Mesh.publish`."""
+        await self._here().publish(topic, event, headers=headers)
+
+    def _here(self) -> Running:
+        running = self._running
+        if running is None:
+            raise UsageError(
+                f"this {type(self).__name__} is not running: host it on a mesh"
+                " (`await mesh.host(...)`) or start it with `agent99 run`"
+            )
+        return running

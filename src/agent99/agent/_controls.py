@@ -1,0 +1,116 @@
+"""The control actions that every agent has: shutdown, pause, resume, status, update_config."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent99.dispatch import Context, Route, State, Statistics
+from agent99.envelope import AnswerCodec, BodyCodec, parse_name
+from agent99.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from agent99.agent._running import Running
+
+Action = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What an instance says of itself when it is asked for its status."""
+
+    name: str
+    instance: str
+    state: str
+    """As in the registry; `degraded` while something that it uses is missing."""
+    missing: tuple[str, ...]
+    """What it uses and nobody offers."""
+    uptime_s: float
+    config: dict[str, Any]
+    operations: Statistics
+    events: Statistics
+
+
+class Controls:
+    """The built-in actions of one instance, as routes."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def __repr__(self) -> str:
+        return f"Controls({self._running!r})"
+
+    def routes(self) -> list[Route]:
+        """Return one route for each action."""
+        actions: dict[str, Action] = {
+            "pause": self._pause,
+            "resume": self._resume,
+            "shutdown": self._shutdown,
+            "status": self._status,
+            "update_config": self._update_config,
+        }
+        return [_route(name, action) for name, action in actions.items()]
+
+    async def _pause(self, _payload: dict[str, Any]) -> dict[str, Any]:
+        changed = await self._running.pause()
+        return {"state": State.PAUSED.value, "changed": changed}
+
+    async def _resume(self, _payload: dict[str, Any]) -> dict[str, Any]:
+        changed = await self._running.resume()
+        return {"state": State.READY.value, "changed": changed}
+
+    async def _shutdown(self, _payload: dict[str, Any]) -> dict[str, Any]:
+        self._running.begin_stop()
+        return {"state": State.DRAINING.value, "changed": True}
+
+    async def _status(self, _payload: dict[str, Any]) -> dict[str, Any]:
+        running = self._running
+        status = Status(
+            name=running.name,
+            instance=running.instance,
+            state=running.describe().state,
+            missing=running.missing,
+            uptime_s=round(running.uptime_s(), 3),
+            config=msgspec.to_builtins(running.config, str_keys=True),
+            operations=running.dispatcher.statistics(),
+            events=running.events.statistics(),
+        )
+        built: dict[str, Any] = msgspec.to_builtins(status)
+        return built
+
+    async def _update_config(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Check the whole of the new settings before any of them is applied."""
+        running = self._running
+        config_class = running.blueprint.config_class
+        known = {field.encode_name for field in msgspec.structs.fields(config_class)}
+        for key in payload:
+            if key not in known:
+                rule = f"no such setting; there are: {', '.join(sorted(known)) or 'none'}"
+                raise _refused(f"$.{key}", rule)
+        merged = {**msgspec.to_builtins(running.config, str_keys=True), **payload}
+        try:
+            config = msgspec.convert(merged, config_class)
+        except msgspec.ValidationError as error:
+            rule, _, path = str(error).partition(" - at `")
+            raise _refused(path.rstrip("`") or "$", rule) from error
+        running.config = config
+        applied: dict[str, Any] = msgspec.to_builtins(config, str_keys=True)
+        return {"config": applied}
+
+
+def _refused(path: str, rule: str) -> BadRequestError:
+    return BadRequestError(f"{path}: {rule}", details={"path": path, "rule": rule})
+
+
+def _route(name: str, action: Action) -> Route:
+    async def handle(_context: Context, payload: Any) -> dict[str, Any]:
+        return await action(payload)
+
+    of = f"control action {name}"
+    return Route(
+        parse_name("action", name),
+        body=BodyCodec(dict[str, Any], of=of),
+        answer=AnswerCodec(dict[str, Any], of=of),
+        handle=handle,
+    )

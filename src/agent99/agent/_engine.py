@@ -1,0 +1,71 @@
+"""What a mesh runs on: the NATS server at an address, or the embedded one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from agent99.clock import Clock
+from agent99.embedded import acquire_server
+from agent99.ids import Ids
+from agent99.journal import JetStreamJournal, Journal
+from agent99.settings import Settings, redact_url
+from agent99.wire import Wire, open_wire
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """An open engine."""
+
+    wire: Wire
+    journal: Journal
+    url: str
+    """Where it is, without a credential; for people."""
+
+
+class Engine(Protocol):
+    """Opens what a mesh runs on. The deterministic twin is `agent99.testing.MemoryEngine`."""
+
+    def open(self, sender: str, *, clock: Clock, ids: Ids) -> AbstractAsyncContextManager[Parts]:
+        """Return a context in which the engine is open, for a connection with that identity."""
+        ...
+
+
+class NatsEngine:
+    """A NATS server: the one that the settings name, else the embedded one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        return f"NatsEngine({self._settings!r})"
+
+    @asynccontextmanager
+    async def open(self, sender: str, *, clock: Clock, ids: Ids) -> AsyncIterator[Parts]:
+        """Connect, after starting the embedded server where no address is given.
+
+        Raises:
+            EmbeddedServerError: it could not be started.
+            ServerUnavailableError, ServerVersionError, AuthenticationError
+        """
+        if self._settings.url is not None:
+            async with _connected(self._settings.url, sender, clock, ids) as parts:
+                yield parts
+            return
+        async with (
+            await acquire_server(self._settings, clock=clock) as server,
+            _connected(server.url, sender, clock, ids) as parts,
+        ):
+            yield parts
+
+
+@asynccontextmanager
+async def _connected(url: str, sender: str, clock: Clock, ids: Ids) -> AsyncIterator[Parts]:
+    addresses = [part.strip() for part in url.split(",")]
+    wire = await open_wire(addresses, sender=sender.encode("ascii"), clock=clock, ids=ids)
+    try:
+        yield Parts(wire, JetStreamJournal(wire, clock=clock, ids=ids), redact_url(url))
+    finally:
+        await wire.aclose()

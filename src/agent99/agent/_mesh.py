@@ -1,0 +1,424 @@
+"""The mesh, as one process sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from agent99.agent._agent import Agent
+from agent99.agent._blocking import Blocking, LoopThread
+from agent99.agent._caller import Caller
+from agent99.agent._engine import Engine, NatsEngine
+from agent99.agent._gather import Survey, control, survey
+from agent99.agent._invoke import Pools
+from agent99.agent._link import Link
+from agent99.agent._running import Running
+from agent99.agent._targets import Peer, Target
+from agent99.clock import Clock, Deadlines, SystemClock
+from agent99.dispatch import DEFAULT_OPERATION
+from agent99.envelope import Subjects
+from agent99.errors import ClosedError, UsageError
+from agent99.ids import Ids, SystemIds
+from agent99.registry import Registry, RegistryOptions
+from agent99.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+
+class Mesh:
+    """A connection to the mesh: asks, tells, discovers, and hosts agents. Use it with `async with`.
+
+    Args:
+        url: A NATS server's address, or several parted by commas; None: `AGENT99_URL`, the project's
+            settings, else the embedded server, which is started when there is none.
+        mesh: The namespace; agents of different meshes do not see each other.
+        settings: All settings at once, instead of the project's.
+        engine: What to run on instead of NATS; `agent99.testing` has one in memory.
+        clock: The source of time.
+        ids: The source of randomness.
+        registry: The registry's periods and bounds.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        mesh: str | None = None,
+        settings: Settings | None = None,
+        engine: Engine | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        registry: RegistryOptions | None = None,
+    ) -> None:
+        loaded = settings if settings is not None else load_settings()
+        if url is not None:
+            loaded = msgspec.structs.replace(loaded, url=url)
+        if mesh is not None:
+            loaded = msgspec.structs.replace(loaded, mesh=mesh)
+        self._settings = loaded
+        self._engine: Engine = engine if engine is not None else NatsEngine(loaded)
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._ids: Ids = ids if ids is not None else SystemIds()
+        self._registry_options = registry if registry is not None else RegistryOptions()
+        self._stack: AsyncExitStack | None = None
+        self._link: Link | None = None
+        self._caller: Caller | None = None
+        self._pools = Pools()
+        self._hosted: list[Running] = []
+        self._emptied = asyncio.Event()
+        self._url = ""
+
+    def __repr__(self) -> str:
+        where = self._url if self._link is not None else "closed"
+        return f"Mesh({self._settings.mesh!r}, {where}, agents={len(self._hosted)})"
+
+    async def __aenter__(self) -> Mesh:
+        """Connect.
+
+        Raises:
+            ServerUnavailableError, ServerVersionError, AuthenticationError: no server, or not for us.
+            EmbeddedServerError: the embedded server could not be started.
+            UsageError: this mesh is open already.
+        """
+        if self._stack is not None:
+            raise UsageError("this mesh is open already")
+        sender = self._ids.token().decode()[:20]
+        async with AsyncExitStack() as stack:
+            parts = await stack.enter_async_context(
+                self._engine.open(sender, clock=self._clock, ids=self._ids)
+            )
+            registry = Registry(
+                parts.journal,
+                parts.wire,
+                mesh=self._settings.mesh,
+                clock=self._clock,
+                ids=self._ids,
+                options=self._registry_options,
+            )
+            stack.push_async_callback(registry.aclose)
+            await registry.start()
+            deadlines = Deadlines(self._clock)
+            stack.callback(deadlines.close)
+            self._link = Link(
+                wire=parts.wire,
+                journal=parts.journal,
+                registry=registry,
+                subjects=Subjects(self._settings.mesh, sender),
+                clock=self._clock,
+                ids=self._ids,
+                deadlines=deadlines,
+                verify_senders=False,
+            )
+            self._caller = Caller(self._link, self._ids.uuid())
+            self._url = parts.url
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the agents that are hosted here, withdraw them, and close the connection."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the agents that are hosted here and close the connection. Idempotent."""
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        try:
+            await asyncio.gather(*(running.stop() for running in list(self._hosted)))
+        finally:
+            self._pools.close()
+            self._link = self._caller = None
+            await stack.aclose()
+
+    @property
+    def url(self) -> str:
+        """The server's address, without a credential."""
+        return self._url
+
+    @property
+    def name(self) -> str:
+        """The mesh's name: its namespace."""
+        return self._settings.mesh
+
+    @property
+    def registry(self) -> Registry:
+        """Who is there: this process's table of descriptions, and how to wait for a change of it."""
+        return self._open().registry
+
+    @property
+    def hosted(self) -> list[Agent]:
+        """The agents that run here."""
+        return [running.agent for running in self._hosted]
+
+    async def host(self, *agents: Agent) -> None:
+        """Start agents in this process. Returned = subscribed and announced.
+
+        Raises:
+            UsageError: a class cannot be an agent, or the object runs already.
+            whatever an agent's `start` raises; the agents before it go on running.
+        """
+        link = self._open()
+        for agent in agents:
+            if agent._running is not None:  # noqa: SLF001 - the room's own class
+                raise UsageError(f"{agent!r} runs already")
+            running = Running(agent, link, self._pools, on_stop=self._check_empty)
+            await running.start()
+            self._hosted.append(running)
+            self._emptied.clear()
+
+    async def stop(self, agent: Agent) -> None:
+        """Stop one agent: it leaves at once, what runs finishes (25 s at most)."""
+        for running in list(self._hosted):
+            if running.agent is agent:
+                await running.stop()
+
+    async def wait_empty(self) -> None:
+        """Wait until every agent that was hosted here has stopped."""
+        if self._hosted:
+            await self._emptied.wait()
+
+    async def wait_for(self, *capabilities: str, timeout_s: float = 5.0) -> list[Peer]:
+        """Wait until somebody offers all of the capabilities; returns who.
+
+        Raises:
+            DeadlineExceededError: nobody does, by then.
+        """
+        await self._open().registry.wait_for(*capabilities, timeout_s=timeout_s)
+        return await self.discover(*capabilities)
+
+    # --- verbs ----------------------------------------------------------------------------------------
+
+    async def discover(self, *capabilities: str) -> list[Peer]:
+        """Return who offers all of the capabilities and takes requests now; empty when nobody does.
+
+        Names are compared without regard to case. It is a look-up in this process's own table.
+        """
+        return self._call().discover(capabilities)
+
+    @overload
+    async def request(
+        self,
+        target: Target,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: type[T],
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> T: ...
+
+    @overload
+    async def request(
+        self,
+        target: Target,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any: ...
+
+    async def request(
+        self,
+        target: Target,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: Any = Any,
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """Ask, and return the typed result.
+
+        Args:
+            target: A capability (plain text), `named("…")` for an agent's name, or a peer.
+            operation: What to ask for; the agent's `process_request` by default.
+            payload: An object: a Struct, a dict, or None for an empty one.
+            returns: The type of the result; plain Python values by default.
+            timeout_s: Seconds, above 0; never more than the request in hand has left.
+            headers: The user's own, text; 32 and 8 KiB at most.
+            idempotency_key: A promise that the same key means the same request.
+
+        Delivery: exactly one of a result or an error, by the deadline; never hangs. The operation ran
+        at most once, or its outcome is unknown (`DeadlineExceededError`).
+
+        Raises:
+            NoAgentError: nobody can take it, and why; it did not run.
+            OverloadedError, PausedError: refused at the door; it did not run.
+            DeadlineExceededError: no answer in time.
+            BadRequestError, UnknownOperationError: the other side cannot read it.
+            HandlerError: the operation broke.
+            RemoteError: the operation said no, with a code of its own.
+            BadAnswerError: the answer is not of the type `returns`.
+            UsageError, PayloadTooLargeError: nothing was sent.
+            TransportError, ClosedError
+        """
+        return await self._call().request(
+            target,
+            operation,
+            payload,
+            returns=returns,
+            timeout_s=timeout_s,
+            headers=headers,
+            idempotency_key=idempotency_key,
+        )
+
+    async def survey(
+        self,
+        capability: str,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: Any = Any,
+        timeout_s: float = 5.0,
+        wanted: int | None = None,
+    ) -> Survey:
+        """Ask every instance that offers a capability.
+
+        Args:
+            wanted: Enough after so many results; None waits for all until the deadline.
+
+        Delivery: each instance that this process's table knows is asked once; the result says who did
+        not answer. Empty when nobody is there.
+
+        Raises:
+            UsageError, PayloadTooLargeError: nothing was sent.
+            ClosedError
+        """
+        return await survey(
+            self._call(),
+            self._open(),
+            capability,
+            operation,
+            payload,
+            returns=returns,
+            timeout_s=timeout_s,
+            wanted=wanted,
+        )
+
+    async def control(
+        self,
+        target: Target | None,
+        action: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 5.0,
+    ) -> Survey:
+        """Send a control action: `shutdown pause resume status update_config`, or one of the agent's own.
+
+        Args:
+            target: A peer (one instance), `named("…")` (all of a name), or None for every agent.
+
+        Delivery: at most once, to each instance; the result says who answered what, and who was silent.
+
+        Raises:
+            UsageError, PayloadTooLargeError: nothing was sent.
+            TransportError, ClosedError
+        """
+        return await control(
+            self._call(), self._open(), target, action, payload, timeout_s=timeout_s
+        )
+
+    async def publish(
+        self, topic: str, event: Any, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Tell whoever listens now.
+
+        Args:
+            topic: Names joined by dots: `order.placed`.
+            event: An object: a Struct, a dict, or None for an empty one.
+
+        Delivery: at most once, to every agent that listens with `@on` now; nothing is stored. In the
+        order of sending, from one connection. Returned = written to the connection's buffer.
+
+        Raises:
+            UsageError, PayloadTooLargeError: nothing was sent.
+            BufferFullError, ClosedError
+        """
+        link = self._open()
+        await link.wire.wait_writable()
+        self._call().publish(topic, event, headers)
+
+    def _open(self) -> Link:
+        if self._link is None:
+            raise ClosedError("mesh")
+        return self._link
+
+    def _call(self) -> Caller:
+        if self._caller is None:
+            raise ClosedError("mesh")
+        return self._caller
+
+    def _check_empty(self) -> None:
+        self._hosted = [running for running in self._hosted if running.state.value != "stopped"]
+        if not self._hosted:
+            self._emptied.set()
+
+
+class connect:  # noqa: N801 - it reads as the verb that it is
+    """Open the mesh: `async with connect() as mesh`, or in scripts and notebooks `with connect() as mesh`.
+
+    Args:
+        url: A NATS server's address; see `Mesh`.
+        mesh: The namespace; see `Mesh`.
+    """
+
+    def __init__(self, url: str | None = None, *, mesh: str | None = None) -> None:
+        self._url = url
+        self._mesh = mesh
+        self._opened: Mesh | None = None
+        self._thread: LoopThread | None = None
+
+    def __repr__(self) -> str:
+        return f"connect(mesh={self._mesh!r})"
+
+    async def __aenter__(self) -> Mesh:
+        self._opened = Mesh(self._url, mesh=self._mesh)
+        return await self._opened.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.aclose()
+
+    def __enter__(self) -> Blocking:
+        """Open the mesh on a thread of its own; every verb waits for its result."""
+        self._thread = LoopThread()
+        self._thread.start()
+        try:
+            return self._thread.run(self._enter_there())
+        except BaseException:
+            self._thread.stop()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._thread is not None and self._opened is not None:
+            self._thread.run(self._opened.aclose())
+            self._thread.stop()
+
+    async def _enter_there(self) -> Blocking:
+        mesh = await self.__aenter__()
+        loop = asyncio.get_running_loop()
+        return Blocking(mesh._call(), mesh._open(), loop)  # noqa: SLF001 - the room's own class

@@ -1,0 +1,348 @@
+"""One instance while it runs: what it listens to, its life, its answers to operators."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent99.agent._blocking import Blocking
+from agent99.agent._blueprint import Blueprint, Method, blueprint_of
+from agent99.agent._caller import Caller
+from agent99.agent._controls import Controls
+from agent99.agent._gather import Survey, survey
+from agent99.agent._invoke import Pools, handler_of
+from agent99.agent._log import AgentLog
+from agent99.dispatch import (
+    DEFAULT_OPERATION,
+    Dispatcher,
+    DispatchOptions,
+    Lifecycle,
+    LifecycleEvent,
+    Route,
+    State,
+    fold,
+)
+from agent99.envelope import QUEUE, Name, decode_header, parse_name
+from agent99.errors import Agent99Error, BadRequestError
+
+if TYPE_CHECKING:
+    from agent99.agent._agent import Agent
+    from agent99.agent._link import Destination, Link
+    from agent99.registry import Description, TableChange
+    from agent99.wire import Message, Subscription
+
+_log = logging.getLogger("agent99.agent")
+
+DRAIN_S = 25.0
+"""How long a stopping instance waits for its operations; less than the 30 s that supervisors grant."""
+
+
+class Running:
+    """An agent's object, hosted.
+
+    Invariant: it is in the queue groups if and only if its state is `READY`.
+    """
+
+    def __init__(
+        self, agent: Agent, link: Link, pools: Pools, *, on_stop: Callable[[], None]
+    ) -> None:
+        self.agent = agent
+        self.blueprint: Blueprint = blueprint_of(type(agent))
+        self.instance = link.ids.uuid()
+        self.caller = Caller(link, self.instance)
+        self.config: Any = self.blueprint.config_class()
+        self.log = AgentLog(self.blueprint.name, self.instance)
+        self.lifecycle = Lifecycle()
+        self.blocking = Blocking(self.caller, link, asyncio.get_running_loop())
+        self.started_s = link.clock.monotonic_s()
+        self._started_us = link.clock.wall_us()
+        self._link = link
+        self._on_stop = on_stop
+        self._missing: tuple[str, ...] = ()
+        self._queued: list[Subscription] = []
+        self._direct: list[Subscription] = []
+        self._changes = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Task[None] | None = None
+        self._forget_change: Callable[[], None] = _nothing
+        options = DispatchOptions(
+            concurrency_max=agent.concurrency_max,
+            waiting_max=agent.waiting_max,
+            verify_senders=link.verify_senders,
+        )
+        self.dispatcher = self._make_dispatcher(options)
+        self.events = self._make_dispatcher(options, kind="event")
+        self.control = self._make_dispatcher(options, kind="control")
+        for method in self.blueprint.operations.values():
+            self.dispatcher.routes.add(self._route(method, pools, agent.middleware))
+        controls = Controls(self)
+        for route in controls.routes():
+            self.control.routes.add(route)
+        for method in self.blueprint.controls.values():
+            self.control.routes.add(self._route(method, pools, ()))
+        self._listening = [(m, self._route(m, pools, ())) for m in self.blueprint.listeners]
+
+    def __repr__(self) -> str:
+        return f"Running({self.name!r}, {self.instance!r}, {self.state.value})"
+
+    @property
+    def name(self) -> Name:
+        """The agent's name."""
+        return self.blueprint.name
+
+    @property
+    def state(self) -> State:
+        """Where it stands in its life."""
+        return self.lifecycle.state
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The capabilities that it uses and that nobody offers now."""
+        return self._missing
+
+    def uptime_s(self) -> float:
+        """Return the seconds since it was hosted."""
+        return self._link.clock.monotonic_s() - self.started_s
+
+    def describe(self) -> Description:
+        """Return the registry's record of it as it is now."""
+        state: Any = "draining" if self.state is State.STOPPED else self.state.value
+        if self.state is State.READY and self._missing:
+            state = "degraded"
+        return msgspec.structs.replace(
+            self.blueprint.describe(self.instance),
+            state=state,
+            missing=self._missing,
+            sender=self._link.subjects.sender,
+            started_us=self._started_us,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+
+    def takes(self, destination: Destination) -> Route | None:
+        """Return the route by which it takes a request from this process now, or None."""
+        if self.state is not State.READY or self.dispatcher.refusal:
+            return None
+        route = self.dispatcher.routes.find(destination.operation)
+        if route is None and destination.operation == DEFAULT_OPERATION:
+            return self._default
+        return route
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run the agent's own `start`, then listen, then tell the mesh.
+
+        Raises:
+            whatever the agent's `start` raises; then nothing was announced.
+        """
+        self.agent._running = self  # noqa: SLF001 - the one place that ties an agent to its mesh
+        self.lifecycle.fire(LifecycleEvent.START)
+        try:
+            await self.agent.start()
+            self._listen()
+            self._join()
+            await self._link.wire.flush()
+        except BaseException:
+            self._leave_all()
+            self.lifecycle.fire(LifecycleEvent.STOPPED)
+            self.agent._running = None  # noqa: SLF001
+            raise
+        self.lifecycle.fire(LifecycleEvent.STARTED)
+        self._missing = self._link.registry.table.missing(self.blueprint.uses)
+        await self._link.registry.announce(self.describe())
+        self._forget_change = self._link.registry.on_change(self._look_again)
+
+    async def pause(self) -> bool:
+        """Leave the queue groups; returns whether that was a change. In-flight work goes on."""
+        async with self._changes:
+            changed = self.lifecycle.fire(LifecycleEvent.PAUSE)
+            if changed:
+                await self._leave_queues()  # what is under way to this instance is still taken
+                self.dispatcher.refusal = "paused"
+                await self._link.registry.announce(self.describe())
+            return changed
+
+    async def resume(self) -> bool:
+        """Join the queue groups again; returns whether that was a change."""
+        async with self._changes:
+            changed = self.lifecycle.fire(LifecycleEvent.RESUME)
+            if changed:
+                self.dispatcher.refusal = ""
+                self._join()
+                await self._link.wire.flush()
+                await self._link.registry.announce(self.describe())
+            return changed
+
+    def begin_stop(self) -> asyncio.Task[None]:
+        """Stop in the background; the task is the same however often this is called."""
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+        return self._stopping
+
+    async def stop(self) -> None:
+        """Leave the queue groups, withdraw, let what runs finish (25 s at most), then clean up."""
+        await asyncio.shield(self.begin_stop())
+
+    async def _stop(self) -> None:
+        async with self._changes:
+            self.lifecycle.fire(LifecycleEvent.STOP)
+            try:
+                await self._leave_queues()
+                await self._link.registry.withdraw(self.instance)
+            except Agent99Error as error:  # a server that is away must not keep it from stopping
+                self.log.warning("stopping without the server's word: %s", error)
+            self.dispatcher.refusal = "draining"
+            idle = await self.dispatcher.wait_idle(DRAIN_S)
+            await self.events.wait_idle(1.0)
+            if not idle:
+                self.log.warning("stopping with operations unfinished after %s s", DRAIN_S)
+            for dispatcher in (self.dispatcher, self.events):
+                dispatcher.stop()
+            try:
+                await self.agent.stop()
+            except Exception:  # the user's own clean-up must not keep the rest from stopping
+                self.log.exception("the agent's stop failed")
+            await self.control.wait_idle(1.0)
+            self.control.stop()
+            self._leave_all()
+            self._forget_change()
+            for task in self._tasks:
+                task.cancel()
+            self.lifecycle.fire(LifecycleEvent.STOPPED)
+            self._on_stop()
+
+    # --- what it listens to -----------------------------------------------------------------------------
+
+    @property
+    def _targets(self) -> list[tuple[str, Name]]:
+        named = [("name", self.name)] if self.blueprint.operations else []
+        return [*(("capability", c) for c in self.blueprint.capabilities), *named]
+
+    def _listen(self) -> None:
+        subjects, wire = self._link.subjects, self._link.wire
+        instance = parse_name("instance", self.instance)
+        direct = self._direct
+        receive = self.dispatcher.receive_by_subject
+        direct.append(wire.subscribe(subjects.instance_listen(self.name, instance), receive))
+        for subject in subjects.control_listen(self.name, instance):
+            direct.append(wire.subscribe(subject, self.control.receive_by_subject))
+        for target in {self.name, *self.blueprint.capabilities}:
+            direct.append(wire.subscribe(subjects.cancel_listen(target), self._receive_cancel))
+        for method, route in self._listening:
+            if method.mark.pattern is not None:
+                subject = subjects.event_listen(method.mark.pattern)
+                direct.append(wire.subscribe(subject, self.events.receiver(route)))
+
+    def _join(self) -> None:
+        """Enter the queue groups: one subscription per target and operation, because groups merge
+        across overlapping patterns and would hand one operation's requests to another."""
+        subjects, wire = self._link.subjects, self._link.wire
+        for kind, target in self._targets:
+            listen = subjects.capability_listen if kind == "capability" else subjects.named_listen
+            for operation in dict.fromkeys((*self.blueprint.operations, DEFAULT_OPERATION)):
+                route = self.dispatcher.routes.find(operation)
+                receive = (
+                    self.dispatcher.receiver(route) if route else self.dispatcher.receive_by_subject
+                )
+                subject = listen(target, operation)
+                self._queued.append(wire.subscribe(subject, receive, queue=QUEUE))
+            self._link.locals.setdefault((kind, target), []).append(self)
+        self._link.locals[("instance", self.instance)] = [self]
+
+    async def _leave_queues(self) -> None:
+        self._forget_local()
+        queued, self._queued = self._queued, []
+        await asyncio.gather(*(subscription.drain() for subscription in queued))
+
+    def _leave_all(self) -> None:
+        self._forget_local()
+        for subscription in (*self._queued, *self._direct):
+            subscription.unsubscribe()
+        self._queued, self._direct = [], []
+
+    def _forget_local(self) -> None:
+        for key in (*self._targets, ("instance", self.instance)):
+            found = self._link.locals.get(key)
+            if found and self in found:
+                found.remove(self)
+
+    def _receive_cancel(self, message: Message) -> None:
+        try:
+            decode_header(message.payload)
+            event_ids = _decode_cancel(message.payload).event_uuids
+        except (BadRequestError, msgspec.MsgspecError, RecursionError):
+            self.control.counts.drop("bad_cancel")
+            return
+        sender = message.subject.rpartition(b".")[2]
+        self.dispatcher.cancel(sender, event_ids)
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    def _make_dispatcher(self, options: DispatchOptions, kind: Any = "request") -> Dispatcher:
+        link = self._link
+        return Dispatcher(
+            self.instance,
+            link.wire,
+            clock=link.clock,
+            deadlines=link.deadlines,
+            options=options,
+            kind=kind,
+        )
+
+    def _route(self, method: Method, pools: Pools, middleware: Any) -> Route:
+        return Route(
+            method.mark.name,
+            body=method.signature.body,
+            answer=method.signature.answer,
+            handle=fold(middleware, handler_of(self.agent, method, pools)),
+        )
+
+    @property
+    def _default(self) -> Route | None:
+        """Any route: the payload of a request that names no operation decides."""
+        return next(iter(self.dispatcher.routes), None)
+
+    def _look_again(self, _changes: tuple[TableChange, ...]) -> None:
+        """Somebody came, went or changed: is what this agent uses still there?"""
+        if self.state not in (State.READY, State.PAUSED) or not self.blueprint.uses:
+            return
+        missing = self._link.registry.table.missing(self.blueprint.uses)
+        if missing != self._missing:
+            self._missing = missing
+            task = asyncio.get_running_loop().create_task(self._announce_again())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _announce_again(self) -> None:
+        async with self._changes:
+            if self.state in (State.READY, State.PAUSED):
+                await self._link.registry.announce(self.describe())
+
+    async def survey(self, capability: str, operation: str, payload: Any, **how: Any) -> Survey:
+        """See `Mesh.survey`."""
+        return await survey(self.caller, self._link, capability, operation, payload, **how)
+
+    async def publish(
+        self, topic: str, event: Any, *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """See `Mesh.publish`."""
+        await self._link.wire.wait_writable()
+        self.caller.publish(topic, event, headers)
+
+
+def _nothing() -> None:
+    return None
+
+
+class _Cancel(msgspec.Struct):
+    event_uuids: list[str]
+
+
+_decode_cancel = msgspec.json.Decoder(_Cancel).decode

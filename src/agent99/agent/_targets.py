@@ -1,0 +1,106 @@
+"""Whom a request is for: a capability (plain text), a name, or one instance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+
+from agent99.dispatch import DEFAULT_OPERATION
+from agent99.envelope import Name, parse_name
+from agent99.registry import Description
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent99.agent._caller import Caller
+
+T = TypeVar("T")
+
+
+class Named(msgspec.Struct, frozen=True):
+    """An agent by its name; any of its instances will do. Made by `named`."""
+
+    name: Name
+
+
+def named(name: str) -> Named:
+    """Return the target that means an agent's name; a plain string is always a capability.
+
+    Raises:
+        InvalidNameError
+    """
+    return Named(parse_name("agent name", name))
+
+
+class Peer:
+    """One running instance that was discovered, and can be called."""
+
+    __slots__ = ("_caller", "description")
+
+    def __init__(self, description: Description, caller: Caller) -> None:
+        self.description = description
+        """What it says of itself."""
+        self._caller = caller
+
+    def __repr__(self) -> str:
+        return f"Peer({self.name!r}, {self.instance!r}, {self.description.state})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Peer) and other.instance == self.instance
+
+    def __hash__(self) -> int:
+        return hash(self.instance)
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.description.name
+
+    @property
+    def instance(self) -> str:
+        """The instance's UUID."""
+        return self.description.instance
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it offers."""
+        return self.description.capabilities
+
+    @overload
+    async def request(
+        self,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: type[T],
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> T: ...
+
+    @overload
+    async def request(
+        self,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...
+
+    async def request(
+        self,
+        operation: str = DEFAULT_OPERATION,
+        payload: Any = None,
+        *,
+        returns: Any = Any,
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Ask this very instance; see `Mesh.request` for the promise and the errors."""
+        return await self._caller.request(
+            self, operation, payload, returns=returns, timeout_s=timeout_s, headers=headers
+        )
+
+
+Target = str | Named | Peer
