@@ -10,7 +10,7 @@ import msgspec
 
 
 class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stream keeps. Full streams refuse (`StreamFullError`); they never drop what they hold."""
+    """What a stream keeps. A full one refuses (`StreamFullError`); it never drops what it holds."""
 
     name: str
     subjects: tuple[str, ...]
@@ -74,14 +74,16 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything in the bucket at one moment. The first thing that following yields, and again after each
-    reconnect: what is not in it is gone."""
+    """Everything in the bucket at one moment: what is not in it is gone.
+
+    The first thing that following yields, and again after each reconnect.
+    """
 
     entries: tuple[Entry, ...]
 
 
 class Bucket(Protocol):
-    """A key-value bucket. Keys are made of letters, digits, `-`, `_`, `=`, `/` and `.` between tokens."""
+    """A key-value bucket. Keys are letters, digits, `-`, `_`, `=`, `/`, and `.` between tokens."""
 
     @property
     def name(self) -> str:
@@ -97,7 +99,7 @@ class Bucket(Protocol):
         ...
 
     async def create(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
-        """Write only if there is no entry (deleted and expired count as none); returns the revision.
+        """Write only if there is no entry (nor a deleted or expired one); returns the revision.
 
         Raises:
             WrongSequenceError: there is one.
@@ -113,7 +115,7 @@ class Bucket(Protocol):
         ...
 
     async def delete(self, key: str, *, revision: int | None = None) -> None:
-        """Remove the entry; with `revision` only if it is still at it. Removing nothing is no error.
+        """Remove the entry; with `revision` only if it is still at it. To remove nothing is fine.
 
         Raises:
             WrongSequenceError: `revision` was given and somebody wrote first.
@@ -127,7 +129,7 @@ class Bucket(Protocol):
     def follow(
         self, pattern: str = ">"
     ) -> AbstractAsyncContextManager[AsyncIterator[Snapshot | Change]]:
-        """Follow the keys that match: first a `Snapshot`, then each `Change`, with none missed between.
+        """Follow the keys that match: first a `Snapshot`, then each `Change`, none missed between.
 
         After a reconnect, or when the server lost the follower, a fresh `Snapshot` comes, within 2 s
         of the link's return and with jitter, and changes go on from there. Never ends by itself.
@@ -136,7 +138,7 @@ class Bucket(Protocol):
 
 
 class Journal(Protocol):
-    """Streams and buckets. Every call ends within its own deadline (5 s by default) with a result or a typed error."""
+    """Streams and buckets. Every call ends by its deadline (5 s) with a result or a typed error."""
 
     async def ensure_stream(self, config: StreamConfig) -> None:
         """Create the stream, or change it to fit `config`. Idempotent."""
@@ -160,7 +162,8 @@ class Journal(Protocol):
             message_id: The same id within the stream's duplicate window is stored once.
             expected_sequence: The subject's last sequence must be this one (0: no message yet).
 
-        Delivery: on an error other than these the outcome is unknown; repeat with the same `message_id`.
+        Delivery: on an error other than the first three the outcome is unknown; repeat with the same
+            `message_id`.
 
         Raises:
             WrongSequenceError: somebody wrote first.
@@ -177,9 +180,9 @@ class Journal(Protocol):
     def read(
         self, stream: str, subject: str = ">", *, from_sequence: int = 1
     ) -> AsyncIterator[Record]:
-        """Yield what the stream holds now for `subject` (wildcards allowed), in order, each once, then end."""
+        """Yield what the stream holds now for `subject` (wildcards too), in order, each once, then end."""
         ...
 
     async def bucket(self, config: BucketConfig) -> Bucket:
-        """Return the bucket, created if it is not there."""
+        """Return the bucket: created if it is not there, changed where it does not fit `config`."""
         ...

@@ -1,0 +1,35 @@
+"""Bytes that last: streams, ordered reading, and key-value buckets that can be followed.
+
+Given:       subjects and keys with bytes to keep; a wire, or nothing for the one in memory.
+Gives:       receipts, records, entries and changes; JournalError and its kinds.
+May import:  errors clock ids wire; msgspec
+Never:       knows what the bytes mean, opens a connection, keeps a task of its own running.
+"""
+
+from agent99.journal._jetstream import JetStreamJournal
+from agent99.journal._memory import MemoryJournal
+from agent99.journal._port import (
+    Bucket,
+    BucketConfig,
+    Change,
+    Entry,
+    Journal,
+    Record,
+    Snapshot,
+    Stored,
+    StreamConfig,
+)
+
+__all__ = [
+    "Bucket",
+    "BucketConfig",
+    "Change",
+    "Entry",
+    "JetStreamJournal",
+    "Journal",
+    "MemoryJournal",
+    "Record",
+    "Snapshot",
+    "Stored",
+    "StreamConfig",
+]

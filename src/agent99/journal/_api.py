@@ -1,0 +1,172 @@
+"""JetStream's JSON, as far as it is spoken here, and what its error codes mean. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from agent99.errors import (
+    Agent99Error,
+    JournalError,
+    RemoteProtocolError,
+    StreamFullError,
+    StreamNotFoundError,
+    WrongSequenceError,
+)
+
+API = b"$JS.API."
+
+CONSUMER_NAME_IN_USE = 10148
+NO_MESSAGE = 10037
+STREAM_NAME_IN_USE = 10058
+STREAM_NOT_FOUND = 10059
+WRONG_SEQUENCE = frozenset({10071, 10164})
+
+_FULL = frozenset({
+    10023,  # insufficient resources
+    10028,  # memory resources exceeded
+    10047,  # storage resources exceeded
+    10077,  # maximum messages or bytes of the stream exceeded
+    10122,  # the account's limit of stream bytes
+})  # fmt: skip
+NOT_READY = frozenset({
+    10004,  # cluster: no peer fits yet
+    10008,  # JetStream temporarily unavailable
+    10009,  # not the cluster's leader
+    10039,  # not enabled for the account: so it is while a server starts
+    10076,  # not enabled: likewise
+    10118,  # stream offline
+    10119,  # consumer offline
+})  # fmt: skip
+"""Codes that may be another a moment later: nothing was done."""
+
+_sequence_of = re.compile(r"wrong last sequence: (\d+)").search
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class ApiError(msgspec.Struct, frozen=True):
+    """The server's no."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class PublishAck(msgspec.Struct, frozen=True, gc=False):
+    """The receipt of a stored message. Look at `error` first: `seq` is 0 beside one."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    error: ApiError | None = None
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """What a stream holds."""
+
+    messages: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """A stream's configuration, as the server has it, and state."""
+
+    config: dict[str, Any] = {}
+    state: StreamState = StreamState()
+    error: ApiError | None = None
+
+
+class StreamNames(msgspec.Struct, frozen=True):
+    """Which streams store a subject."""
+
+    streams: tuple[str, ...] | None = None
+    error: ApiError | None = None
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message as the stream's leader has it."""
+
+    subject: str
+    seq: int
+    data: bytes = b""
+    hdrs: bytes = b""
+
+
+class MessageAnswer(msgspec.Struct, frozen=True):
+    """The answer to a look-up by the leader."""
+
+    message: StoredMessage | None = None
+    error: ApiError | None = None
+
+
+class ConsumerInfo(msgspec.Struct, frozen=True):
+    """A consumer that was made."""
+
+    name: str = ""
+    num_pending: int = 0
+    error: ApiError | None = None
+
+
+class Done(msgspec.Struct, frozen=True):
+    """An answer that says no more than that."""
+
+    success: bool = False
+    error: ApiError | None = None
+
+
+class Answer(Protocol):
+    """What every answer has."""
+
+    @property
+    def error(self) -> ApiError | None:
+        """The server's no, or None."""
+        ...
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+def decode(payload: bytes, kind: type[AnswerT]) -> AnswerT:
+    """Read an answer.
+
+    Raises:
+        RemoteProtocolError: it is none of JetStream's.
+    """
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(f"no answer of JetStream's: {error}") from error
+
+
+def error_of(error: ApiError, what: str, expected: int | None = None) -> Agent99Error:
+    """Return what the server's error means here.
+
+    Args:
+        what: The stream or subject that was asked for.
+        expected: The sequence that the caller expected, if it did.
+    """
+    code = error.err_code
+    if code in WRONG_SEQUENCE:
+        found = _sequence_of(error.description)
+        return WrongSequenceError(what, expected or 0, int(found[1]) if found else None)
+    message = f"{what}: {error.description}"
+    if code in _FULL:
+        return StreamFullError(message, server_code=code)
+    if code == STREAM_NOT_FOUND:
+        return StreamNotFoundError(message, server_code=code)
+    return JournalError(message, server_code=code)
+
+
+def nanoseconds(seconds: float) -> int:
+    """Return a duration as the API takes it."""
+    return round(seconds * 1e9)
+
+
+def microseconds(timestamp: str) -> int:
+    """Return the microseconds since the epoch of an RFC 3339 time in UTC."""
+    return (datetime.fromisoformat(timestamp) - _EPOCH) // _MICROSECOND

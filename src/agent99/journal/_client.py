@@ -1,0 +1,227 @@
+"""Ask JetStream over the wire: again while it is not ready, never past the deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from agent99.clock import Clock
+from agent99.errors import (
+    Agent99Error,
+    DeadlineExceededError,
+    DisconnectedError,
+    JournalError,
+    NoRespondersError,
+    RemoteProtocolError,
+    StreamNotFoundError,
+)
+from agent99.ids import Ids
+from agent99.journal._api import (
+    API,
+    NOT_READY,
+    STREAM_NOT_FOUND,
+    AnswerT,
+    MessageAnswer,
+    PublishAck,
+    StoredMessage,
+    StreamInfo,
+    StreamNames,
+    decode,
+    error_of,
+)
+from agent99.journal._headers import status_of
+from agent99.wire import ConnectionState, Message, Wire
+
+_PAUSE_S_MIN = 0.05
+_PAUSE_S_MAX = 1.0
+_FOUND_NOTHING = 404
+
+_encode = msgspec.json.encode
+_decode_ack = msgspec.json.Decoder(PublishAck).decode
+
+
+class JetStreamClient:
+    """What every part of the JetStream journal shares: the wire, the deadline, the retries.
+
+    A request is sent again when it provably had no effect (nobody listened, not ready yet), or when
+    it may be repeated without harm and no answer came in a third of the time: an answer can be lost
+    with the link.
+
+    Args:
+        wire: Carries the requests; stays the caller's to close.
+        timeout_s: Each call ends by then.
+    """
+
+    def __init__(self, wire: Wire, *, clock: Clock, ids: Ids, timeout_s: float) -> None:
+        self.wire = wire
+        self.clock = clock
+        self.ids = ids
+        self.timeout_s = timeout_s
+        self._try_s = max(timeout_s / 3, 0.2)
+        self._listeners: set[Callable[[ConnectionState], None]] = set()
+        wire.on_state(self._tell_state)
+
+    def __repr__(self) -> str:
+        return f"JetStreamClient(timeout_s={self.timeout_s})"
+
+    def listen(self, listener: Callable[[ConnectionState], None]) -> None:
+        """Tell `listener` of each change of the wire's state, until `unlisten`."""
+        self._listeners.add(listener)
+
+    def unlisten(self, listener: Callable[[ConnectionState], None]) -> None:
+        """Tell it no more."""
+        self._listeners.discard(listener)
+
+    async def call(
+        self, verb: str, request: object, kind: type[AnswerT], *, timeout_s: float | None = None
+    ) -> AnswerT:
+        """Ask the API, whose requests may all be repeated, and return the answer, error or not.
+
+        Raises:
+            JournalError: JetStream is not there, or did not get ready in time.
+            DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        subject = API + verb.encode()
+        body = b"" if request is None else _encode(request)
+        retry = _Retry(self, timeout_s)
+        while True:
+            try:
+                message = await self.wire.request(
+                    subject, body, deadline_s=min(retry.deadline_s, self.try_until_s())
+                )
+            except NoRespondersError:
+                await retry.pause(JournalError("JetStream does not answer on this server"))
+            except (DeadlineExceededError, DisconnectedError) as error:
+                await retry.pause(error)
+            else:
+                answer = decode(message.payload, kind)
+                if answer.error is None or answer.error.err_code not in NOT_READY:
+                    return answer
+                await retry.pause(error_of(answer.error, verb))
+
+    async def demand(self, verb: str, request: object, kind: type[AnswerT]) -> AnswerT:
+        """Ask the API and return the answer, which is no error: that is raised."""
+        answer = await self.call(verb, request, kind)
+        if answer.error is not None:
+            raise error_of(answer.error, verb)
+        return answer
+
+    async def publish(
+        self, subject: bytes, payload: bytes, *, headers: bytes = b"", repeatable: bool = False
+    ) -> PublishAck:
+        """Store a message and return the server's receipt, error or not.
+
+        Raises:
+            StreamNotFoundError: no stream takes the subject.
+            JournalError: JetStream is not there, or did not get ready in time.
+            DeadlineExceededError: no receipt came; the message may be stored.
+            PayloadTooLargeError, TransportError, RemoteProtocolError, ClosedError
+        """
+        retry = _Retry(self, None)
+        while True:
+            until_s = min(retry.deadline_s, self.try_until_s()) if repeatable else retry.deadline_s
+            try:
+                message = await self.wire.request(
+                    subject, payload, deadline_s=until_s, headers=headers
+                )
+            except NoRespondersError:
+                await retry.pause(await self._why_nobody(subject.decode()))
+            except (DeadlineExceededError, DisconnectedError) as error:
+                if not repeatable:
+                    raise
+                await retry.pause(error)
+            else:
+                ack = _read_ack(message.payload)
+                if ack.error is None or ack.error.err_code not in NOT_READY:
+                    return ack
+                await retry.pause(error_of(ack.error, subject.decode()))
+
+    async def direct_get(self, stream: str, subject: str) -> Message | None:
+        """Return the last message of a subject, by whichever replica is quickest; None: no message.
+
+        Raises:
+            StreamNotFoundError: there is no such stream.
+            JournalError: it does not allow direct reads, or JetStream is not ready.
+            DeadlineExceededError, TransportError, ClosedError
+        """
+        request = f"$JS.API.DIRECT.GET.{stream}.{subject}".encode()
+        retry = _Retry(self, None)
+        while True:
+            try:
+                message = await self.wire.request(
+                    request, b"", deadline_s=min(retry.deadline_s, self.try_until_s())
+                )
+            except NoRespondersError:
+                await retry.pause(await self.why_no_direct(stream))
+            except (DeadlineExceededError, DisconnectedError) as error:
+                await retry.pause(error)
+            else:
+                status = status_of(message.headers)
+                if status == 0:
+                    return message
+                if status == _FOUND_NOTHING:
+                    return None
+                await retry.pause(JournalError(f"stream {stream!r}: direct read answers {status}"))
+
+    async def leader_get(self, stream: str, request: dict[str, object]) -> StoredMessage | None:
+        """Look a message up at the stream's leader, which is never behind; None: no message."""
+        answer = await self.call(f"STREAM.MSG.GET.{stream}", request, MessageAnswer)
+        if answer.error is None:
+            return answer.message
+        if answer.error.code == _FOUND_NOTHING and answer.error.err_code != STREAM_NOT_FOUND:
+            return None
+        raise error_of(answer.error, f"stream {stream!r}")
+
+    async def why_no_direct(self, stream: str) -> JournalError:
+        """Return why nobody answers direct reads, when it may pass; raise it when it does not."""
+        info = await self.call(f"STREAM.INFO.{stream}", None, StreamInfo)
+        if info.error is not None:
+            raise error_of(info.error, f"stream {stream!r}")
+        if not info.config.get("allow_direct"):
+            raise JournalError(f"stream {stream!r} does not allow direct reads; ensure it first")
+        return JournalError(f"stream {stream!r} is not ready for direct reads")
+
+    def try_until_s(self) -> float:
+        """Return when to give up one try of something that may be repeated."""
+        return self.clock.monotonic_s() + self._try_s
+
+    async def _why_nobody(self, subject: str) -> JournalError:
+        """Return why no stream answered, when it may pass; raise it when it does not."""
+        names = await self.call("STREAM.NAMES", {"subject": subject}, StreamNames)
+        if names.error is not None:
+            raise error_of(names.error, subject)
+        if not names.streams:
+            raise StreamNotFoundError(f"no stream takes subject {subject!r}")
+        return JournalError(f"stream {names.streams[0]!r} is not ready")
+
+    def _tell_state(self, state: ConnectionState) -> None:
+        for listener in tuple(self._listeners):
+            listener(state)
+
+
+class _Retry:
+    """The pauses between tries, growing and jittered, up to a deadline."""
+
+    def __init__(self, client: JetStreamClient, timeout_s: float | None) -> None:
+        self._client = client
+        self._pause_s = _PAUSE_S_MIN
+        self.deadline_s = client.clock.monotonic_s() + (timeout_s or client.timeout_s)
+
+    async def pause(self, trouble: Agent99Error) -> None:
+        """Wait before the next try; raises `trouble` when there is no time for one."""
+        pause_s = self._pause_s * (0.5 + self._client.ids.fraction())
+        if self._client.clock.monotonic_s() + pause_s >= self.deadline_s:
+            raise trouble
+        self._pause_s = min(self._pause_s * 2, _PAUSE_S_MAX)
+        await self._client.clock.sleep(pause_s)
+
+
+def _read_ack(payload: bytes) -> PublishAck:
+    try:
+        ack = _decode_ack(payload)
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(f"no receipt of JetStream's: {error}") from error
+    if ack.error is None and not ack.stream:
+        raise RemoteProtocolError("somebody who is no stream answered an append")
+    return ack

@@ -1,0 +1,40 @@
+"""Single fields of the server's header blocks, read without parsing the rest. Pure.
+
+Where a block has a field twice the last one counts: the server adds its own at the end, so that
+what a writer stored cannot pass for it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+def status_of(block: bytes) -> int:
+    """Return the status in the block's first line; 0 without one."""
+    code = block[9:12]
+    return int(code) if block.startswith(b"NATS/1.0 ") and code.isdigit() else 0
+
+
+def field_of(block: bytes, name: bytes) -> bytes:
+    """Return the last value of a field; empty without one."""
+    start = block.rfind(b"\r\n" + name + b":")
+    if start < 0:
+        return b""
+    start += len(name) + 3
+    return block[start : block.index(b"\r\n", start)].strip()
+
+
+def number_of(block: bytes, name: bytes) -> int:
+    """Return the last value of a field as a number; 0 without one or when it is none."""
+    digits = field_of(block, name)
+    return int(digits) if digits.isdigit() else 0
+
+
+def marker_of(block: bytes) -> Literal["put", "delete", "expire"]:
+    """Return what a key-value message stands for: `put`, `delete` or `expire`."""
+    if not block:
+        return "put"
+    reason = field_of(block, b"Nats-Marker-Reason")
+    if reason:
+        return "expire" if reason == b"MaxAge" else "delete"
+    return "delete" if field_of(block, b"KV-Operation") in (b"DEL", b"PURGE") else "put"

@@ -1,0 +1,223 @@
+"""The journal on JetStream: its JSON API over our own wire, no other client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from agent99.clock import Clock, SystemClock
+from agent99.ids import Ids, SystemIds
+from agent99.journal._api import (
+    STREAM_NOT_FOUND,
+    WRONG_SEQUENCE,
+    Done,
+    PublishAck,
+    StreamInfo,
+    error_of,
+    microseconds,
+)
+from agent99.journal._client import JetStreamClient
+from agent99.journal._grammar import (
+    check_bucket_config,
+    check_message_id,
+    check_name,
+    check_pattern,
+    check_sequence,
+    check_stream_config,
+    check_subject,
+)
+from agent99.journal._headers import field_of, number_of
+from agent99.journal._keyvalue import JetStreamBucket
+from agent99.journal._port import Bucket, BucketConfig, Record, Stored, StreamConfig
+from agent99.journal._read import read_batches
+from agent99.journal._streams import ensure_bucket, ensure_stream
+from agent99.wire import Wire
+
+
+class JetStreamJournal:
+    """A `Journal` on the JetStream of the server that `wire` is connected to.
+
+    Args:
+        wire: Stays the caller's to close; the journal needs no closing.
+        timeout_s: Each call ends by then; waiting for a server that restarts included.
+        heartbeat_s: How often the server tells an idle follower that all is well. A follower that
+            hears nothing for 2.5 times as long starts afresh.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        timeout_s: float = 5.0,
+        heartbeat_s: float = 1.0,
+    ) -> None:
+        self._client = JetStreamClient(
+            wire, clock=clock or SystemClock(), ids=ids or SystemIds(), timeout_s=timeout_s
+        )
+        self._heartbeat_s = heartbeat_s
+
+    def __repr__(self) -> str:
+        return f"JetStreamJournal(timeout_s={self._client.timeout_s})"
+
+    async def ensure_stream(self, config: StreamConfig) -> None:
+        """Create the stream, or change it to fit `config`. Idempotent.
+
+        Raises:
+            UsageError, InvalidNameError: `config` is no stream's; nothing was sent.
+            StreamFullError: the server has no room for its bounds.
+            JournalError: its subjects overlap another stream's, or it cannot be changed so.
+            DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_stream_config(config)
+        await ensure_stream(self._client, config)
+
+    async def delete_stream(self, name: str) -> None:
+        """Delete a stream, or with `KV_` before its name a bucket; deleting none is no error.
+
+        Raises:
+            InvalidNameError: nothing was sent.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", name)
+        answer = await self._client.call(f"STREAM.DELETE.{name}", None, Done)
+        if answer.error is not None and answer.error.err_code != STREAM_NOT_FOUND:
+            raise error_of(answer.error, f"stream {name!r}")
+
+    async def append(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str = "",
+        expected_sequence: int | None = None,
+    ) -> Stored:
+        """Store a message. Returned = stored (and replicated, where the stream has replicas).
+
+        Args:
+            message_id: The same id within the stream's duplicate window is stored once. With it a
+                receipt that got lost is asked for again within the deadline.
+            expected_sequence: The subject's last sequence must be this one (0: no message yet).
+
+        Delivery: on an error other than the first three the outcome is unknown; repeat with the
+            same `message_id`.
+
+        Raises:
+            WrongSequenceError: somebody wrote first.
+            StreamNotFoundError: no stream takes this subject.
+            StreamFullError: at its bound.
+            UsageError, InvalidNameError, PayloadTooLargeError: nothing was sent.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_subject(subject)
+        headers = b""
+        if message_id:
+            check_message_id(message_id)
+            headers = b"Nats-Msg-Id: " + message_id.encode() + b"\r\n"
+        if expected_sequence is not None:
+            check_sequence("expected_sequence", expected_sequence, 0)
+            headers += b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expected_sequence
+        if headers:
+            headers = b"NATS/1.0\r\n" + headers + b"\r\n"
+        ack = await self._client.publish(
+            subject.encode(), payload, headers=headers, repeatable=bool(message_id)
+        )
+        if ack.error is None:
+            return Stored(ack.stream, ack.seq, ack.duplicate)
+        return await self._explain_refusal(ack, subject, message_id, expected_sequence)
+
+    async def last(self, stream: str, subject: str) -> Record | None:
+        """Return the subject's last record, or None. With replicas it may be a moment old.
+
+        Raises:
+            InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", stream)
+        check_subject(subject)
+        message = await self._client.direct_get(stream, subject)
+        if message is None:
+            return None
+        sequence = number_of(message.headers, b"Nats-Sequence")
+        return Record(subject, sequence, message.payload, _stored_us(message.headers))
+
+    async def read(
+        self, stream: str, subject: str = ">", *, from_sequence: int = 1
+    ) -> AsyncIterator[Record]:
+        """Yield what the stream holds now for `subject`, in order, each once, then end.
+
+        Raises:
+            UsageError, InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            DeadlineExceededError: nothing came for `timeout_s`.
+            JournalError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", stream)
+        check_pattern(subject)
+        check_sequence("from_sequence", from_sequence, 1)
+        info = await self._client.demand(f"STREAM.INFO.{stream}", None, StreamInfo)
+        last = info.state.last_seq
+        alone = info.config.get("num_replicas", 1) == 1
+        at = from_sequence
+        while at <= last:
+            async for record in self._read_until(stream, subject, at, last):
+                at = record.sequence + 1
+                yield record
+            # A replica that lags says "no more" too early; only the leader knows for certain.
+            if alone or at > last or not await self._holds(stream, subject, at, last):
+                return
+
+    async def bucket(self, config: BucketConfig) -> Bucket:
+        """Return the bucket: created if it is not there, changed where it does not fit `config`.
+
+        A bucket that another client made keeps its history, and learns to tell of expiries.
+
+        Raises:
+            UsageError, InvalidNameError: `config` is no bucket's; nothing was sent.
+            StreamFullError: the server has no room for its bounds.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_bucket_config(config)
+        await ensure_bucket(self._client, config)
+        return JetStreamBucket(self._client, config.name, heartbeat_s=self._heartbeat_s)
+
+    async def _read_until(
+        self, stream: str, subject: str, at: int, last: int
+    ) -> AsyncIterator[Record]:
+        async for batch in read_batches(self._client, stream, subject, from_sequence=at):
+            for each in batch:
+                if each.sequence > last:
+                    return
+                stored_us = _stored_us(each.headers)
+                yield Record(each.subject, each.sequence, each.payload, stored_us)
+            if batch[-1].sequence == last:
+                return
+
+    async def _holds(self, stream: str, subject: str, at: int, last: int) -> bool:
+        found = await self._client.leader_get(stream, {"seq": at, "next_by_subj": subject})
+        return found is not None and found.seq <= last
+
+    async def _explain_refusal(
+        self, ack: PublishAck, subject: str, message_id: str, expected: int | None
+    ) -> Stored:
+        """Raise what the server's no means, unless it means that this very message is stored.
+
+        The server compares sequences before it looks for duplicates, so a repeated compare-and-set
+        append is refused because of its own first copy. What follows the expected sequence tells.
+        """
+        error = ack.error
+        if error is None:
+            return Stored(ack.stream, ack.seq, ack.duplicate)
+        refusal = error_of(error, subject, expected)
+        if error.err_code not in WRONG_SEQUENCE or not message_id or expected is None:
+            raise refusal
+        request: dict[str, object] = {"seq": expected + 1, "next_by_subj": subject}
+        winner = await self._client.leader_get(ack.stream, request)
+        if winner is None or field_of(winner.hdrs, b"Nats-Msg-Id") != message_id.encode():
+            raise refusal
+        return Stored(ack.stream, winner.seq, duplicate=True)
+
+
+def _stored_us(headers: bytes) -> int:
+    return microseconds(field_of(headers, b"Nats-Time-Stamp").decode())
