@@ -2,22 +2,72 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 NAME ?= request
-MINUTES ?= 30
 DATA ?= ../shared/data/online_retail_2009_2010.parquet
+ARGS ?=
+
+json := $(if $(filter 1,$(JSON)),--json)
+pip := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# pyright comes from the wheel, Node.js included: it has nothing to fetch and no news to tell.
+pyright := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format chaos year bench lock clean
+.PHONY: help setup demo year test test-slow chaos check format bench lock clean data
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+setup: $(BIN)/.ready ## make the virtual environment
+
+demo: $(BIN)/.ready ## run the order pipeline: five agents, a real broker, some weeks of a real shop
+	@$(BIN)/agent99 demo shop $(json) $(ARGS)
+
+year: data $(BIN)/.ready ## run it on the whole year (DATA=file names another)
+	@$(BIN)/agent99 demo shop --data '$(DATA)' $(json) $(ARGS)
+
+test: $(BIN)/.ready ## run the quick tests, measure coverage, hold the gates
+	@rm -f .coverage .coverage.*
+	@$(BIN)/pytest -n $(JOBS) --cov --cov-report= $(ARGS)
+	@$(BIN)/python tools/coverage_gate.py
+
+test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in short form
+	@$(BIN)/pytest -m 'slow and not chaos' -o faulthandler_timeout=900 $(ARGS)
+
+chaos: $(BIN)/.ready ## run every fault campaign at full counts (up to an hour)
+	@$(BIN)/pytest -m chaos -o faulthandler_timeout=3600 $(ARGS)
+
+check: $(BIN)/.ready ## check format, lint, types, house rules and the documents' code
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(pyright)
+	@$(pyright) --verifytypes agent99 --ignoreexternal > $(VENV)/verifytypes.log || { cat $(VENV)/verifytypes.log; exit 1; }
+	@$(BIN)/pytest -q -n $(JOBS) tests/house
+
+format: $(BIN)/.ready ## format the code and sort the imports
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(BIN)/.ready ## run benches/$(NAME).py (NAME=request; JSON=1 prints JSON alone)
+	@test -f benches/$(NAME).py || { echo "no bench '$(NAME)'; there are:" $(basename $(notdir $(wildcard benches/[a-z]*.py))) >&2; exit 2; }
+	@$(BIN)/python benches/$(NAME).py $(json) $(ARGS)
+
+lock: ## write constraints.txt anew, from the newest versions that pyproject.toml allows
+	@sh tools/lock.sh $(PYTHON)
+
+clean: ## remove what the targets made, the virtual environment included
+	@rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+data:
+	@test -f '$(DATA)' || { echo "no file $(DATA): name the year's data with make year DATA=file" >&2; exit 2; }
+
+# Set-up talks on standard error, so that JSON=1 leaves standard output to the JSON.
 $(BIN)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "agent99 needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12 ...")'
-	@echo "setting up $(VENV) (once; about a minute)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]' --group dev
+	@echo "setting up $(VENV) (once; about a minute)" >&2
+	@$(PYTHON) -m venv $(VENV) >&2
+	@$(pip) install --upgrade 'pip>=25.1' >&2
+	@$(pip) install --constraint constraints.txt --editable '.[all]' --group dev >&2
 	@touch $@
-
-setup: $(BIN)/.ready ## make the virtual environment
