@@ -7,12 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent99.registry import (
-    Description,
-    OperationInfo,
-    decode_description,
-    encode_description,
-)
+from agent99.registry import Description, OperationInfo
+from agent99.registry._description import decode_description, encode_description
 
 _text = st.text(max_size=12)
 _descriptions = st.builds(

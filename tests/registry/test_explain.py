@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent99.registry import Table
 from agent99.registry._explain import COMPARED_MAX, near_misses
 
-from ._describe import describe
+from tests.registry._describe import describe
 
 
 def _table() -> Table:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent99.registry import Description, choose, hash_of, least_loaded, sticky
 
-from ._describe import describe
+from tests.registry._describe import describe
 
 _draws = st.floats(0, 1, exclude_max=True)
 _MANY = [describe(f"i{n}") for n in range(10)]

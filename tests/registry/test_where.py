@@ -10,7 +10,7 @@ from agent99.errors import InvalidFilterError
 from agent99.registry import where
 from agent99.registry._where import CLAUSES_MAX, TEXT_CHARACTERS_MAX
 
-from ._describe import describe
+from tests.registry._describe import describe
 
 _ORDERS = describe(
     "i1",

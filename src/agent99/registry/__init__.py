@@ -6,51 +6,29 @@ May import:  errors clock ids wire envelope journal; msgspec
 Never:       carries a request: requests go by the server's interest, not by this table.
 """
 
-from agent99.registry._description import (
-    ROUTABLE,
-    STATES,
-    Description,
-    Kind,
-    OperationInfo,
-    State,
-    decode_description,
-    encode_description,
-)
-from agent99.registry._explain import Candidate, Explanation, Reason
-from agent99.registry._selection import (
-    HashOf,
-    LeastLoaded,
-    Selection,
-    Sticky,
-    choose,
-    hash_of,
-    least_loaded,
-    sticky,
-)
+from agent99.registry._description import STATES, Description, OperationInfo, State
+from agent99.registry._explain import Candidate, Explanation
+from agent99.registry._options import RegistryOptions, RegistryStatistics
+from agent99.registry._registry import Registry
+from agent99.registry._selection import Selection, choose, hash_of, least_loaded, sticky
 from agent99.registry._table import Table, TableChange
-from agent99.registry._where import Clause, Where, where
+from agent99.registry._where import Where, where
 
 __all__ = [
-    "ROUTABLE",
     "STATES",
     "Candidate",
-    "Clause",
     "Description",
     "Explanation",
-    "HashOf",
-    "Kind",
-    "LeastLoaded",
     "OperationInfo",
-    "Reason",
+    "Registry",
+    "RegistryOptions",
+    "RegistryStatistics",
     "Selection",
     "State",
-    "Sticky",
     "Table",
     "TableChange",
     "Where",
     "choose",
-    "decode_description",
-    "encode_description",
     "hash_of",
     "least_loaded",
     "sticky",

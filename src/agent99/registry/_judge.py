@@ -1,0 +1,103 @@
+"""Who is dead, by the leases. Pure: times come in as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Judge:
+    """Decides which processes are dead, and only when it may.
+
+    It may only after a whole lease time in which its own leases were taken without a break: so long
+    everybody alive had the chance to refresh. After the server was away all leases may have run
+    out although nobody died; after an election, or as a newcomer, it has seen too little.
+
+    A process that has records is dead when its lease was reported gone and has not come back; or
+    when no lease was there for a whole lease time since its records were noticed; or when its lease
+    was silent for more than a lease time and a refresh while our own was seen in the same stream.
+
+    Invariant: a process is not both leased and lost.
+    """
+
+    def __init__(self, process: str, *, lease_s: float, lease_refresh_s: float) -> None:
+        self._process = process
+        self._lease_s = lease_s
+        self._silence_s = lease_s + lease_refresh_s
+        self._trusted_s: float | None = None
+        self._refreshed_s = 0.0
+        self._leases: dict[str, float] = {}  # process: when its lease was last seen
+        self._lost: set[str] = set()
+        self._noticed_s: dict[str, float] = {}  # process without a lease: since when
+
+    def __repr__(self) -> str:
+        return f"Judge({self._process!r}, leases={len(self._leases)}, lost={len(self._lost)})"
+
+    # --- may it judge? ----------------------------------------------------------------------------
+
+    def refreshed(self, now_s: float) -> None:
+        """Our own lease was taken."""
+        if self._trusted_s is None or now_s - self._refreshed_s > self._lease_s:
+            self._trusted_s = now_s
+        self._refreshed_s = now_s
+
+    def broken(self) -> None:
+        """The link, or a bucket, went away: what was seen before counts no more."""
+        self._trusted_s = None
+        self._lost.clear()
+        self._noticed_s.clear()
+
+    def may_judge(self, now_s: float) -> bool:
+        """Whether a whole lease time has passed in which our own leases were taken."""
+        if self._trusted_s is None or now_s - self._refreshed_s > self._lease_s:
+            return False
+        return now_s - self._trusted_s >= self._lease_s
+
+    # --- what it sees as keeper -------------------------------------------------------------------
+
+    def forget_leases(self) -> None:
+        """Start from nothing: the leases are no longer followed."""
+        self._leases.clear()
+        self._lost.clear()
+        self._noticed_s.clear()
+
+    def all_leases(self, processes: Iterable[str], now_s: float) -> None:
+        """These leases are there, and no others."""
+        self._leases = dict.fromkeys(processes, now_s)
+        self._lost.difference_update(self._leases)
+        for process in self._leases:
+            self._noticed_s.pop(process, None)
+
+    def leased(self, process: str, now_s: float) -> None:
+        """A lease was made or refreshed."""
+        self._leases[process] = now_s
+        self._lost.discard(process)
+        self._noticed_s.pop(process, None)
+
+    def unleased(self, process: str) -> None:
+        """A lease ran out or was given back."""
+        if self._leases.pop(process, None) is not None:
+            self._lost.add(process)
+
+    def dead(self, holders: Iterable[str], now_s: float) -> list[str]:
+        """Return those of the processes that have records and are dead; nobody while it may not."""
+        holding = set(holders)
+        holding.discard(self._process)
+        for process in self._noticed_s.keys() - holding:
+            del self._noticed_s[process]
+        self._lost &= holding
+        unleased = holding - self._leases.keys()
+        for process in unleased:
+            self._noticed_s.setdefault(process, now_s)
+        if not self.may_judge(now_s):
+            return []
+        heard_s = self._leases.get(self._process, float("-inf"))
+        return sorted(
+            process
+            for process in holding
+            if process in self._lost
+            or (process in unleased and now_s - self._noticed_s[process] >= self._lease_s)
+            or (process not in unleased and heard_s - self._leases[process] > self._silence_s)
+        )
+
+    def _check(self) -> None:
+        assert not self._lost & self._leases.keys(), "a process is both leased and lost"
