@@ -1,0 +1,268 @@
+"""Every message of the shop: the sample's names and fields, and beside them fields of our own.
+
+In the sample's fields money is pounds (`Money`); ours end in `_pence`. A field that breaks the rules
+of money is refused in the decode, like any other field, with the path of its struct.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Final, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from agent99.systems.shop._money import Money, to_pence
+
+LINES_MAX: Final = 1_000
+"""Lines of one order; the longest in the data has 655."""
+QUANTITY_MAX: Final = 1_000_000
+"""Units on one line; the largest in the data is 19,152."""
+
+INVENTORY_ERROR: Final = "INVENTORY_ERROR"
+PAYMENT_ERROR: Final = "PAYMENT_ERROR"
+PRICE_MISMATCH: Final = "PRICE_MISMATCH"
+PRODUCT_NOT_FOUND: Final = "PRODUCT_NOT_FOUND"
+PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
+ORDER_NOT_FOUND: Final = "ORDER_NOT_FOUND"
+RESERVATION_NOT_FOUND: Final = "RESERVATION_NOT_FOUND"
+RESERVATION_CLOSED: Final = "RESERVATION_CLOSED"
+
+Quantity: TypeAlias = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+_Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where an order goes."""
+
+    street: _Text
+    city: _Text
+    state: Annotated[str, Meta(max_length=200)]
+    """May be empty: most countries have none."""
+    zip_code: Annotated[str, Meta(max_length=20)]
+    country: _Text
+
+
+class OrderLine(msgspec.Struct, frozen=True):
+    """One line of an order. The same product may stand on several."""
+
+    product_id: UUID
+    quantity: Quantity
+    unit_price: Money
+    """One of the catalogue's prices of this product."""
+
+    def __post_init__(self) -> None:
+        to_pence(self.unit_price, "unit_price")
+
+    @property
+    def unit_price_pence(self) -> int:
+        """The price of one unit in pence."""
+        return to_pence(self.unit_price, "unit_price")
+
+    @property
+    def total_pence(self) -> int:
+        """The price of the whole line in pence."""
+        return self.quantity * self.unit_price_pence
+
+
+Lines: TypeAlias = Annotated[tuple[OrderLine, ...], Meta(min_length=1, max_length=LINES_MAX)]
+
+
+class PlaceOrder(msgspec.Struct, frozen=True):
+    """What a customer asks of `order_processing`."""
+
+    customer_id: UUID
+    items: Lines
+    shipping_address: Address
+
+    @property
+    def total_pence(self) -> int:
+        """The price of the whole order, by the prices that it quotes."""
+        return sum(line.total_pence for line in self.items)
+
+
+class OrderConfirmation(msgspec.Struct, frozen=True):
+    """The order is paid for, and its stock is the customer's."""
+
+    order_id: UUID
+    total: Money
+    estimated_delivery: date
+    """Seven days on."""
+    total_pence: int
+    status: Literal["confirmed"] = "confirmed"
+
+
+class OrderQuery(msgspec.Struct, frozen=True):
+    """Asks for one order; the reservation and the payment of an order are named alike."""
+
+    order_id: UUID
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """One step that an order took."""
+
+    state: str
+    """The state after it."""
+    event: str
+    at_us: int
+    """When, microseconds since the epoch, UTC."""
+    reason: str | None = None
+
+
+class OrderView(msgspec.Struct, frozen=True):
+    """One order as it stands."""
+
+    order_id: UUID
+    customer_id: UUID
+    state: str
+    total_pence: int
+    items: tuple[OrderLine, ...]
+    history: tuple[HistoryEntry, ...]
+    reason: str | None = None
+    """Why it was rejected: an error code."""
+
+
+class CheckStock(msgspec.Struct, frozen=True):
+    """The sample's question to `inventory`: hold so many of one product."""
+
+    product_id: UUID
+    quantity: Quantity
+
+
+class StockAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The sample's answer: held, or how many there are."""
+
+    available: bool
+    product_id: UUID
+    reserved_quantity: int | UnsetType = UNSET
+    remaining_stock: int | UnsetType = UNSET
+    """Units that nobody holds, after this reservation."""
+    reservation_id: UUID | UnsetType = UNSET
+    """To commit or release it, in the place of an order's id."""
+    requested_quantity: int | UnsetType = UNSET
+    available_quantity: int | UnsetType = UNSET
+
+
+class StockLine(msgspec.Struct, frozen=True):
+    """So many of one product."""
+
+    product_id: UUID
+    quantity: Quantity
+
+
+class Reserve(msgspec.Struct, frozen=True):
+    """Hold the stock of all lines of an order, or of none."""
+
+    order_id: UUID
+    items: Annotated[tuple[StockLine, ...], Meta(min_length=1, max_length=LINES_MAX)]
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """How the stock of one order stands."""
+
+    order_id: UUID
+    state: Literal["reserved", "committed", "released"]
+    products: int
+    """Different products that it holds, or held."""
+    units: int
+
+
+class Restock(msgspec.Struct, frozen=True):
+    """New units of one product arrived."""
+
+    product_id: UUID
+    quantity: Quantity
+
+
+class StockQuery(msgspec.Struct, frozen=True):
+    """Asks for one product's stock, and changes nothing."""
+
+    product_id: UUID
+
+
+class StockLevel(msgspec.Struct, frozen=True):
+    """One product's stock. `on_hand + reserved + shipped == opening + restocked`, always."""
+
+    product_id: UUID
+    opening: int
+    on_hand: int
+    """Units that nobody holds."""
+    reserved: int
+    shipped: int
+    restocked: int
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """Take money from a customer."""
+
+    customer_id: UUID
+    amount: Money
+    currency: Literal["GBP"] = "GBP"
+    order_id: UUID | None = None
+    """The shop always sends it; a charge without one is never declined by rule 9."""
+
+    def __post_init__(self) -> None:
+        to_pence(self.amount, "amount")
+
+    @property
+    def amount_pence(self) -> int:
+        """The amount in pence."""
+        return to_pence(self.amount, "amount")
+
+
+class ChargeReceipt(msgspec.Struct, frozen=True):
+    """The money was taken."""
+
+    payment_id: UUID
+    amount: Money
+    transaction_id: str
+    """`txn_` and 32 hexadecimal digits."""
+    amount_pence: int
+    success: Literal[True] = True
+
+
+class PaymentView(msgspec.Struct, frozen=True):
+    """One payment as it stands."""
+
+    payment_id: UUID
+    customer_id: UUID
+    order_id: UUID | None
+    state: Literal["captured", "declined"]
+    amount_pence: int
+    refunded_pence: int
+    transaction_id: str | None
+    """None where the charge was declined."""
+
+
+class Ship(msgspec.Struct, frozen=True):
+    """Send an order on its way."""
+
+    order_id: UUID
+    items: Lines
+    shipping_address: Address
+
+
+class Shipment(msgspec.Struct, frozen=True):
+    """The order is with a carrier."""
+
+    shipment_id: UUID
+    carrier: str
+    status: Literal["shipped"] = "shipped"
+
+
+class Notify(msgspec.Struct, frozen=True):
+    """Tell a customer something."""
+
+    type: Literal["order_confirmation"]
+    customer_id: UUID
+    order_id: UUID
+    template_data: dict[str, Any] = {}
+    """What the text of the message may use; bounded by the size of a message."""
+
+
+class Notified(msgspec.Struct, frozen=True):
+    """The message is with a provider."""
+
+    notification_id: UUID
+    channel: Literal["email", "sms"]

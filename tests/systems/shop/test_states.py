@@ -1,0 +1,66 @@
+"""The order's state table, against what it must never allow."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent99.systems.shop._errors import IllegalTransitionError
+from agent99.systems.shop._states import (
+    FINAL,
+    INITIAL,
+    TRANSITIONS,
+    OrderEvent,
+    OrderState,
+    legal_events,
+    move,
+)
+
+
+@given(st.lists(st.sampled_from(OrderEvent), max_size=12))
+def test_any_sequence_of_events_keeps_to_the_rules(events: list[OrderEvent]) -> None:
+    """Only legal steps happen, and money and stock come in the order that they must."""
+    state = INITIAL
+    path = [state]
+    for event in events:
+        try:
+            after = move(state, event)
+        except IllegalTransitionError as error:
+            assert event not in legal_events(state)
+            assert (state, event, legal_events(state)) == (error.state, error.event, error.legal)
+            continue
+        assert after is TRANSITIONS[state, event]
+        state = after
+        path.append(state)
+    assert len(path) == len(set(path)), "no state comes twice"
+    if OrderState.CONFIRMED in path:
+        assert OrderState.PAID in path
+    if OrderState.PAID in path:
+        assert OrderState.RESERVED in path
+        assert OrderState.REJECTED not in path, "what is paid is not thrown away"
+
+
+def test_an_order_ends_confirmed_or_rejected() -> None:
+    """Those two states take no event, and every other state can reach one of them."""
+    assert {OrderState.CONFIRMED, OrderState.REJECTED} == FINAL
+    reaches = set(FINAL)
+    for _ in OrderState:
+        reaches |= {before for (before, _), after in TRANSITIONS.items() if after in reaches}
+    assert set(OrderState) == reaches
+
+
+def test_every_state_is_reachable() -> None:
+    """No state stands in the list alone."""
+    seen = {INITIAL}
+    for _ in OrderState:
+        seen |= {after for (before, _), after in TRANSITIONS.items() if before in seen}
+    assert set(OrderState) == seen
+
+
+def test_an_illegal_event_says_what_is_legal() -> None:
+    """The error names the state, the event and the events that would do."""
+    with pytest.raises(IllegalTransitionError, match="it may take confirm"):
+        move(OrderState.PAID, OrderEvent.REJECT)
+    with pytest.raises(IllegalTransitionError, match="the state is final"):
+        move(OrderState.CONFIRMED, OrderEvent.PAY)
