@@ -1,0 +1,10 @@
+"""The one door to SQLAlchemy, so that its absence is one sentence instead of a riddle."""
+
+try:
+    import sqlalchemy
+    from sqlalchemy import exc, pool
+except ImportError as error:  # pragma: no cover - a test's child process goes this way
+    message = "agent99.store needs SQLAlchemy: pip install 'agent99[store]'"
+    raise ImportError(message) from error
+
+__all__ = ["exc", "pool", "sqlalchemy"]
