@@ -1,7 +1,7 @@
 """Start the supervisor: `python -I -S _boot.py STATE_FOLDER OPTIONS LOCK_HANDLE`.
 
 The supervisor has to start within a few milliseconds and lives as long as the mesh, so it loads the
-four small files it needs and not the packages around them: their front doors import everything.
+few small files it needs and not the packages around them: their front doors import everything.
 Empty stand-ins for `agent99` and `agent99.embedded` make the usual import lines work.
 """
 

@@ -81,7 +81,7 @@ def start_supervisor(settings: Settings, folder: Folder, lock: int) -> bool:
             use_guard=not HAS_SIGNAL,
         )
         start = log_size(folder)
-        report = _run(folder, options, lock)
+        report = run_supervisor(folder, options, lock)
     except OSError as error:
         raise state_error(folder, error) from error
     finally:
@@ -97,7 +97,7 @@ def start_supervisor(settings: Settings, folder: Folder, lock: int) -> bool:
     return bool(answer["started"])
 
 
-def _run(folder: Folder, options: Options, lock: int) -> bytes:
+def run_supervisor(folder: Folder, options: Options, lock: int) -> bytes:
     ours, theirs = os.pipe()
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -14,6 +14,7 @@ import socket
 import time
 from pathlib import Path
 
+from agent99.embedded._backoff import Backoff
 from agent99.embedded._lifeline import hold_lifeline, make_lifeline, wait_hung_up
 from agent99.embedded._nats import (
     VERSION_MIN,
@@ -46,9 +47,6 @@ _PROBE_TIMEOUT_S = 1.0
 _PROBES_MAX = 3
 _POLL_FIRST_S = 0.002
 _POLL_MAX_S = 0.05
-_BACKOFF_FIRST_S = 0.1
-_BACKOFF_MAX_S = 5.0
-_HEALTHY_S = 10.0
 _START_TRIALS = 5
 _LOG_BYTES_MAX = 8 * 1024**2
 
@@ -131,6 +129,8 @@ class Supervisor:
         self._stop = False
         self._server: NatsServer | None = None
         self._guard = 0
+        self._backoff = Backoff(time.monotonic())
+        self._restart_at_s: float | None = None
         self._record = self._identity()
 
     def __repr__(self) -> str:
@@ -263,31 +263,35 @@ class Supervisor:
 
     def _keep(self) -> None:
         """Restart the server whenever it dies; return when nobody needs it any more."""
-        backoff_s = 0.0
-        up_since_s = unused_since_s = time.monotonic()
+        used_s = time.monotonic()
         while not self._stop:
             now_s = time.monotonic()
             if not same_file(self._lock, self._folder.supervisor_lock):
                 say(self._folder, "WRN", "the state folder was removed")
                 return
             if self._in_use():
-                unused_since_s = now_s
-            elif now_s - unused_since_s >= self._options.linger_s and relock_exclusive(self._users):
+                used_s = now_s
+            elif now_s - used_s >= self._options.linger_s and relock_exclusive(self._users):
                 # Kept until the end of this process: whoever comes now waits for that, and then
                 # starts anew.
                 say(self._folder, "INF", "nobody is left")
                 return
-            if self._server is None or not self._server.lives():
-                if now_s - up_since_s >= _HEALTHY_S:
-                    backoff_s = 0.0
-                say(self._folder, "WRN", f"nats-server ended; again in {backoff_s:.1f} s")
-                self._pause(backoff_s)
-                backoff_s = min(max(backoff_s * 2, _BACKOFF_FIRST_S), _BACKOFF_MAX_S)
-                self._restart()
-                up_since_s = time.monotonic()
-                continue
-            self._look_after()
+            self._look_after(now_s)
             self._pause(_LOOK_S)
+
+    def _look_after(self, now_s: float) -> None:
+        self._guard_lifeline()
+        self._turn_log_over()
+        if self._server is not None and self._server.lives():
+            return
+        if self._restart_at_s is None:
+            self._restart_at_s = self._backoff.restart_at_s(now_s)
+            delay_s = self._restart_at_s - now_s
+            say(self._folder, "WRN", f"nats-server ended; again in {delay_s:.1f} s")
+        if now_s >= self._restart_at_s:
+            self._restart_at_s = None
+            self._restart()
+            self._backoff.started(time.monotonic())
 
     def _in_use(self) -> bool:
         if not relock_exclusive(self._users):
@@ -296,8 +300,6 @@ class Supervisor:
         return False
 
     def _restart(self) -> None:
-        if self._stop:
-            return
         start = log_size(self._folder)
         try:
             if self._start_and_wait() is None and not self._stop:
@@ -305,15 +307,15 @@ class Supervisor:
         except OSError as error:  # a full disk may be emptied: try again with back-off
             say(self._folder, "ERR", f"no restart: {error}")
 
-    def _look_after(self) -> None:
-        if log_size(self._folder) > _LOG_BYTES_MAX:
-            older = self._folder.log.with_name("server.log.1")
-            try:
-                older.write_bytes(self._folder.log.read_bytes())
-                os.truncate(self._folder.log, 0)  # it is written in append mode and goes on
-            except OSError as error:
-                say(self._folder, "ERR", f"the log is not turned over: {error}")
-        self._guard_lifeline()
+    def _turn_log_over(self) -> None:
+        if log_size(self._folder) <= _LOG_BYTES_MAX:
+            return
+        older = self._folder.log.with_name("server.log.1")
+        try:
+            older.write_bytes(self._folder.log.read_bytes())
+            os.truncate(self._folder.log, 0)  # it is written in append mode and goes on
+        except OSError as error:
+            say(self._folder, "ERR", f"the log is not turned over: {error}")
 
     def _pause(self, delay_s: float) -> None:
         """Wait, or less when a child ends or a signal comes."""
