@@ -11,6 +11,7 @@ from agent99.registry._explain import Candidate, Explanation
 from agent99.registry._options import RegistryOptions, RegistryStatistics
 from agent99.registry._registry import Registry
 from agent99.registry._selection import Selection, choose, hash_of, least_loaded, sticky
+from agent99.registry._services import OperationCounts, Services, ServiceView
 from agent99.registry._table import Table, TableChange
 from agent99.registry._where import Where, where
 
@@ -19,11 +20,14 @@ __all__ = [
     "Candidate",
     "Description",
     "Explanation",
+    "OperationCounts",
     "OperationInfo",
     "Registry",
     "RegistryOptions",
     "RegistryStatistics",
     "Selection",
+    "ServiceView",
+    "Services",
     "State",
     "Table",
     "TableChange",
