@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -32,6 +33,7 @@ _PORTS = range(20_000, 32_000)
 _PORT_TRIALS = 200
 _TAIL_BYTES = 16_384
 _LAST_WORDS = 3
+_LOG_PREFIX = re.compile(r"^\[\d+\] [\d/]+ [\d:.]+ \[\w+\] ")
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG")
 
 
@@ -85,6 +87,7 @@ class NatsServer:
         if self.lives():
             end_process(self.process, timeout_s=_END_TIMEOUT_S)
             self.lives()
+            self.was_killed = False
 
     def _reaped(self) -> bool:
         try:
@@ -177,7 +180,7 @@ def last_words(folder: Folder, start: int) -> str:
     """Return why the server ended, as far as the log from the byte `start` tells."""
     lines = [line for line in log_tail(folder.log, start=start) if line.strip()]
     telling = [line for line in lines if "[FTL]" in line or "[ERR]" in line] or lines
-    words = [line.partition("] ")[2] if line.startswith("[") else line for line in telling]
+    words = [_LOG_PREFIX.sub("", line) for line in telling]
     return " | ".join(words[-_LAST_WORDS:]) or "it said nothing"
 
 
