@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from agent99.clock import SystemClock
+from agent99.errors import Agent99Error
 from agent99.ids import SystemIds
 from agent99.journal import JetStreamJournal
 from agent99.registry import Registry, RegistryOptions
@@ -19,6 +22,13 @@ QUICK = RegistryOptions(
     suspect_s=1.0,
 )
 """Periods that keep a test on a real server short."""
+
+
+async def until(holds: Callable[[], Awaitable[bool]], *, timeout_s: float) -> None:
+    """Ask again and again until it holds: for what no event tells of."""
+    async with asyncio.timeout(timeout_s):
+        while not await holds():
+            await SystemClock().sleep(0.02)
 
 
 class RealMesh:
@@ -51,6 +61,34 @@ class RealMesh:
         """Take a process away without a word, as kill -9 does."""
         await registry._background.aclose()
         await self.wires[registry].aclose()
+
+    async def stored(self, *instances: str, timeout_s: float) -> None:
+        """Wait until the server holds exactly the descriptions of these instances."""
+        await until(lambda: self._has("registry", set(instances)), timeout_s=timeout_s)
+
+    async def leased(self, *registries: Registry, timeout_s: float) -> None:
+        """Wait until the server holds exactly the leases of these processes."""
+        wanted = {registry.process for registry in registries}
+        await until(lambda: self._has("leases", wanted), timeout_s=timeout_s)
+
+    async def kept(self, *, timeout_s: float) -> None:
+        """Wait until the keeper's place is taken."""
+        await until(lambda: self._has("keeper", {"keeper"}), timeout_s=timeout_s)
+
+    async def _has(self, bucket: str, wanted: set[str]) -> bool:
+        wire = next(wire for wire in self.wires.values() if wire.state.value != "closed")
+        journal = JetStreamJournal(wire, timeout_s=1.0)
+        try:
+            stream = f"KV_a99_{self.name}_{bucket}"
+            prefix = f"$KV.a99_{self.name}_{bucket}."
+            found = {
+                record.subject.removeprefix(prefix).split(".")[-1]
+                async for record in journal.read(stream)
+                if record.payload
+            }
+        except Agent99Error:
+            return False
+        return found == wanted
 
     async def aclose(self) -> None:
         """Close everything."""

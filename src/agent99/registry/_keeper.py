@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent99.clock import Clock
-from agent99.errors import Agent99Error, WrongSequenceError
+from agent99.errors import Agent99Error, StreamNotFoundError, WrongSequenceError
 from agent99.ids import Ids
 from agent99.journal import Snapshot
 from agent99.registry._background import Alarm, logger
@@ -65,7 +65,14 @@ class Keeper:
         while True:
             jitter = 0.9 + 0.2 * self._ids.fraction()
             await self._look.wait(self._options.lease_refresh_s * jitter)
-            if self._looks() and await self._elected():
+            if not self._looks():
+                continue
+            try:
+                elected = await self._elected()
+            except StreamNotFoundError:
+                await self._buckets.open()
+                raise
+            if elected:
                 await self._keep()
 
     async def resign(self) -> None:
