@@ -1,0 +1,70 @@
+"""The store's databases: a file of SQLite, and a PostgreSQL of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent99.store import Migration, Store, StoreOptions, open_store
+from agent99.testing.store import MakeStore
+from tests.store._postgres import Postgres, find_binaries
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give a server for the session; without PostgreSQL installed, one skip (in CI a failure)."""
+    binaries = find_binaries()
+    if binaries is None:
+        reason = "PostgreSQL is not installed: no `initdb` on PATH or under /usr"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # Not pytest's own folder: only its owner may enter that, and the server is somebody else.
+    folder = Path(tempfile.mkdtemp(prefix="agent99-postgres-"))
+    server = Postgres(binaries, folder)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Give the address of a file that is not there yet."""
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """Give the address of an empty database."""
+    return postgres.make_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Give the address of an empty database, of either kind."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    address: str = request.getfixturevalue(name)
+    return address
+
+
+@pytest.fixture
+def make(url: str) -> MakeStore:
+    """Give what makes stores on one database, not yet open."""
+
+    def make_store(
+        migrations: Sequence[Migration] = (),
+        options: StoreOptions | None = None,
+        schema: str = "main",
+    ) -> Store:
+        return open_store(url, migrations=migrations, options=options, schema=schema)
+
+    return make_store
