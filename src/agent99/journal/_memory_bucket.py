@@ -18,7 +18,13 @@ from agent99.errors import (
     WrongSequenceError,
 )
 from agent99.journal._changes import ChangeQueue
-from agent99.journal._grammar import check_key, check_key_pattern, matches, whole_seconds
+from agent99.journal._grammar import (
+    check_key,
+    check_key_pattern,
+    check_sequence,
+    matches,
+    whole_seconds,
+)
 from agent99.journal._port import BucketConfig, Change, Entry, Snapshot
 
 
@@ -230,8 +236,9 @@ class MemoryBucket:
 
         Raises:
             WrongSequenceError: somebody wrote first.
-            InvalidNameError, PayloadTooLargeError, StreamFullError, StreamNotFoundError
+            UsageError, InvalidNameError, PayloadTooLargeError, StreamFullError, StreamNotFoundError
         """
+        check_sequence("revision", revision, 1)
         await self._begin(key, value)
         self._compare(key, revision)
         return self._store.write(key, value, 0)
@@ -241,8 +248,10 @@ class MemoryBucket:
 
         Raises:
             WrongSequenceError: `revision` was given and somebody wrote first.
-            InvalidNameError, StreamNotFoundError
+            UsageError, InvalidNameError, StreamNotFoundError
         """
+        if revision is not None:
+            check_sequence("revision", revision, 1)
         await self._begin(key, b"")
         if revision is not None:
             self._compare(key, revision)

@@ -129,10 +129,14 @@ class Bucket(Protocol):
     def follow(
         self, pattern: str = ">"
     ) -> AbstractAsyncContextManager[AsyncIterator[Snapshot | Change]]:
-        """Follow the keys that match: first a `Snapshot`, then each `Change`, none missed between.
+        """Follow the keys that match: a `Snapshot`, then each `Change`, none missed between.
 
-        After a reconnect, or when the server lost the follower, a fresh `Snapshot` comes, within 2 s
-        of the link's return and with jitter, and changes go on from there. Never ends by itself.
+        A value that is overwritten before the follower was told of it may be skipped: the last
+        state of each key always comes, its history does not.
+
+        After a reconnect, or when the server lost the follower, a fresh `Snapshot` comes, within
+        2 s of the link's return and with jitter, and changes go on from there. Never ends by
+        itself.
         """
         ...
 
@@ -162,8 +166,8 @@ class Journal(Protocol):
             message_id: The same id within the stream's duplicate window is stored once.
             expected_sequence: The subject's last sequence must be this one (0: no message yet).
 
-        Delivery: on an error other than the first three the outcome is unknown; repeat with the same
-            `message_id`.
+        Delivery: on an error other than the first three the outcome is unknown; repeat with the
+            same `message_id`.
 
         Raises:
             WrongSequenceError: somebody wrote first.
@@ -180,7 +184,7 @@ class Journal(Protocol):
     def read(
         self, stream: str, subject: str = ">", *, from_sequence: int = 1
     ) -> AsyncIterator[Record]:
-        """Yield what the stream holds now for `subject` (wildcards too), in order, each once, then end."""
+        """Yield what the stream holds now for `subject` (wildcards too), in order, then end."""
         ...
 
     async def bucket(self, config: BucketConfig) -> Bucket:

@@ -1,0 +1,13 @@
+"""What tests of agents need: a clock that stands still, and the contracts of the ports.
+
+Given:       a way to make an implementation of a port.
+Gives:       silence, or AssertionError that names the broken rule.
+May import:  errors clock ids wire journal; msgspec
+Never:       imports a test framework.
+"""
+
+from agent99.testing._clock import ManualClock
+from agent99.testing._journal import JOURNAL_CHECKS, check_journal
+from agent99.testing._journal_world import JournalWorld, MakeJournal
+
+__all__ = ["JOURNAL_CHECKS", "JournalWorld", "MakeJournal", "ManualClock", "check_journal"]

@@ -1,0 +1,87 @@
+"""What a journal's contract suite is given, and how it says what it expects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
+
+import msgspec
+
+from agent99.journal import Bucket, BucketConfig, Change, Journal, Record, Snapshot, StreamConfig
+
+WAIT_S_MAX = 15.0
+"""Nothing that a check waits for may take longer."""
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+
+class JournalWorld(msgspec.Struct, frozen=True):
+    """A store, two clients of it, and its time."""
+
+    journal: Journal
+    other: Journal
+    """Another client of the same store; may be the same object."""
+    elapse: Callable[[float], Awaitable[None]]
+    """Lets so many seconds pass for the store: advances a manual clock, or really waits."""
+    name: str
+    """Letters and digits that no other check uses: names and subjects begin with it."""
+
+    async def stream(self, **changes: object) -> str:
+        """Make a stream that takes `{name}.>`, and return its name."""
+        config = StreamConfig(name=self.name, subjects=(f"{self.name}.>",))
+        await self.journal.ensure_stream(msgspec.structs.replace(config, **changes))
+        return self.name
+
+    async def bucket(self, **changes: object) -> Bucket:
+        """Make a bucket."""
+        config = BucketConfig(name=self.name, bytes_max=16 * 1024 * 1024)
+        return await self.journal.bucket(msgspec.structs.replace(config, **changes))
+
+
+MakeJournal = Callable[[], AbstractAsyncContextManager[JournalWorld]]
+"""Makes a world for one check, and takes it down."""
+Check = Callable[[MakeJournal], Awaitable[None]]
+
+
+def equal(expected: object, actual: object, rule: str) -> None:
+    """Raise `AssertionError` that names the rule unless the two are equal."""
+    if expected != actual:
+        raise AssertionError(f"{rule}: expected {expected!r}, got {actual!r}")
+
+
+async def refused(kind: type[ErrorT], call: Awaitable[object], rule: str) -> ErrorT:
+    """Return the error of `kind` that `call` raises; it must raise one."""
+    try:
+        result = await call
+    except kind as error:
+        return error
+    raise AssertionError(f"{rule}: expected {kind.__name__}, got {result!r}")
+
+
+async def records(journal: Journal, stream: str, *args: str, start: int = 1) -> list[Record]:
+    """Return all that `read` yields."""
+    return [record async for record in journal.read(stream, *args, from_sequence=start)]
+
+
+async def following(changes: AsyncIterator[Snapshot | Change]) -> Snapshot | Change:
+    """Return what a follower is told next."""
+    async with asyncio.timeout(WAIT_S_MAX):
+        return await anext(changes)
+
+
+async def told(changes: AsyncIterator[Snapshot | Change]) -> tuple[str, str, bytes]:
+    """Return kind, key and value of the next change; a snapshot is none."""
+    change = await following(changes)
+    if isinstance(change, Snapshot):
+        raise AssertionError(f"expected a change, got {change!r}")  # noqa: TRY004 - a failed check
+    return change.kind, change.key, change.value
+
+
+async def snapshot_of(changes: AsyncIterator[Snapshot | Change]) -> dict[str, bytes]:
+    """Return the entries of the snapshot that must come next."""
+    snapshot = await following(changes)
+    if isinstance(snapshot, Change):
+        raise AssertionError(f"expected a snapshot, got {snapshot!r}")  # noqa: TRY004 - as above
+    return {entry.key: entry.value for entry in snapshot.entries}
