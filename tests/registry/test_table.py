@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -147,6 +148,7 @@ class TableModel(RuleBasedStateMachine):
 
 
 TestTable = TableModel.TestCase
+TestTable.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
 def test_an_empty_table_finds_nobody() -> None:
