@@ -12,7 +12,7 @@ import sys
 from types import ModuleType
 
 
-def _boot() -> None:
+def _boot() -> None:  # pragma: no cover - the first lines of another process
     room = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib is slow
     for name, folder in (("agent99", os.path.dirname(room)), ("agent99.embedded", room)):  # noqa: PTH120
         package = ModuleType(name)
@@ -23,5 +23,5 @@ def _boot() -> None:
     main(sys.argv[1:])
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - the same
     _boot()

@@ -41,7 +41,9 @@ def hold_lifeline(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def bind_to_lifeline(path: Path, writer: int, *, with_signal: bool) -> None:
+def bind_to_lifeline(  # pragma: no cover - ends its process; see test_parts.py
+    path: Path, writer: int, *, with_signal: bool
+) -> None:
     """Make this process, and what it becomes by exec, end with SIGTERM when the pipe hangs up.
 
     Args:
@@ -63,7 +65,7 @@ def bind_to_lifeline(path: Path, writer: int, *, with_signal: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def wait_hung_up(path: Path, writer: int) -> None:
+def wait_hung_up(path: Path, writer: int) -> None:  # pragma: no cover - in a fork
     """Wait, in a guard, until every writer is gone.
 
     Args:
@@ -76,7 +78,7 @@ def wait_hung_up(path: Path, writer: int) -> None:
         pass
 
 
-def _is_hung_up(handle: int) -> bool:
+def _is_hung_up(handle: int) -> bool:  # pragma: no cover - in a fork
     try:
         return not os.read(handle, 4096)
     except BlockingIOError:

@@ -98,7 +98,9 @@ class NatsServer:
         return pid != 0
 
 
-def start_nats(folder: Folder, record: Record, options: Options, lifeline: int) -> NatsServer:
+def start_nats(  # pragma: no cover - forks; see test_kill.py
+    folder: Folder, record: Record, options: Options, lifeline: int
+) -> NatsServer:
     """Start the server; it does not answer yet.
 
     The child writes down its own number before it becomes the server, and until then shares the
@@ -107,7 +109,7 @@ def start_nats(folder: Folder, record: Record, options: Options, lifeline: int) 
     Raises:
         OSError: The configuration cannot be written or no process be made.
     """
-    write_private(folder.config, _config(record, options).encode())
+    write_private(folder.config, render_config(record, options).encode())
     pid = os.fork()
     if pid == 0:
         _become_server(folder, options, lifeline)
@@ -184,7 +186,8 @@ def last_words(folder: Folder, start: int) -> str:
     return " | ".join(words[-_LAST_WORDS:]) or "it said nothing"
 
 
-def _config(record: Record, options: Options) -> str:
+def render_config(record: Record, options: Options) -> str:
+    """Return the server's configuration file."""
     # Every path is relative to the state folder, where the server runs: nothing to quote, and a
     # project can be moved.
     return f"""\
@@ -207,7 +210,9 @@ feature_flags {{ js_ack_fc_v2: false }}
 """
 
 
-def _become_server(folder: Folder, options: Options, lifeline: int) -> None:
+def _become_server(  # pragma: no cover - a fork; see test_kill.py
+    folder: Folder, options: Options, lifeline: int
+) -> None:
     """Turn this fork into the nats-server; never returns."""
     try:
         bind_to_lifeline(folder.lifeline, lifeline, with_signal=not options.use_guard)

@@ -41,8 +41,8 @@ def probe(record: Record, *, timeout_s: float) -> Answer | None:
 
 
 def _converse(link: socket.socket, record: Record) -> Answer | None:
-    greeting = _read_until(link, b"", b"\r\n")
-    info = json.loads(greeting.partition(b"\r\n")[0].removeprefix(b"INFO "))
+    greeting, _, rest = _read_until(link, b"", b"\r\n").partition(b"\r\n")
+    info = json.loads(greeting.removeprefix(b"INFO "))
     if info["server_name"] != record.name:
         return None  # before the credential is shown: a stranger took the port
     hello = {
@@ -61,7 +61,7 @@ def _converse(link: socket.socket, record: Record) -> Answer | None:
         f"CONNECT {json.dumps(hello)}\r\nSUB {_INBOX} 1\r\n"
         f"PUB $JS.API.INFO {_INBOX} 0\r\n\r\n".encode()
     )
-    body = _answer_body(link)
+    body = _answer_body(link, rest)
     version, name = str(info["version"]), str(info["server_name"])
     if body is None:
         return Answer(version, name, is_ready=False, store_bytes=0, streams=0)
@@ -75,9 +75,9 @@ def _converse(link: socket.socket, record: Record) -> Answer | None:
     )
 
 
-def _answer_body(link: socket.socket) -> bytes | None:
+def _answer_body(link: socket.socket, text: bytes) -> bytes | None:
     """Return the body of the one message; None for "no responders": JetStream is not up yet."""
-    text = _read_until(link, b"", b"MSG ", b"-ERR")
+    text = _read_until(link, text, b"MSG ", b"-ERR")
     if b"-ERR" in text:
         raise PermissionError("the server refused the credential")
     if b"HMSG " in text:

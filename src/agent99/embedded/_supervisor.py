@@ -48,6 +48,8 @@ _PROBES_MAX = 3
 _POLL_FIRST_S = 0.002
 _POLL_MAX_S = 0.05
 _START_TRIALS = 5
+_FIRST_HANDLE = 3
+_HANDLES_MAX = 256
 _LOG_BYTES_MAX = 8 * 1024**2
 
 
@@ -85,7 +87,7 @@ class Report:
             os.close(handle)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> None:  # pragma: no cover - forks; see test_kill.py
     """Be the supervisor: arguments are the state folder, the options, the lock's handle."""
     folder, lock = Folder(Path(arguments[0])), int(arguments[2])
     if os.fork():
@@ -109,7 +111,7 @@ def main(arguments: list[str]) -> None:
         )
 
 
-class Supervisor:
+class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
     """Keeps one nats-server.
 
     Invariant: this process holds `supervisor.lock` and the lifeline from its first line to its end.
@@ -347,10 +349,11 @@ class Supervisor:
         if self._guard:
             return
         try:
-            os.close(self._lock)
-            os.close(self._users)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # Above all the supervisor's lock, which must not outlive the supervisor.
+            os.closerange(_FIRST_HANDLE, self._lifeline)
+            os.closerange(self._lifeline + 1, _HANDLES_MAX)
             wait_hung_up(self._folder.lifeline, self._lifeline)
             # A new supervisor may have come meanwhile; then the server is its business.
             if lock_exclusive(self._folder.supervisor_lock) is not None:
