@@ -1,4 +1,4 @@
-"""A process that announces one agent and stays until it is killed: `_child.py URL MESH INSTANCE`."""
+"""A process that announces one agent and stays until it is killed: `URL MESH INSTANCE`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def main(url: str, mesh: str, instance: str) -> None:
         Description(instance=instance, name="child", capabilities=("child",), state="ready")
     )
     while not registry.statistics().is_keeper and "keeper" in sys.argv:
-        await asyncio.sleep(0.02)
+        await clock.sleep(0.02)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await asyncio.Event().wait()

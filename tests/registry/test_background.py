@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import pairwise
 
 import pytest
 
@@ -30,7 +31,7 @@ async def test_a_task_that_fails_starts_again(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.INFO, logger="agent99.registry"):
         background.start("task", run)
         await clock.advance(30)
-    waits = [b - a for a, b in zip(started_s, started_s[1:], strict=False)]
+    waits = [b - a for a, b in pairwise(started_s)]
     ceilings = [1.0, 2.0, 4.0, 4.0, 4.0]
     assert all(c / 2 <= w <= c for w, c in zip(waits, ceilings, strict=False)), waits
     assert len(started_s) == background.failures
@@ -54,7 +55,7 @@ async def test_a_task_that_ran_long_starts_again_soon() -> None:
 
     background.start("task", run)
     await clock.advance(50)
-    assert all(b - a <= 11 for a, b in zip(started_s, started_s[1:], strict=False))
+    assert all(b - a <= 11 for a, b in pairwise(started_s))
     await background.aclose()
 
 

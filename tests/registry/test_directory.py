@@ -174,7 +174,7 @@ class DirectoryModel(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """The table has the others' records and this process's wishes, and the unsettled are known."""
+        """The table has others' records and this process's wishes, and the unsettled are known."""
         self.directory._check()
         self.directory.table._check()
         others = {k.rpartition(".")[2] for k in self.bucket if ".me." not in k}

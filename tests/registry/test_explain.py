@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from agent99.registry import Table
 from agent99.registry._explain import COMPARED_MAX, near_misses
-
 from tests.registry._describe import describe
 
 

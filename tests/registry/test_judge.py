@@ -152,7 +152,7 @@ class JudgeModel(RuleBasedStateMachine):
 
     @rule()
     def mend(self) -> None:
-        """The link is back; a snapshot of the leases comes, and others may not have refreshed yet."""
+        """The link is back; a snapshot comes, and others may not have refreshed yet."""
         if not self.link:
             self.link = True
             self.leases = {p: s for p, s in self.leases.items() if s > self.now_s}

@@ -14,7 +14,6 @@ import pytest
 
 from agent99.journal import JetStreamJournal
 from agent99.registry import Registry, RegistryOptions, Table
-from tests._nats_server import NatsServer
 from tests.conftest import StartNatsServer
 from tests.registry._describe import describe
 from tests.registry._mesh import RealMesh, until

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent99.registry import Description, choose, hash_of, least_loaded, sticky
-
 from tests.registry._describe import describe
 
 _draws = st.floats(0, 1, exclude_max=True)

@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent99.registry import Description, OperationInfo, Table, TableChange
 from agent99.registry._table import CACHED_MAX
-
 from tests.registry._describe import describe
 
 _INSTANCES = [f"i{n}" for n in range(8)]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from agent99.clock import Clock, TimerHandle
 from agent99.errors import Agent99Error
 from agent99.ids import Ids
-
-logger = logging.getLogger("agent99.registry")
+from agent99.registry._log import logger
 
 
 class Background:
@@ -52,8 +50,7 @@ class Background:
                 await run()
             except Agent99Error as error:  # the server is away: expected, it comes back
                 logger.info("%s: %s; trying again", name, error)
-            except Exception:
-                # Nobody awaits this task: what is caught nowhere else must not end it in silence.
+            except Exception:  # noqa: BLE001 - nobody awaits it: it must not end in silence
                 logger.exception("%s failed; starting again", name)
             else:
                 return

@@ -61,7 +61,7 @@ class Directory:
         return tuple(self._wanted)
 
     def settle(self, key: str, written: Description | None) -> None:
-        """The record was made to be `written`; settled, unless something else is wanted meanwhile."""
+        """The record was made to be `written`: settled, unless another is wanted meanwhile."""
         if self._wanted.get(key) is written:
             self.unsettled.discard(key)
 

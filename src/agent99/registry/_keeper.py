@@ -8,10 +8,11 @@ from agent99.clock import Clock
 from agent99.errors import Agent99Error, StreamNotFoundError, WrongSequenceError
 from agent99.ids import Ids
 from agent99.journal import Snapshot
-from agent99.registry._background import Alarm, logger
+from agent99.registry._background import Alarm
 from agent99.registry._buckets import Buckets, in_batches
 from agent99.registry._directory import Directory
 from agent99.registry._judge import Judge
+from agent99.registry._log import logger
 from agent99.registry._options import RegistryOptions
 
 _KEY = "keeper"
@@ -20,9 +21,9 @@ _KEY = "keeper"
 class Keeper:
     """Stands for election, and while elected follows the leases and removes the dead.
 
-    The place is a key with a time to live: who creates it is keeper, and stays so while it refreshes
-    the key by compare-and-set. Two who both believe it, for a moment, do no harm: a record is
-    removed only at the revision that was seen, and only of a process whose lease is gone.
+    The place is a key with a time to live: who creates it is keeper, and stays so while it
+    refreshes the key by compare-and-set. Two who both believe it, for a moment, do no harm: a
+    record is removed only at the revision that was seen, and only if its process's lease is gone.
 
     Invariant: `revision` is set if and only if this process believes to be the keeper.
     """
@@ -98,7 +99,7 @@ class Keeper:
         self._sweep.close()
 
     def _looks(self) -> bool:
-        # Everybody looking would cost as much as the leases themselves: of N processes a handful do.
+        # If everybody looked, it would cost as much as the leases: of N processes a handful do.
         others = max(1, len(self._directory.processes()))
         return self._ids.fraction() * others < self._options.keeper_lookers
 

@@ -11,7 +11,7 @@ class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Every period and bound of the registry. All processes of a mesh use the same.
 
     With the defaults a process that was killed is gone from every table within 8 s: its lease ends
-    after 7 s at the latest, the server tells a quarter of a second later, and the keeper removes it.
+    after 7 s at the latest, the server tells a quarter of a second later, the keeper removes it.
     """
 
     lease_s: int = 7

@@ -16,12 +16,13 @@ from agent99.errors import (
     UsageError,
 )
 from agent99.ids import Ids
-from agent99.journal import Journal, Snapshot
-from agent99.registry._background import Alarm, Background, logger
+from agent99.journal import Change, Journal, Snapshot
+from agent99.registry._background import Alarm, Background
 from agent99.registry._buckets import Buckets, in_batches
 from agent99.registry._description import Description, encode_description
 from agent99.registry._directory import Directory, record_key
 from agent99.registry._keeper import Keeper
+from agent99.registry._log import logger
 from agent99.registry._options import RegistryOptions, RegistryStatistics
 from agent99.registry._table import Table, TableChange
 from agent99.registry._waiting import Waiting
@@ -46,8 +47,8 @@ class Registry:
 
     Routing does not depend on it. While the server is away the table stays as it was.
 
-    Invariant: what is announced and not withdrawn is in the table, whatever the server holds, and is
-    written again when it is found missing there.
+    Invariant: what is announced and not withdrawn is in the table, whatever the server holds, and
+    is written again when it is found missing there.
     """
 
     def __init__(
@@ -128,11 +129,11 @@ class Registry:
 
         The registry fills in `sender` and `process`.
 
-        Delivery: returned = stored; other processes see it some milliseconds later. On an error it is
-        in this process's table all the same, and is written as soon as the server takes it.
+        Delivery: returned = stored; other processes see it some milliseconds later. On an error it
+        is in this process's table all the same, and is written as soon as the server takes it.
 
         Raises:
-            PayloadTooLargeError: the description is larger than the server takes; it is not announced.
+            PayloadTooLargeError: it is larger than the server takes; it is not announced.
             JournalError, TransportError, DeadlineExceededError, ClosedError
         """
         self._check_open()
@@ -225,9 +226,9 @@ class Registry:
         )
 
     async def aclose(self) -> None:
-        """Withdraw everything of this process, give its lease and the keeper's place back. Idempotent.
+        """Withdraw everything of this process, give its lease and the keeper's place back.
 
-        With the link away nothing is withdrawn: the lease runs out. Never raises.
+        With the link away nothing is withdrawn: the lease runs out. Idempotent; never raises.
         """
         if self._closed:
             return
@@ -274,8 +275,8 @@ class Registry:
             raise
 
     async def _write(self, key: str) -> None:
-        # No compare-and-set: nobody but this process writes this key, and the keeper removes it only
-        # at a revision.
+        # No compare-and-set: nobody but this process writes this key, and the keeper removes it
+        # only at a revision.
         wanted = self._directory.wanted(key)
         bucket = self._buckets.registry
         try:
@@ -314,17 +315,20 @@ class Registry:
         try:
             async with self._buckets.registry.follow() as changes:
                 async for change in changes:
-                    if isinstance(change, Snapshot):
-                        self._tell(self._directory.snapshot(change.entries))
-                        self._is_read = True
-                        self._waiting.look()
-                    else:
-                        self._tell([self._directory.change(change)])
-                    if self._directory.unsettled:
-                        self._ring()
+                    self._take(change)
         except StreamNotFoundError:
             await self._reopen()
             raise
+
+    def _take(self, change: Snapshot | Change) -> None:
+        if isinstance(change, Snapshot):
+            self._tell(self._directory.snapshot(change.entries))
+            self._is_read = True
+            self._waiting.look()
+        else:
+            self._tell([self._directory.change(change)])
+        if self._directory.unsettled:
+            self._ring()
 
     async def _doubt_the_unleased(self) -> None:
         leased = {entry.key for entry in await self._buckets.leases.snapshot()}
@@ -352,7 +356,7 @@ class Registry:
         for listen in tuple(self._listeners):
             try:
                 listen(real)
-            except Exception:  # user code: one listener must not stop the table or the others
+            except Exception:  # noqa: BLE001 - user code: it must not stop the table or the others
                 logger.exception("a listener to the registry raised")
 
     def _forgive_expired(self) -> None:

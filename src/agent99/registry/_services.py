@@ -103,8 +103,8 @@ _encode = msgspec.json.Encoder().encode
 class Services:
     """Answers `$SRV.PING`, `INFO` and `STATS` for the agents of this process.
 
-    The protocol has nine subjects per instance. A wildcard in the verb's place makes them three, and
-    all but the instance's own are shared: one for everybody, one per name, one per instance.
+    The protocol has nine subjects per instance. A wildcard in the verb's place makes them three,
+    and all but the instance's own are shared: one for everybody, one per name, one per instance.
 
     It answers only to inboxes (`_INBOX.`): a request that names another subject for the answer
     could make this process publish where the asker may not.
@@ -114,7 +114,7 @@ class Services:
 
     def __init__(self, wire: Wire, subjects: Subjects) -> None:
         self.dropped: dict[str, int] = {}
-        """Requests that were not answered, by reason: `no_inbox`, `unknown_verb`, `not_writable`."""
+        """Requests not answered, by reason: `no_inbox`, `unknown_verb`, `not_writable`."""
         self._wire = wire
         self._subjects = subjects
         self._views: dict[str, ServiceView] = {}
@@ -255,7 +255,7 @@ class Services:
         )
 
     def _subject(self, about: Description, operation: str) -> str:
-        # By the agent's name: under several capabilities the same request would count several times.
+        # By the agent's name: under several capabilities a request would count several times.
         name, token = parse_name("name", about.name), parse_name("operation", operation)
         return self._subjects.named_listen(name, token).decode()
 

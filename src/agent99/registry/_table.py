@@ -1,4 +1,4 @@
-"""Everybody on the mesh, as this process knows it: look-ups by capability, name and instance. Pure."""
+"""Everybody on the mesh, as this process knows it, by capability, name and instance. Pure."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Table:
         return TableChange(before, None)
 
     def replace_all(self, descriptions: Iterable[Description]) -> list[TableChange]:
-        """Make the table hold exactly these; returns what changed: who went, then who came or changed.
+        """Make the table hold exactly these; returns what changed, who went first.
 
         Of several descriptions of one instance the last counts.
         """
@@ -110,7 +110,7 @@ class Table:
             self._forget_answers(self._instances[instance])
 
     def forgive_expired(self, now_s: float) -> float | None:
-        """Trust those again whose time is over; returns when to call next, None when nobody is left."""
+        """Trust those again whose time is over; returns when to call next, None if never."""
         for instance in [i for i, until_s in self._suspects.items() if until_s <= now_s]:
             self.forgive(instance)
         return min(self._suspects.values(), default=None)
@@ -155,7 +155,7 @@ class Table:
         return {key: len(self._capabilities[key]) for key in sorted(self._capabilities)}
 
     def missing(self, uses: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the capabilities that nobody offers who takes requests, in the order given."""
+        """Return those that nobody offers who takes requests, in their order."""
         return tuple(capability for capability in uses if not self.discover(capability))
 
     def is_suspect(self, instance: str) -> bool:
