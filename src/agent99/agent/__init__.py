@@ -8,10 +8,11 @@ Never:       parses bytes of the protocol, stores anything of its own, reads a f
 
 from agent99.agent._agent import Agent
 from agent99.agent._blocking import Blocking
+from agent99.agent._connect import connect
 from agent99.agent._engine import Engine, NatsEngine, Parts
 from agent99.agent._gather import Answer, Survey
 from agent99.agent._log import AgentLog
-from agent99.agent._mesh import Mesh, connect
+from agent99.agent._mesh import Mesh
 from agent99.agent._operations import control, on, operation
 from agent99.agent._targets import Named, Peer, Target, named
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 import msgspec
 
 from agent99.agent._agent import Agent
-from agent99.agent._blocking import Blocking, LoopThread
+from agent99.agent._blocking import Blocking
 from agent99.agent._caller import Caller
 from agent99.agent._engine import Engine, NatsEngine
 from agent99.agent._gather import Survey, control, survey
@@ -160,6 +160,19 @@ class Mesh:
         """The agents that run here."""
         return [running.agent for running in self._hosted]
 
+    @property
+    def in_flight(self) -> int:
+        """Operations and event handlers that run in the agents hosted here, or wait for a place."""
+        return sum(running.in_flight for running in self._hosted)
+
+    def blocking(self) -> Blocking:
+        """Return the verbs in blocking form, for threads other than the event loop's.
+
+        Raises:
+            ClosedError
+        """
+        return Blocking(self._call(), self._open(), asyncio.get_running_loop())
+
     async def host(self, *agents: Agent) -> None:
         """Start agents in this process. Returned = subscribed and announced.
 
@@ -182,6 +195,11 @@ class Mesh:
             if running.agent is agent:
                 await running.stop()
 
+    def abandon(self) -> None:
+        """End every operation that runs here, each with an error to its caller: stopping is quick."""
+        for running in self._hosted:
+            running.abandon()
+
     async def wait_empty(self) -> None:
         """Wait until every agent that was hosted here has stopped."""
         if self._hosted:
@@ -195,6 +213,17 @@ class Mesh:
         """
         await self._open().registry.wait_for(*capabilities, timeout_s=timeout_s)
         return await self.discover(*capabilities)
+
+    def peers(self) -> list[Peer]:
+        """Return every instance on the mesh, in whatever state, by name and instance.
+
+        `discover` returns those that take requests; this is for operators, who resume the paused.
+
+        Raises:
+            ClosedError
+        """
+        caller = self._call()
+        return [Peer(found, caller) for found in self._open().registry.table.everybody()]
 
     # --- verbs ----------------------------------------------------------------------------------------
 
@@ -366,59 +395,3 @@ class Mesh:
         self._hosted = [running for running in self._hosted if running.state.value != "stopped"]
         if not self._hosted:
             self._emptied.set()
-
-
-class connect:  # noqa: N801 - it reads as the verb that it is
-    """Open the mesh: `async with connect() as mesh`, or in scripts and notebooks `with connect() as mesh`.
-
-    Args:
-        url: A NATS server's address; see `Mesh`.
-        mesh: The namespace; see `Mesh`.
-    """
-
-    def __init__(self, url: str | None = None, *, mesh: str | None = None) -> None:
-        self._url = url
-        self._mesh = mesh
-        self._opened: Mesh | None = None
-        self._thread: LoopThread | None = None
-
-    def __repr__(self) -> str:
-        return f"connect(mesh={self._mesh!r})"
-
-    async def __aenter__(self) -> Mesh:
-        self._opened = Mesh(self._url, mesh=self._mesh)
-        return await self._opened.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._opened is not None:
-            await self._opened.aclose()
-
-    def __enter__(self) -> Blocking:
-        """Open the mesh on a thread of its own; every verb waits for its result."""
-        self._thread = LoopThread()
-        self._thread.start()
-        try:
-            return self._thread.run(self._enter_there())
-        except BaseException:
-            self._thread.stop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._thread is not None and self._opened is not None:
-            self._thread.run(self._opened.aclose())
-            self._thread.stop()
-
-    async def _enter_there(self) -> Blocking:
-        mesh = await self.__aenter__()
-        loop = asyncio.get_running_loop()
-        return Blocking(mesh._call(), mesh._open(), loop)  # noqa: SLF001 - the room's own class

@@ -110,6 +110,12 @@ class Running:
         """Return the seconds since it was hosted."""
         return self._link.clock.monotonic_s() - self.started_s
 
+    @property
+    def in_flight(self) -> int:
+        """Operations and event handlers that run, or wait for a place."""
+        counts = (self.dispatcher.statistics(), self.events.statistics())
+        return sum(count.in_flight + count.waiting for count in counts)
+
     def describe(self) -> Description:
         """Return the registry's record of it as it is now."""
         state: Any = "draining" if self.state is State.STOPPED else self.state.value
@@ -189,6 +195,11 @@ class Running:
     async def stop(self) -> None:
         """Leave the queue groups, withdraw, let what runs finish (25 s at most), then clean up."""
         await asyncio.shield(self.begin_stop())
+
+    def abandon(self) -> None:
+        """End what runs, each operation with an error to its caller."""
+        for dispatcher in (self.dispatcher, self.events):
+            dispatcher.stop()
 
     async def _stop(self) -> None:
         async with self._changes:
