@@ -1,14 +1,35 @@
-"""The data of the shop's tests: the extract always, the whole year where it lies beside the project."""
+"""The data of the shop's tests: the extract always, the whole year where it is at hand."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from agent99.clock import SystemClock
+from agent99.ids import SystemIds
+from agent99.store import open_store
 from agent99.systems.shop._data import EXTRACT, read_year
+from agent99.systems.shop._declines import DeclineRule
+from agent99.systems.shop._orders import Orders
+from agent99.systems.shop._payments import Payments
+from agent99.systems.shop._stock import Stock
+from agent99.systems.shop._tables import (
+    ORDERS_MIGRATIONS,
+    ORDERS_SCHEMA,
+    PAYMENTS_MIGRATIONS,
+    PAYMENTS_SCHEMA,
+    STOCK_MIGRATIONS,
+    STOCK_SCHEMA,
+)
 from agent99.systems.shop._year import Year
+from tests.store._postgres import Postgres, find_binaries
+from tests.systems.shop._shop import OpenShop, Shop
 
 _REPOSITORY = Path(__file__).parents[3]
 _BESIDE = _REPOSITORY.parent / "shared" / "data" / "online_retail_2009_2010.parquet"
@@ -33,3 +54,59 @@ def whole_year(year_file: Path) -> Year:
 def extract() -> Year:
     """Return the four weeks that ship in the package."""
     return read_year(EXTRACT)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give a PostgreSQL server for the session; not installed, one skip (in CI a failure)."""
+    binaries = find_binaries()
+    if binaries is None:
+        reason = "PostgreSQL is not installed: no `initdb` on PATH or under /usr"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="agent99-shop-postgres-"))
+    server = Postgres(binaries, folder)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the address of an empty database, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shop.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.make_database()
+
+
+@pytest.fixture
+async def open_shop(url: str) -> AsyncIterator[OpenShop]:
+    """Give `open_shop(rule)`: the three parts of the shop on one database, as one more process."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(declines: DeclineRule | None = None) -> Shop:
+            ids, clock = SystemIds(), SystemClock()
+            stores = [
+                await stack.enter_async_context(
+                    open_store(url, migrations=migrations, schema=schema)
+                )
+                for schema, migrations in (
+                    (STOCK_SCHEMA, STOCK_MIGRATIONS),
+                    (PAYMENTS_SCHEMA, PAYMENTS_MIGRATIONS),
+                    (ORDERS_SCHEMA, ORDERS_MIGRATIONS),
+                )
+            ]
+            return Shop(
+                Stock(stores[0], clock, ids),
+                Payments(stores[1], clock, ids, declines or DeclineRule(rate=0.0)),
+                Orders(stores[2], clock, ids),
+                stores[0],
+            )
+
+        yield open_one

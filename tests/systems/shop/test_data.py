@@ -56,7 +56,7 @@ def test_every_invoice_of_the_year_ends_in_one_count(whole_year: Year) -> None:
 
 @pytest.mark.slow
 def test_every_line_of_the_year_ends_in_one_count(whole_year: Year) -> None:
-    """525,461 lines; those skipped are counted over all invoices that do not begin with a letter."""
+    """525,461 lines; skipped are counted over all invoices that begin with no letter (rule 3)."""
     counts = whole_year.counts
     assert (525_461, 509_152, 10_206, 3) == (
         counts.lines,
@@ -91,7 +91,7 @@ def test_the_catalogue_of_the_year(whole_year: Year) -> None:
 
 @pytest.mark.slow
 def test_guests_and_repeated_products_of_the_year(whole_year: Year) -> None:
-    """1,607 orders are guests' (rule 1); a product stands on several lines 11,924 times (rule 7)."""
+    """1,607 orders are guests' (rule 1); a product is repeated 11,924 times (rule 7)."""
     orders = whole_year.orders()
     guests = [order for order in orders if order.is_guest]
     assert 1_607 == len(guests)
@@ -310,4 +310,4 @@ def test_other_forms_of_the_same_types_are_taken(tmp_path: Path) -> None:
 def test_importing_the_shop_imports_no_polars() -> None:
     """An agent does not pay for what only the replay needs."""
     code = "import sys, agent99.systems.shop._data; sys.exit('polars' in sys.modules)"
-    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode  # noqa: S603
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode

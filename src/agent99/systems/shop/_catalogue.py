@@ -1,7 +1,7 @@
 """The price list: what each product may cost (rule 6). Pure.
 
-A wholesaler sells one product at several prices, by tier. A client may choose a tier, never invent a
-price, and never set the price of a product that the shop does not sell.
+A wholesaler sells one product at several prices, by tier. A client may choose a tier, never
+invent a price, and never set the price of a product that the shop does not sell.
 """
 
 from __future__ import annotations

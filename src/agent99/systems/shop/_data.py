@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import Any, Final, TypeAlias, get_args
 from uuid import UUID
 
 from agent99.errors import UsageError
@@ -18,8 +18,8 @@ from agent99.systems.shop._model import LINES_MAX, QUANTITY_MAX
 from agent99.systems.shop._money import MONEY_PENCE_MAX
 from agent99.systems.shop._year import Counts, Invoice, Line, SkipReason, Year
 
-if TYPE_CHECKING:
-    import polars as pl
+Frame: TypeAlias = Any
+"""A polars data frame; without its type, since polars is loaded late."""
 
 EXTRACT: Final = Path(__file__).parent / "data" / "online_retail_extract.parquet"
 """Four weeks of the year, in the package."""
@@ -42,8 +42,8 @@ def read_year(path: str | Path = EXTRACT) -> Year:
     """Read a file of order lines.
 
     Raises:
-        DataFileError: no such file, no Parquet, no lines, a column that is missing, of another type or
-            with a value that no order can have; names the file and the column.
+        DataFileError: no such file, no Parquet, no lines, a column that is missing, of another type
+            or with a value that no order can have; names the file and the column.
         UsageError: polars is not installed.
     """
     frame = _classified(_checked(_read(Path(path)), str(path)))
@@ -57,26 +57,25 @@ def read_year(path: str | Path = EXTRACT) -> Year:
 
 def _polars() -> Any:
     try:
-        import polars  # noqa: PLC0415 - costs 0.1 s, which an agent should not pay
+        import polars as pl  # noqa: PLC0415 - costs 0.1 s, which an agent should not pay
     except ImportError as error:
         message = "reading the data needs polars: pip install 'agent99[shop]'"
         raise UsageError(message) from error
-    return polars
+    return pl
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path) -> Frame:
     pl = _polars()
     if not path.is_file():
         raise DataFileError(str(path), "there is no such file")
     try:
-        frame: pl.DataFrame = pl.read_parquet(path)
+        return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise DataFileError(str(path), f"it cannot be read as Parquet: {reason}") from error
-    return frame
 
 
-def _checked(frame: pl.DataFrame, path: str) -> pl.DataFrame:
+def _checked(frame: Frame, path: str) -> Frame:
     """Return the columns that the shop needs, in their types."""
     pl = _polars()
     for column, what in _COLUMNS.items():
@@ -107,7 +106,7 @@ def _checked(frame: pl.DataFrame, path: str) -> pl.DataFrame:
     ).with_row_index("place")
 
 
-def _classified(frame: pl.DataFrame) -> pl.DataFrame:
+def _classified(frame: Frame) -> Frame:
     """Add what each invoice is, what each line is (rules 2 and 3), and its price in pence."""
     pl = _polars()
     letter = pl.col("Invoice").str.slice(0, 1).str.to_uppercase()
@@ -123,7 +122,7 @@ def _classified(frame: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("not_a_product"))
         .when(pl.col("Quantity") <= 0)
         .then(pl.lit("returned_or_damaged"))
-        .when(pl.col("Price") < 0.01)  # noqa: PLR2004 - a penny
+        .when(pl.col("Price") < 0.01)
         .then(pl.lit("free"))
         .otherwise(pl.lit("sellable"))
         .alias("line_kind"),
@@ -131,7 +130,7 @@ def _classified(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _refuse_impossible(frame: pl.DataFrame, path: str) -> None:
+def _refuse_impossible(frame: Frame, path: str) -> None:
     """Refuse a file with a line or an order that the shop could not take as it stands."""
     pl = _polars()
     sellable = frame.filter(kind="order", line_kind="sellable")
@@ -167,7 +166,7 @@ def _refuse_impossible(frame: pl.DataFrame, path: str) -> None:
             raise DataFileError(path, f"{rule}, on line {place:,}", column=column)
 
 
-def _counts(frame: pl.DataFrame) -> Counts:
+def _counts(frame: Frame) -> Counts:
     pl = _polars()
     by_kind = frame.group_by("kind").agg(pl.len(), pl.col("Invoice").n_unique())
     lines: dict[str, int] = dict(zip(by_kind["kind"], by_kind["len"], strict=True))
@@ -189,7 +188,7 @@ def _counts(frame: pl.DataFrame) -> Counts:
     )
 
 
-def _customers(frame: pl.DataFrame) -> tuple[tuple[Invoice, ...], ...]:
+def _customers(frame: Frame) -> tuple[tuple[Invoice, ...], ...]:
     """Return the orders and cancellations of each customer in the order of their replay."""
     groups: dict[UUID, list[Invoice]] = {}
     for invoice in _invoices(frame):
@@ -197,7 +196,7 @@ def _customers(frame: pl.DataFrame) -> tuple[tuple[Invoice, ...], ...]:
     return tuple(map(tuple, groups.values()))
 
 
-def _invoices(frame: pl.DataFrame) -> Iterator[Invoice]:
+def _invoices(frame: Frame) -> Iterator[Invoice]:
     """Yield orders and cancellations by the time, then the place, of their first line (rule 10)."""
     pl = _polars()
     first = (

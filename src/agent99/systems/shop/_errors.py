@@ -6,7 +6,7 @@ from agent99.errors import Agent99Error, UsageError
 
 
 class MoneyError(UsageError, ValueError):
-    """An amount that is no sum of money; a `ValueError`, so that a decode names the path as well."""
+    """An amount that is no sum of money; a `ValueError`, so that a decode adds the path."""
 
     code = "MONEY"
 

@@ -1,7 +1,7 @@
 """Every message of the shop: the sample's names and fields, and beside them fields of our own.
 
-In the sample's fields money is pounds (`Money`); ours end in `_pence`. A field that breaks the rules
-of money is refused in the decode, like any other field, with the path of its struct.
+In the sample's fields money is pounds (`Money`); ours end in `_pence`. A field that breaks the
+rules of money is refused in the decode, like any other field, with the path of its struct.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PRICE_MISMATCH: Final = "PRICE_MISMATCH"
 PRODUCT_NOT_FOUND: Final = "PRODUCT_NOT_FOUND"
 PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
 ORDER_NOT_FOUND: Final = "ORDER_NOT_FOUND"
+PAYMENT_NOT_FOUND: Final = "PAYMENT_NOT_FOUND"
 RESERVATION_NOT_FOUND: Final = "RESERVATION_NOT_FOUND"
 RESERVATION_CLOSED: Final = "RESERVATION_CLOSED"
 
@@ -200,7 +201,7 @@ class Charge(msgspec.Struct, frozen=True):
     amount: Money
     currency: Literal["GBP"] = "GBP"
     order_id: UUID | None = None
-    """The shop always sends it; a charge without one is never declined by rule 9."""
+    """The shop always sends it. Without one each charge stands for itself."""
 
     def __post_init__(self) -> None:
         to_pence(self.amount, "amount")

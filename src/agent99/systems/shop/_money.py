@@ -1,7 +1,7 @@
 """Money: decimal pounds in the sample's fields, integer pence everywhere else (rule 5).
 
-msgspec reads a JSON number or string into a `Decimal` by its literal, so 0.1 arrives as 0.1; what it
-cannot refuse (three places, NaN, a negative price, an absurd one) is refused here.
+msgspec reads a JSON number or string into a `Decimal` by its literal, so 0.1 arrives as 0.1; what
+it cannot refuse (three places, NaN, a negative price, an absurd one) is refused here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from agent99.systems.shop._errors import MoneyError
 
 Money: TypeAlias = Decimal
-"""Pounds with at most two places, as a JSON string or number; checked by the struct that holds it."""
+"""Pounds with at most two places, as a JSON string or number; checked by the struct around it."""
 
 CURRENCY: Final = "GBP"
 MONEY_PENCE_MAX: Final = 10**12

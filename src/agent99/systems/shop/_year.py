@@ -90,8 +90,8 @@ class Year(msgspec.Struct, frozen=True):
     path: str
     counts: Counts
     customers: tuple[tuple[Invoice, ...], ...]
-    """The invoices of each customer in the order of their replay (rule 10); customers by the place of
-    their first invoice. A guest is a customer of one order."""
+    """The invoices of each customer in the order of their replay (rule 10); customers by the place
+    of their first invoice. A guest is a customer of one order."""
 
     def __repr__(self) -> str:
         return f"Year({self.path!r}, orders={self.counts.orders}, customers={len(self.customers)})"
@@ -172,7 +172,7 @@ class _Sold(msgspec.Struct):
 class RefundBook:
     """What one customer bought and may still give back (rule 10).
 
-    Feed it the customer's invoices in the order of their replay, orders only once they are confirmed.
+    Feed it the customer's invoices in the order of their replay, orders once they are confirmed.
 
     Invariant: no line is refunded for more than was sold on it.
     """

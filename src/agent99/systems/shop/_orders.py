@@ -1,0 +1,333 @@
+"""The orders of the shop, in SQL: taken once, moved by the state table, never forgotten.
+
+Any number of processes may share one database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from agent99.clock import Clock
+from agent99.errors import Failure, IdempotencyConflictError
+from agent99.ids import Ids
+from agent99.store import Store, Transaction
+from agent99.systems.shop._catalogue import PriceList
+from agent99.systems.shop._errors import IllegalTransitionError
+from agent99.systems.shop._identity import order_uuid
+from agent99.systems.shop._model import (
+    ORDER_NOT_FOUND,
+    HistoryEntry,
+    OrderConfirmation,
+    OrderLine,
+    OrderView,
+    PlaceOrder,
+)
+from agent99.systems.shop._money import MONEY_PENCE_MAX, to_pounds
+from agent99.systems.shop._states import INITIAL, OrderEvent, OrderState, move
+
+DELIVERY_DAYS: Final = 7
+ORDER_TOO_LARGE: Final = "ORDER_TOO_LARGE"
+_RECEIVE = "receive"  # the first entry of every history; no event of the table
+_PRICES_MAX = 50_000  # rows of the price list in one statement
+
+_TAKE = (
+    "INSERT INTO orders (order_id, customer_id, state, total_pence, address, fingerprint, steps,"
+    " received_us, updated_us) VALUES (:order_id, :customer_id, :state, :total_pence, :address,"
+    " :fingerprint, 0, :now_us, :now_us) ON CONFLICT DO NOTHING"
+)
+_TAKE_LINE = (
+    "INSERT INTO order_lines (order_id, line, product_id, quantity, unit_price_pence)"
+    " VALUES (:order_id, :line, :product_id, :quantity, :unit_price_pence)"
+)
+_NOTE = (
+    "INSERT INTO order_history (order_id, step, event, state, reason, at_us)"
+    " VALUES (:order_id, :step, :event, :state, :reason, :now_us)"
+)
+_MOVE = (
+    "UPDATE orders SET state = :state, reason = :reason, failure = :failure, steps = :step,"
+    " updated_us = :now_us WHERE order_id = :order_id"
+)
+_FIND = "SELECT * FROM orders WHERE order_id = :order_id"
+_HAPPENED = "SELECT 1 FROM order_history WHERE order_id = :order_id AND event = :event"
+_LINES = "SELECT * FROM order_lines WHERE order_id = :order_id ORDER BY line"
+_HISTORY = "SELECT * FROM order_history WHERE order_id = :order_id ORDER BY step"
+_ADD_PRICE = (
+    "INSERT INTO prices (product_id, price_pence) VALUES (:product_id, :price_pence)"
+    " ON CONFLICT DO NOTHING"
+)
+_PRICES = (
+    "SELECT product_id, price_pence FROM prices"
+    " WHERE product_id > :product_id OR (product_id = :product_id AND price_pence > :price_pence)"
+    " ORDER BY product_id, price_pence LIMIT :rows"
+)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why an order was rejected, in the words that its customer was told."""
+
+    code: str
+    message: str
+    details: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, failure: Failure) -> Refusal:
+        """Return what a failure says."""
+        return cls(failure.code, failure.message, failure.details)
+
+    def failure(self) -> Failure:
+        """Return the failure again."""
+        return Failure(self.message, code=self.code, details=self.details)
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order as it stands, without its lines."""
+
+    order_id: UUID
+    customer_id: UUID
+    state: OrderState
+    total_pence: int
+    received_us: int
+    refusal: Refusal | None = None
+    """Why it was rejected."""
+
+    def confirmation(self) -> OrderConfirmation:
+        """Return the customer's answer: the same whenever it is asked for."""
+        received = datetime.fromtimestamp(self.received_us // 1_000_000, UTC).date()
+        return OrderConfirmation(
+            order_id=self.order_id,
+            total=to_pounds(self.total_pence),
+            estimated_delivery=received + timedelta(days=DELIVERY_DAYS),
+            total_pence=self.total_pence,
+        )
+
+
+class Orders:
+    """Every order that was taken, its lines, and every step of its life; and the price list.
+
+    Invariant: an order's state is the last of its history, and every step of it is in the table.
+    """
+
+    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+
+    def __repr__(self) -> str:
+        return f"Orders({self._store!r})"
+
+    async def take(self, request: PlaceOrder, key: str | None = None) -> Order:
+        """Store an order as received, once per key, and return it as it stands by now.
+
+        Args:
+            request: The order.
+            key: The same key is the same order, across restarts; without one it is always new.
+
+        Raises:
+            Failure: `ORDER_TOO_LARGE`: the total is beyond the bound of money; not stored.
+            IdempotencyConflictError: the key came before with another order.
+            StoreError: and its kinds.
+        """
+        if request.total_pence > MONEY_PENCE_MAX:
+            raise Failure(
+                f"the order's total is above {to_pounds(MONEY_PENCE_MAX)}", code=ORDER_TOO_LARGE
+            )
+        order_id = UUID(self._ids.uuid()) if key is None else order_uuid(key)
+        work = partial(
+            _take, order_id=order_id, request=request, key=key, now_us=self._clock.wall_us()
+        )
+        return await self._store.transaction(work)
+
+    async def move(
+        self, order_id: UUID, event: OrderEvent, refusal: Refusal | None = None
+    ) -> Order:
+        """Let something happen to an order, and return it as it stands then.
+
+        An event that happened to this order before changes nothing: of two instances that work on
+        the same order the later one finds it done.
+
+        Raises:
+            IllegalTransitionError: the order's state does not take the event; nothing changed.
+            Failure: `ORDER_NOT_FOUND`.
+            StoreError: and its kinds.
+        """
+        work = partial(
+            _move, order_id=order_id, event=event, refusal=refusal, now_us=self._clock.wall_us()
+        )
+        return await self._store.transaction(work)
+
+    async def reject(self, order_id: UUID, failure: Failure) -> Order:
+        """Reject an order for a reason that its customer is told, now and whenever he asks again.
+
+        Raises:
+            as `move`.
+        """
+        return await self.move(order_id, OrderEvent.REJECT, Refusal.of(failure))
+
+    async def find(self, order_id: UUID) -> Order:
+        """Return an order as it stands.
+
+        Raises:
+            Failure: `ORDER_NOT_FOUND`.
+            StoreError: and its kinds.
+        """
+        return await self._store.read(partial(_find, order_id=order_id))
+
+    async def view(self, order_id: UUID) -> OrderView:
+        """Return an order with its lines and its history.
+
+        Raises:
+            Failure: `ORDER_NOT_FOUND`.
+            StoreError: and its kinds.
+        """
+        return await self._store.read(partial(_view, order_id=order_id))
+
+    async def add_prices(self, prices: PriceList) -> None:
+        """Add prices to the price list; those that are there already stay.
+
+        Raises:
+            StoreError: and its kinds.
+        """
+        rows = [{"product_id": str(key), "price_pence": pence} for key, pence in prices]
+        if rows:
+            await self._store.transaction(lambda tx: tx.execute(_ADD_PRICE, rows).changed)
+
+    async def price_list(self) -> PriceList:
+        """Return the price list, to be kept in memory.
+
+        Raises:
+            StoreError: and its kinds.
+        """
+        return await self._store.read(_price_list)
+
+
+def fingerprint(request: PlaceOrder) -> str:
+    """Return a hash of what an order asks for; 1.1 and "1.10" are the same price."""
+    lines = [(line.product_id, line.quantity, line.unit_price_pence) for line in request.items]
+    said = (request.customer_id, lines, request.shipping_address)
+    return sha256(msgspec.json.encode(said)).hexdigest()
+
+
+def _take(
+    tx: Transaction, *, order_id: UUID, request: PlaceOrder, key: str | None, now_us: int
+) -> Order:
+    name, said = str(order_id), fingerprint(request)
+    row = {
+        "order_id": name,
+        "customer_id": str(request.customer_id),
+        "state": INITIAL.value,
+        "total_pence": request.total_pence,
+        "address": msgspec.json.encode(request.shipping_address).decode(),
+        "fingerprint": said,
+        "now_us": now_us,
+    }
+    if not tx.execute(_TAKE, row).changed:
+        found = tx.execute(_FIND, {"order_id": name}).one()
+        if found.fingerprint != said:
+            raise IdempotencyConflictError(key or name)
+        return _order(found)
+    lines = [
+        {
+            "order_id": name,
+            "line": index,
+            "product_id": str(line.product_id),
+            "quantity": line.quantity,
+            "unit_price_pence": line.unit_price_pence,
+        }
+        for index, line in enumerate(request.items)
+    ]
+    tx.execute(_TAKE_LINE, lines)
+    tx.execute(_NOTE, {**row, "step": 0, "event": _RECEIVE, "reason": None})
+    return Order(order_id, request.customer_id, INITIAL, request.total_pence, now_us)
+
+
+def _move(
+    tx: Transaction, *, order_id: UUID, event: OrderEvent, refusal: Refusal | None, now_us: int
+) -> Order:
+    name = str(order_id)
+    row: Any = tx.lock("orders", (name,), key="order_id").get(name)
+    if row is None:
+        raise _no_order(order_id)
+    before = _order(row)
+    try:
+        state = move(before.state, event)
+    except IllegalTransitionError:
+        if tx.execute(_HAPPENED, {"order_id": name, "event": event.value}).first():
+            return before
+        raise
+    values = {
+        "order_id": name,
+        "event": event.value,
+        "state": state.value,
+        "reason": None if refusal is None else refusal.code,
+        "failure": None if refusal is None else msgspec.json.encode(refusal).decode(),
+        "step": row.steps + 1,
+        "now_us": now_us,
+    }
+    tx.execute(_MOVE, values)
+    tx.execute(_NOTE, values)
+    return msgspec.structs.replace(before, state=state, refusal=refusal)
+
+
+def _find(tx: Transaction, *, order_id: UUID) -> Order:
+    row = tx.execute(_FIND, {"order_id": str(order_id)}).first()
+    if row is None:
+        raise _no_order(order_id)
+    return _order(row)
+
+
+def _view(tx: Transaction, *, order_id: UUID) -> OrderView:
+    order = _find(tx, order_id=order_id)
+    name = {"order_id": str(order_id)}
+    return OrderView(
+        order_id=order_id,
+        customer_id=order.customer_id,
+        state=order.state.value,
+        total_pence=order.total_pence,
+        items=tuple(
+            OrderLine(UUID(row.product_id), row.quantity, to_pounds(row.unit_price_pence))
+            for row in tx.execute(_LINES, name)
+        ),
+        history=tuple(
+            HistoryEntry(row.state, row.event, row.at_us, row.reason)
+            for row in tx.execute(_HISTORY, name)
+        ),
+        reason=None if order.refusal is None else order.refusal.code,
+    )
+
+
+def _order(row: Any) -> Order:
+    failure: str | None = row.failure
+    return Order(
+        order_id=UUID(row.order_id),
+        customer_id=UUID(row.customer_id),
+        state=OrderState(row.state),
+        total_pence=row.total_pence,
+        received_us=row.received_us,
+        refusal=None if failure is None else msgspec.json.decode(failure, type=Refusal),
+    )
+
+
+def _price_list(tx: Transaction) -> PriceList:
+    pairs: list[tuple[UUID, int]] = []
+    after: dict[str, Any] = {"product_id": "", "price_pence": 0, "rows": _PRICES_MAX}
+    while True:
+        rows = tx.execute(_PRICES, after).all()
+        pairs += [(UUID(row.product_id), row.price_pence) for row in rows]
+        if len(rows) < _PRICES_MAX:
+            return PriceList.of(pairs)
+        after |= {"product_id": rows[-1].product_id, "price_pence": rows[-1].price_pence}
+
+
+def _no_order(order_id: UUID) -> Failure:
+    return Failure(
+        f"there is no order {order_id}",
+        code=ORDER_NOT_FOUND,
+        details={"order_id": str(order_id)},
+    )
