@@ -13,9 +13,6 @@ from typing import Generic, Protocol, TypeVar
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-DeadlineTicket = tuple[dict[int, Callable[[], None]], int]
-"""What `Deadlines.add` returns: for `Deadlines.remove` alone."""
-
 _TIMER_S_MAX = 3_600.0  # a later deadline is looked at again every hour: loops bound their timers
 
 
@@ -68,6 +65,16 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(delay_s, callback)
 
 
+class DeadlineSlot(dict[Key, Value]):
+    """Entries whose deadlines lie within the same few milliseconds."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+
 class DeadlineSlots(Generic[Key, Value]):
     """Many deadlines on one timer.
 
@@ -76,8 +83,10 @@ class DeadlineSlots(Generic[Key, Value]):
     called no earlier than the deadline and, on an idle loop, no later than `resolution_s` after it.
     It must not raise.
 
-    Invariant: the timer is set if and only if there is a slot. A slot lives until its time, even
-    empty: dropping it would cost a timer per request.
+    Whoever removes the last entry of a slot gives it back with `release`: slots that stay until
+    their time, empty, cost tens of megabytes at a high rate, and the cache misses that go with them.
+
+    Invariant: while there is a slot the timer is set, for the earliest one or before it.
     """
 
     def __init__(
@@ -90,9 +99,12 @@ class DeadlineSlots(Generic[Key, Value]):
         self._clock = clock
         self._expire = expire
         self._resolution_s = resolution_s
-        self._slots: dict[int, dict[Key, Value]] = {}
+        self._slots: dict[int, DeadlineSlot[Key, Value]] = {}
         self._timer: TimerHandle | None = None
         self._timer_index = 0
+        # The slot used last, and the deadlines that belong to it: the next one is often among them.
+        self._last: DeadlineSlot[Key, Value] = DeadlineSlot(-1)
+        self._last_from_s = self._last_until_s = 0.0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(pending={len(self)})"
@@ -100,34 +112,54 @@ class DeadlineSlots(Generic[Key, Value]):
     def __len__(self) -> int:
         return sum(map(len, self._slots.values()))
 
-    def slot(self, deadline_s: float) -> dict[Key, Value]:
-        """Return the slot of a moment of the monotonic clock: put an entry in, pop it in time."""
-        index = int(deadline_s / self._resolution_s) + 1
-        slot = self._slots.get(index)
-        if slot is None:
-            slot = self._slots[index] = {}
-            if self._timer is None or index < self._timer_index:
-                self._set_timer(index)
-        return slot
+    def slot(self, deadline_s: float) -> DeadlineSlot[Key, Value]:
+        """Return the slot of a moment of the monotonic clock: put an entry in, at once."""
+        if self._last_from_s <= deadline_s < self._last_until_s:
+            return self._last
+        return self._find_slot(int(deadline_s / self._resolution_s))
+
+    def release(self, slot: DeadlineSlot[Key, Value]) -> None:
+        """Take back a slot whose last entry was removed."""
+        if slot is not self._last and not slot:
+            self._slots.pop(slot.index, None)
 
     def close(self) -> None:
         """Forget every deadline."""
         self._slots.clear()
+        self._forget_last()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _find_slot(self, index: int) -> DeadlineSlot[Key, Value]:
+        if not self._last:
+            self._slots.pop(self._last.index, None)
+        slot = self._slots.get(index)
+        if slot is None:
+            slot = self._slots[index] = DeadlineSlot(index)
+            if self._timer is None or index < self._timer_index:
+                self._set_timer(index)
+        self._last = slot
+        self._last_from_s = index * self._resolution_s
+        self._last_until_s = (index + 1) * self._resolution_s
+        return slot
+
+    def _forget_last(self) -> None:
+        self._last = DeadlineSlot(-1)
+        self._last_from_s = self._last_until_s = 0.0
 
     def _set_timer(self, index: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_index = index
-        delay_s = index * self._resolution_s - self._clock.monotonic_s()
+        delay_s = (index + 1) * self._resolution_s - self._clock.monotonic_s()
         self._timer = self._clock.call_later(min(max(delay_s, 0.0), _TIMER_S_MAX), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        self._forget_last()
         now = self._clock.monotonic_s()
-        due = sorted(index for index in self._slots if index * self._resolution_s <= now)
+        due = sorted(index for index in self._slots if (index + 1) * self._resolution_s <= now)
         for index in due:
             slot = self._slots.pop(index)
             for key in tuple(slot):
@@ -135,6 +167,10 @@ class DeadlineSlots(Generic[Key, Value]):
                     self._expire(key, slot.pop(key))
         if self._slots and self._timer is None:
             self._set_timer(min(self._slots))
+
+
+DeadlineTicket = tuple[DeadlineSlot[int, Callable[[], None]], int]
+"""What `Deadlines.add` returns: for `Deadlines.remove` alone."""
 
 
 class Deadlines:
@@ -162,7 +198,8 @@ class Deadlines:
     def remove(self, ticket: DeadlineTicket) -> None:
         """Forget a deadline; does nothing when it has passed."""
         slot, key = ticket
-        slot.pop(key, None)
+        if slot.pop(key, None) is not None and not slot:
+            self._slots.release(slot)
 
     def close(self) -> None:
         """Forget every deadline."""

@@ -8,6 +8,7 @@ Never:       looks into a payload, knows an agent, blocks the event loop.
 
 from agent99.wire._connection import NatsWire, open_wire
 from agent99.wire._headers import ParsedHeaders, format_headers, is_no_responders, parse_headers
+from agent99.wire._memory import MemoryBroker, MemoryWire
 from agent99.wire._options import ServerInfo, WireOptions
 from agent99.wire._port import (
     ConnectionState,
@@ -22,6 +23,8 @@ from agent99.wire._port import (
 __all__ = [
     "ConnectionState",
     "Headers",
+    "MemoryBroker",
+    "MemoryWire",
     "Message",
     "NatsWire",
     "ParsedHeaders",

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import math
 import warnings
-import weakref
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
 from agent99.clock import Clock
 from agent99.errors import (
-    AuthenticationError,
     BufferFullError,
     ClosedError,
     DeadlineExceededError,
     DisconnectedError,
-    LocalProtocolError,
     PayloadTooLargeError,
-    PermissionDeniedError,
-    ServerVersionError,
-    TransportError,
 )
 from agent99.ids import Ids
 from agent99.wire._address import Address, parse_addresses
-from agent99.wire._dial import dial_first
 from agent99.wire._encoder import (
     SubjectChecker,
     check_header_block,
     check_pattern,
     check_queue,
+    check_sender,
     encode_pub,
     encode_sub,
     encode_unsub,
 )
 from agent99.wire._events import Events
 from agent99.wire._inbox import Inbox
+from agent99.wire._keeper import Keeper
 from agent99.wire._link import Link
 from agent99.wire._options import ServerInfo, WireOptions
 from agent99.wire._outbox import Outbox
@@ -44,17 +39,12 @@ from agent99.wire._routes import Routes
 from agent99.wire._subscription import OwnedSubscription
 
 _CLOSE_TIMEOUT_S = 2.0
-_ADDRESSES_MAX = 64
-_denied = re.compile(
-    r'permissions violation for (publish to|publish with reply of|subscription to) "(.*?)"',
-    re.IGNORECASE,
-).search
 
 
 class NatsWire:
     """One connection to a NATS server or cluster; made by `open_wire`. See `Wire`.
 
-    Invariant: while the state is `CONNECTED` there is a link, and the outbox is attached to it.
+    Invariant: once it is closing nothing more is queued.
     """
 
     def __init__(
@@ -67,42 +57,40 @@ class NatsWire:
         options: WireOptions,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._addresses = list(addresses)
         self._sender = sender
-        self._clock = clock
-        self._ids = ids
-        self._options = options
         self._loop = loop
-        self._link: Link | None = None
-        self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._up_waiters: list[Future[None]] = []
-        self._reported = ""
-        self._info = ServerInfo()
-        self._payload_bytes_max = self._info.max_payload
-        self._past_in = (0, 0)  # messages and bytes of the links before this one
-        self._reconnects = 0
-        self._subjects = SubjectChecker()
+        subjects = SubjectChecker()
+        self._known_subjects = subjects.known
+        self._check_subject = subjects.check
         self._events = Events(loop, ConnectionState.CONNECTING)
         self._routes = Routes(self._events)
         self._outbox = Outbox(
             loop=loop, clock=clock, events=self._events, bytes_max=options.pending_bytes_max
         )
+        self._push = self._outbox.push
         prefix = b"_INBOX.%b.%b." % (sender, ids.token())
         self._inbox = Inbox(prefix, clock=clock, ids=ids, loop=loop, events=self._events)
         self._routes.add(prefix + b"*", b"", self._inbox.receive)
-        self._inbox_error: PermissionDeniedError | None = None
+        self._keeper = Keeper(
+            addresses,
+            clock=clock,
+            ids=ids,
+            options=options,
+            parts=(self._events, self._routes, self._outbox, self._inbox),
+        )
 
     def __repr__(self) -> str:
-        where = self._link.address.shown if self._link else self._addresses[0].shown
-        return f"NatsWire({where!r}, sender={self._sender!r}, {self.state.value})"
+        return f"NatsWire({self._keeper.shown!r}, sender={self._sender!r}, {self.state.value})"
 
     def __del__(self) -> None:
         if self._events.state is ConnectionState.CLOSED:
             return
-        warnings.warn(f"unclosed {self!r}: call aclose()", ResourceWarning, source=self)
-        if self._link is not None and not self._loop.is_closed():
-            self._link.abort()
+        warnings.warn(
+            f"unclosed {self!r}: call aclose()", ResourceWarning, stacklevel=1, source=self
+        )
+        if not self._loop.is_closed():
+            self._keeper.end(is_written=False)
 
     @property
     def sender(self) -> bytes:
@@ -117,12 +105,12 @@ class NatsWire:
     @property
     def payload_bytes_max(self) -> int:
         """The largest payload and header block together that the server takes, in bytes."""
-        return self._payload_bytes_max
+        return self._keeper.payload_bytes_max
 
     @property
     def server(self) -> ServerInfo:
         """What the server last said of itself."""
-        return self._info
+        return self._keeper.info
 
     # --- sending ---
 
@@ -138,12 +126,16 @@ class NatsWire:
         """Queue a message; see `Wire.publish`."""
         if self._is_closing:
             raise ClosedError("wire")
-        self._subjects.check(subject)
-        if reply:
-            self._subjects.check(reply)
-        self._check_content(headers, payload)
-        frame = encode_pub(subject, reply, headers, payload)
-        self._outbox.push(frame, _FOREVER if deadline_s is None else deadline_s)
+        if subject not in self._known_subjects:
+            self._check_subject(subject)
+        if reply and reply not in self._known_subjects:
+            self._check_subject(reply)
+        if headers or len(payload) > self._keeper.payload_bytes_max:
+            self._check_content(headers, payload)
+        self._push(
+            encode_pub(subject, reply, headers, payload),
+            math.inf if deadline_s is None else deadline_s,
+        )
 
     def request(
         self,
@@ -156,16 +148,15 @@ class NatsWire:
         """Send a request and return the future of its first answer; see `Wire.request`."""
         if self._is_closing:
             raise ClosedError("wire")
-        self._subjects.check(subject)
-        self._check_content(headers, payload)
-        inbox = self._inbox
-        token, future = inbox.expect(subject, deadline_s)
+        if subject not in self._known_subjects:
+            self._check_subject(subject)
+        if headers or len(payload) > self._keeper.payload_bytes_max:
+            self._check_content(headers, payload)
+        inbox, future = self._inbox.expect(subject, deadline_s)
         try:
-            self._outbox.push(
-                encode_pub(subject, inbox.prefix + token, headers, payload), deadline_s
-            )
+            self._push(encode_pub(subject, inbox, headers, payload), deadline_s)
         except BufferFullError:
-            inbox.forget(token)
+            self._inbox.forget(inbox)
             raise
         return future
 
@@ -179,7 +170,7 @@ class NatsWire:
             raise ClosedError("wire")
         try:
             async with asyncio.timeout(timeout_s):
-                await self._round_trip()
+                await self._keeper.round_trip()
         except TimeoutError:
             raise DeadlineExceededError(
                 f"the server did not confirm within {timeout_s:g} s"
@@ -190,22 +181,8 @@ class NatsWire:
         if headers:
             check_header_block(headers)
             size += len(headers)
-        if size > self._payload_bytes_max:
-            raise PayloadTooLargeError("a message", size, self._payload_bytes_max)
-
-    async def _round_trip(self) -> None:
-        while self._link is None or self.state is not ConnectionState.CONNECTED:
-            waiter: Future[None] = self._loop.create_future()
-            self._up_waiters.append(waiter)
-            await waiter
-            if self._is_closing:
-                raise ClosedError("wire")
-        try:
-            await self._link.ping()
-        except DisconnectedError:
-            if self._is_closing:
-                raise ClosedError("wire") from None
-            raise
+        if size > self._keeper.payload_bytes_max:
+            raise PayloadTooLargeError("a message", size, self._keeper.payload_bytes_max)
 
     # --- receiving ---
 
@@ -239,10 +216,10 @@ class NatsWire:
 
     async def drain_subscription(self, sid: bytes, timeout_s: float) -> None:
         """Stop the server sending, deliver what is under way, then end the subscription."""
-        if not self._routes.forget_interest(sid):
+        if self._routes.forget_interest(sid) is None:
             return
         self._outbox.push_control(encode_unsub(sid))
-        link = self._link
+        link = self._keeper.link
         try:
             if link is not None:
                 async with asyncio.timeout(timeout_s):
@@ -267,220 +244,62 @@ class NatsWire:
 
     def statistics(self) -> WireStatistics:
         """Return the counts so far."""
-        messages, size = self._past_in
-        if self._link is not None:
-            messages, size = messages + self._link.messages_in, size + self._link.bytes_in
+        messages, size = self._keeper.received()
         return WireStatistics(
             messages_in=messages,
             messages_out=self._outbox.messages,
             bytes_in=size,
             bytes_out=self._outbox.bytes_written,
-            reconnects=self._reconnects,
+            reconnects=self._keeper.reconnects,
             pending_bytes=self._outbox.pending_bytes,
             dropped=dict(self._events.dropped),
         )
 
     async def aclose(self) -> None:
         """Write what is queued (within 2 s), then close. Idempotent."""
-        link = self._link
-        if self._is_closing:
-            if link is not None:
-                await asyncio.wait([link.ended])
-            return
-        self._is_closing = True
-        if self._task is not None:
-            self._task.cancel()
-        self._events.set_state(ConnectionState.DRAINING)
-        is_written = False
-        try:
-            if link is not None:
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                    await link.ping()
-                is_written = True
-        except (TimeoutError, DisconnectedError):
-            pass
-        finally:
-            self._end(is_written=is_written)
+        link = self._keeper.link
+        if not self._is_closing:
+            self._is_closing = True
+            self._keeper.stop_reconnecting()
+            self._events.set_state(ConnectionState.DRAINING)
+            is_written = False
+            try:
+                is_written = await self._write_out(link)
+            finally:
+                self._end(is_written=is_written)
         if link is not None:
             await asyncio.wait([link.ended])
-
-    def _end(self, *, is_written: bool) -> None:
-        self._inbox.end_all()
-        self._routes.clear()
-        self._outbox.close()
-        if self._link is not None and is_written:
-            self._link.close()
-        elif self._link is not None:
-            self._link.abort()
-        self._events.set_state(ConnectionState.CLOSED)
-        self._wake()
-
-    def _wake(self) -> None:
-        waiters, self._up_waiters = self._up_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    # --- the link ---
 
     async def connect_first(self) -> None:
         """Make the first link; called once, by `open_wire`.
 
         Raises:
-            ServerUnavailableError, AuthenticationError, ServerVersionError, PermissionDeniedError
+            as `open_wire`.
         """
         try:
-            link = await dial_first(self._addresses, self._make_link, self._options)
-            await self._adopt(link)
-            if self._inbox_error is not None:
-                raise self._inbox_error
+            await self._keeper.connect_first()
         except BaseException:
             self._is_closing = True
             self._end(is_written=False)
             raise
-        self._events.set_state(ConnectionState.CONNECTED)
 
-    def link_info(self, link: Link, info: ServerInfo) -> None:
-        """Follow the server's limits, learn its siblings, and leave one that is about to stop."""
-        if link is not self._link or self._is_closing:
-            return
-        self._take_info(link, info)
-        others = [address for address in self._addresses if address != link.address]
-        if info.ldm and others and self._task is None:
-            self._task = self._loop.create_task(self._move(link, others))
-
-    def link_error(self, link: Link, text: str) -> None:
-        """Tell whoever is concerned by the server's complaint."""
-        found = _denied(text)
-        if found is None:
-            self._report_server(link, text)
-            return
-        action, subject = found.group(1).lower(), found.group(2).encode()
-        if action == "publish to" and self._inbox.deny(subject):
-            return
-        if action == "publish with reply of" and self._inbox.deny_reply(subject):
-            return
-        action = action.replace("subscription", "subscribe")
-        error = PermissionDeniedError(action, found.group(2))
-        if action == "subscribe to" and subject == self._inbox.prefix + b"*":
-            self._inbox_error = error
-        self._events.report(error)
-
-    def link_lost(self, link: Link, reason: Exception) -> None:
-        """Keep what waits, and come back."""
-        del reason
-        if link is not self._link:
-            return
-        self._leave(link)
-        if self._is_closing:
-            return
-        if self._task is None:
-            self._task = self._loop.create_task(self._reconnect())
-        self._events.set_state(ConnectionState.RECONNECTING)
-
-    def _report_server(self, link: Link, text: str) -> None:
-        lower = text.lower()
-        if "authentication" in lower or "authorization" in lower:
-            self._events.report(AuthenticationError(link.address.shown, text))
-        elif "invalid" in lower or "unknown protocol" in lower or "violation" in lower:
-            self._events.report(LocalProtocolError(f"the server refused what we sent: {text}"))
-        else:
-            self._events.report(TransportError(f"the server says: {text}"))
-
-    def _make_link(self, address: Address) -> Link:
-        return Link(
-            address,
-            deliver=self._routes.deliver,
-            outbox=self._outbox,
-            clock=self._clock,
-            options=self._options,
-        )
-
-    def _take_info(self, link: Link, info: ServerInfo) -> None:
-        self._info = info
-        self._payload_bytes_max = info.max_payload
-        for text in info.connect_urls:
-            sibling = link.address.sibling(text)
-            if sibling and sibling not in self._addresses:
-                if len(self._addresses) < _ADDRESSES_MAX:
-                    self._addresses.append(sibling)
-
-    async def _adopt(self, link: Link) -> None:
-        """Use a new link: restore the subscriptions, send what waited, wait for the server's word.
-
-        Raises:
-            DisconnectedError: it went away again.
-        """
-        if link.is_lost or link.transport is None:
-            raise DisconnectedError("the link to the server went away")
-        self._link = link
-        self._take_info(link, link.info)
-        link.establish(weakref.ref(self))
-        self._outbox.attach(link.transport, self._routes.encode_all())
-        await link.ping()
-
-    def _leave(self, link: Link) -> None:
-        messages, size = self._past_in
-        self._past_in = (messages + link.messages_in, size + link.bytes_in)
-        self._link = None
-        self._outbox.detach()
-
-    async def _reconnect(self) -> None:
-        """Try for ever, with full jitter, until the server has confirmed a new link."""
-        options, failures = self._options, 0
-        while True:
-            wait_s = options.reconnect_wait_s_min * 2**failures
-            await self._clock.sleep(
-                self._ids.fraction() * min(wait_s, options.reconnect_wait_s_max)
-            )
-            failures = min(failures + 1, 30)
-            try:
-                link = await dial_first(self._addresses, self._make_link, options)
-                await self._adopt(link)
-            except TransportError as error:
-                self._report_once(error)
-                continue
-            self._arrive()
-            return
-
-    async def _move(self, old: Link, others: Sequence[Address]) -> None:
-        """Leave a server that is about to stop for another one; stay if there is none."""
+    async def _write_out(self, link: Link | None) -> bool:
+        """Return whether the server has confirmed everything that was queued, within 2 s."""
+        if link is None:
+            return False
         try:
-            link = await dial_first(others, self._make_link, self._options)
-        except TransportError as error:
-            self._task = None
-            self._report_once(error)
-            if self._link is None:
-                self._task = self._loop.create_task(self._reconnect())
-            return
-        if self._link is old:
-            self._outbox.flush_now()
-            self._leave(old)
-            old.close()
-            self._events.set_state(ConnectionState.RECONNECTING)
-        try:
-            await self._adopt(link)
-        except DisconnectedError:
-            await self._reconnect()
-            return
-        self._arrive()
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await link.ping()
+        except (TimeoutError, DisconnectedError):
+            return False
+        return True
 
-    def _arrive(self) -> None:
-        self._task = None
-        self._reported = ""
-        self._reconnects += 1
-        self._events.set_state(ConnectionState.CONNECTED)
-        self._wake()
-
-    def _report_once(self, error: TransportError) -> None:
-        """Report what will not pass by waiting; not again for the same reason."""
-        if isinstance(error, AuthenticationError | ServerVersionError):
-            if str(error) != self._reported:
-                self._reported = str(error)
-                self._events.report(error)
-
-
-_FOREVER = float("inf")
+    def _end(self, *, is_written: bool) -> None:
+        self._inbox.end_all()
+        self._routes.clear()
+        self._outbox.close()
+        self._keeper.end(is_written=is_written)
+        self._events.set_state(ConnectionState.CLOSED)
 
 
 async def open_wire(
@@ -510,9 +329,7 @@ async def open_wire(
         PermissionDeniedError: the server does not allow to receive answers.
     """
     addresses = parse_addresses(urls)
-    SubjectChecker().check(sender)
-    if b"." in sender:
-        raise LocalProtocolError(f"{sender!r} is no single token")
+    check_sender(sender)
     wire = NatsWire(
         addresses, sender=sender, clock=clock, ids=ids, options=options or WireOptions()
     )

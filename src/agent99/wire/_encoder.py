@@ -11,24 +11,27 @@ PONG = b"PONG\r\n"
 SUBJECT_BYTES_MAX = 1_900
 """Of a subject, and of a reply: together they fit the server's control line of 4,096."""
 
+_QUEUE_BYTES_MAX = 128
 _KNOWN_MAX = 4_096
+_RANDOM_TOKEN_BYTES = 22  # 128 bits take so many letters and digits at least
 _TOKEN = rb"[!-)+\-/-=?-~]+"  # printable ASCII without space, dot, * and >
+_is_token = re.compile(_TOKEN).fullmatch
 _is_literal = re.compile(rb"%b(?:\.%b)*" % (_TOKEN, _TOKEN)).fullmatch
 _is_pattern = re.compile(rb"(?:%b|\*)(?:\.(?:%b|\*))*(?:\.>)?|>" % (_TOKEN, _TOKEN)).fullmatch
-_is_queue = re.compile(rb"[!-)+-=?-~]{1,128}").fullmatch
 
 
 class SubjectChecker:
     """Refuses subjects that nobody may publish to, cheaply: it remembers good ones.
 
-    Invariant: `_known` holds at most `_KNOWN_MAX` subjects, each of them good.
+    Invariant: `known` holds at most `_KNOWN_MAX` subjects, each of them good.
     """
 
     def __init__(self) -> None:
-        self._known: set[bytes] = set()
+        self.known: set[bytes] = set()
+        """Good subjects: one that is among them needs no `check`."""
 
     def __repr__(self) -> str:
-        return f"SubjectChecker(known={len(self._known)})"
+        return f"SubjectChecker(known={len(self.known)})"
 
     def check(self, subject: bytes) -> None:
         """Refuse an empty token, a wildcard, and anything but printable ASCII.
@@ -36,9 +39,7 @@ class SubjectChecker:
         Raises:
             LocalProtocolError
         """
-        known = self._known
-        if subject in known:
-            return
+        known = self.known
         # An answer goes to a new subject each time: an inbox seen before and a fresh token.
         inbox, _, token = subject.rpartition(b".")
         if inbox in known and token.isalnum() and len(subject) <= SUBJECT_BYTES_MAX:
@@ -47,7 +48,17 @@ class SubjectChecker:
             raise _bad("subject to publish to", subject)
         if len(known) >= _KNOWN_MAX:
             known.clear()
-        known.add(inbox if inbox and len(token) == 32 else subject)
+        known.add(inbox if inbox and len(token) >= _RANDOM_TOKEN_BYTES else subject)
+
+
+def check_sender(sender: bytes) -> None:
+    """Refuse a connection's identity that is more than one plain token.
+
+    Raises:
+        LocalProtocolError
+    """
+    if len(sender) > _QUEUE_BYTES_MAX or _is_token(sender) is None:
+        raise _bad("sender: one token", sender)
 
 
 def check_pattern(pattern: bytes) -> None:
@@ -61,12 +72,12 @@ def check_pattern(pattern: bytes) -> None:
 
 
 def check_queue(queue: bytes) -> None:
-    """Refuse a queue group's name that is more than one plain word; empty stands for no group.
+    """Refuse a queue group's name that is no plain word; empty stands for no group.
 
     Raises:
         LocalProtocolError
     """
-    if queue and _is_queue(queue) is None:
+    if queue and (len(queue) > _QUEUE_BYTES_MAX or _is_literal(queue) is None):
         raise _bad("queue group", queue)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 
-from agent99.clock import Clock, DeadlineSlots
+from agent99.clock import Clock, DeadlineSlot, DeadlineSlots
 from agent99.errors import (
     Agent99Error,
     ClosedError,
@@ -48,7 +48,7 @@ class Inbox:
         self._create_future = loop.create_future
         self._events = events
         self._deadlines: DeadlineSlots[bytes, _Waiting] = DeadlineSlots(clock, self._expire)
-        self._slots: dict[bytes, dict[bytes, _Waiting]] = {}
+        self._slots: dict[bytes, DeadlineSlot[bytes, _Waiting]] = {}
         self._receivers: dict[bytes, Receive] = {}
         self._sweep_at = _SWEEP_MIN
 
@@ -59,7 +59,7 @@ class Inbox:
         return len(self._slots)
 
     def expect(self, subject: bytes, deadline_s: float) -> tuple[bytes, Future[Message]]:
-        """Return a fresh token and the future of the first answer to it."""
+        """Return a fresh inbox and the future of the first answer to it."""
         token = self._draw_token()
         future: Future[Message] = self._create_future()
         slot = self._deadlines.slot(deadline_s)
@@ -67,13 +67,13 @@ class Inbox:
         self._slots[token] = slot
         if len(self._slots) > self._sweep_at:
             self._sweep()
-        return token, future
+        return self.prefix + token, future
 
-    def forget(self, token: bytes) -> None:
+    def forget(self, inbox: bytes) -> None:
         """Expect no answer any more: the request could not be sent."""
-        slot = self._slots.pop(token, None)
-        if slot is not None:
-            slot.pop(token, None)
+        token = inbox[self._prefix_size :]
+        if token in self._slots:
+            self._remove(token)
 
     def receive(self, message: Message) -> None:
         """Take what came to any inbox of this connection."""
@@ -83,6 +83,8 @@ class Inbox:
             self._receive_open(token, message)
             return
         future, subject = slot.pop(token)
+        if not slot:
+            self._deadlines.release(slot)
         if future.done():  # cancelled by the caller
             self._events.dropped["late_answer"] += 1
         elif message.headers and is_no_responders(message):
@@ -125,8 +127,15 @@ class Inbox:
         self._deadlines.close()
         self._receivers.clear()
 
+    def _remove(self, token: bytes) -> _Waiting:
+        slot = self._slots.pop(token)
+        waiting = slot.pop(token)
+        if not slot:
+            self._deadlines.release(slot)
+        return waiting
+
     def _end(self, token: bytes, error: Agent99Error) -> None:
-        future, _ = self._slots.pop(token).pop(token)
+        future, _ = self._remove(token)
         if not future.done():
             future.set_exception(error)
 
@@ -147,5 +156,5 @@ class Inbox:
     def _sweep(self) -> None:
         """Forget the cancelled; the next sweep comes when the table has doubled: amortised O(1)."""
         for token in [token for token, slot in self._slots.items() if slot[token][0].done()]:
-            self._slots.pop(token).pop(token)
+            self._remove(token)
         self._sweep_at = max(_SWEEP_MIN, 2 * len(self._slots))

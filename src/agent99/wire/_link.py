@@ -6,7 +6,6 @@ import asyncio
 import re
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol, cast
 
 import msgspec
@@ -21,10 +20,11 @@ from agent99.errors import (
 )
 from agent99.wire._address import Address
 from agent99.wire._encoder import PING, PONG
+from agent99.wire._events import Events
 from agent99.wire._options import ServerInfo, WireOptions, decode_server_info
 from agent99.wire._outbox import Outbox
 from agent99.wire._parser import Parser
-from agent99.wire._port import Message
+from agent99.wire._routes import Routes
 
 _WRITE_BUFFER_BYTES_MAX = 262_144
 _PONGS_MAX = 65_536
@@ -42,7 +42,7 @@ class LinkOwner(Protocol):
     def link_error(self, link: Link, text: str) -> None:
         """The server complains (`-ERR`, without the quotes)."""
 
-    def link_lost(self, link: Link, reason: Exception) -> None:
+    def link_lost(self, link: Link) -> None:
         """The link is gone."""
 
 
@@ -57,7 +57,8 @@ class Link(asyncio.Protocol):
         self,
         address: Address,
         *,
-        deliver: Callable[[bytes, Message], None],
+        routes: Routes,
+        events: Events,
         outbox: Outbox,
         clock: Clock,
         options: WireOptions,
@@ -65,7 +66,12 @@ class Link(asyncio.Protocol):
         self.address = address
         self.info = ServerInfo()
         self.bytes_in = 0
-        self.parser = Parser(deliver, self._control)
+        self.parser = Parser(
+            routes.find,
+            self._control,
+            unrouted=routes.count_unrouted,
+            failed=events.report_receiver,
+        )
         loop = asyncio.get_running_loop()
         self.first_info: Future[None] = loop.create_future()
         """Done when INFO has arrived."""
@@ -74,7 +80,7 @@ class Link(asyncio.Protocol):
         self.ended: Future[None] = loop.create_future()
         """Done when the link is gone."""
         self.transport: asyncio.Transport | None = None
-        self._owner: Callable[[], LinkOwner | None] | None = None
+        self._owner: LinkOwner | None = None
         self._outbox = outbox
         self._clock = clock
         self._options = options
@@ -139,9 +145,9 @@ class Link(asyncio.Protocol):
             if pong is not None and not pong.done():
                 pong.set_exception(DisconnectedError("the link to the server went away"))
         self._pongs.clear()
-        owner = self._owner() if self._owner else None
+        owner = self._owner
         if owner is not None:
-            owner.link_lost(self, reason)
+            owner.link_lost(self)
 
     # --- what we call ---
 
@@ -150,7 +156,7 @@ class Link(asyncio.Protocol):
         self.transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES_MAX)
 
-    def establish(self, owner: Callable[[], LinkOwner | None]) -> None:
+    def establish(self, owner: LinkOwner) -> None:
         """Report to the owner from now on, and ping."""
         self._owner = owner
         self._timer = self._clock.call_later(self._options.ping_interval_s, self._tick)
@@ -217,13 +223,13 @@ class Link(asyncio.Protocol):
         self.parser.payload_bytes_max = info.max_payload
         if not self.first_info.done():
             self.first_info.set_result(None)
-        owner = self._owner() if self._owner else None
+        owner = self._owner
         if owner is not None:
             owner.link_info(self, info)
 
     def _receive_error(self, argument: bytes) -> None:
         text = argument.decode(errors="replace").strip("'\" ")
-        owner = self._owner() if self._owner else None
+        owner = self._owner
         if _is_authentication(text):
             self._reason = AuthenticationError(self.address.shown, text)
         elif owner is None:

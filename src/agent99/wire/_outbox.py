@@ -24,8 +24,8 @@ class Outbox:
     def __init__(
         self, *, loop: asyncio.AbstractEventLoop, clock: Clock, events: Events, bytes_max: int
     ) -> None:
-        self.messages = 0
-        """Messages queued so far."""
+        self._messages_left = 0
+        self._controls = 0  # among the frames that wait
         self.bytes_written = 0
         """Bytes handed to a transport so far."""
         self._loop = loop
@@ -43,6 +43,11 @@ class Outbox:
 
     def __repr__(self) -> str:
         return f"Outbox(pending_bytes={self.pending_bytes}, attached={self._transport is not None})"
+
+    @property
+    def messages(self) -> int:
+        """Messages queued so far, those that expired excluded."""
+        return self._messages_left + len(self._frames) - self._controls
 
     @property
     def pending_bytes(self) -> int:
@@ -67,7 +72,6 @@ class Outbox:
         self._size = size
         self._frames.append(frame)
         self._deadlines.append(deadline_s)
-        self.messages += 1
         if self._is_due:
             self._is_due = False
             self._loop.call_soon(self._flush)
@@ -79,6 +83,7 @@ class Outbox:
         self._size += len(frame)
         self._frames.append(frame)
         self._deadlines.append(_LINK_BOUND)
+        self._controls += 1
         if self._is_due:
             self._is_due = False
             self._loop.call_soon(self._flush)
@@ -153,6 +158,7 @@ class Outbox:
         self._frames = [frame for frame, _ in kept]
         self._deadlines = [deadline for _, deadline in kept]
         self._size = sum(map(len, self._frames))
+        self._controls = 0
         self._wake()
 
     def _make_room(self, wanted_bytes: int) -> int:
@@ -177,6 +183,7 @@ class Outbox:
             return
         self.bytes_written += self._size
         self._size = 0
+        self._count_left(len(frames))
         data = b"".join(frames)
         frames.clear()
         self._deadlines.clear()
@@ -195,9 +202,18 @@ class Outbox:
             self._size -= size
             self.bytes_written += size
             transport.write(b"".join(frames[start:at]))
+        self._count_left(at)
         del frames[:at], self._deadlines[:at]
         self._is_due = not self._is_paused
         self._wake()
+
+    def _count_left(self, count: int) -> None:
+        """Count the first `count` frames as handed over."""
+        if self._controls:
+            controls = self._deadlines[:count].count(_LINK_BOUND)
+            self._controls -= controls
+            count -= controls
+        self._messages_left += count
 
     def _wake(self) -> None:
         if self._size * 2 < self._bytes_max or self._is_closed:

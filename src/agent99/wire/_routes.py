@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from agent99.wire._encoder import encode_sub
@@ -27,22 +25,17 @@ class Routes:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._receivers: dict[bytes, Receive] = {}
+        self.find = self._receivers.get
+        """Return the receiver of a subscription id, or None."""
         self._interests: dict[bytes, Interest] = {}
         self._next_sid = 0
 
     def __repr__(self) -> str:
         return f"Routes(subscriptions={len(self._receivers)})"
 
-    def deliver(self, sid: bytes, message: Message) -> None:
-        """Hand a message to its receiver; what it raises is counted and reported."""
-        receive = self._receivers.get(sid)
-        if receive is None:
-            self._events.dropped["unsubscribed"] += 1
-            return
-        try:
-            receive(message)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code
-            self._events.report_receiver(error)
+    def count_unrouted(self, _message: Message) -> None:
+        """Take a message that came after its subscription was ended."""
+        self._events.dropped["unsubscribed"] += 1
 
     def add(self, pattern: bytes, queue: bytes, receive: Receive) -> bytes:
         """Enter a subscription; returns its new id."""
@@ -52,9 +45,13 @@ class Routes:
         self._interests[sid] = Interest(pattern, queue)
         return sid
 
-    def forget_interest(self, sid: bytes) -> bool:
-        """Stop asking for it, but deliver what comes; returns whether it was asked for."""
-        return self._interests.pop(sid, None) is not None
+    def interests(self) -> tuple[tuple[bytes, Interest], ...]:
+        """Return every subscription id that is asked for, in the order of subscribing."""
+        return tuple(self._interests.items())
+
+    def forget_interest(self, sid: bytes) -> Interest | None:
+        """Stop asking for it, but deliver what comes; returns what was asked for."""
+        return self._interests.pop(sid, None)
 
     def remove(self, sid: bytes) -> None:
         """Deliver nothing more to it."""
