@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable
 
 import msgspec
@@ -45,8 +46,8 @@ class JetStreamClient:
     """What every part of the JetStream journal shares: the wire, the deadline, the retries.
 
     A request is sent again when it provably had no effect (nobody listened, not ready yet), or when
-    it may be repeated without harm and no answer came in a third of the time: an answer can be lost
-    with the link.
+    it may be repeated without harm and the link went away, or no answer came in a third of the
+    time: an answer can be lost with the link.
 
     Args:
         wire: Carries the requests; stays the caller's to close.
@@ -60,6 +61,7 @@ class JetStreamClient:
         self.timeout_s = timeout_s
         self._try_s = max(timeout_s / 3, 0.2)
         self._listeners: set[Callable[[ConnectionState], None]] = set()
+        self._repeatable: set[Future[Message]] = set()
         wire.on_state(self._tell_state)
 
     def __repr__(self) -> str:
@@ -87,9 +89,7 @@ class JetStreamClient:
         retry = _Retry(self, timeout_s)
         while True:
             try:
-                message = await self.wire.request(
-                    subject, body, deadline_s=min(retry.deadline_s, self.try_until_s())
-                )
+                message = await self._try(subject, body, retry.deadline_s)
             except NoRespondersError:
                 await retry.pause(JournalError("JetStream does not answer on this server"))
             except (DeadlineExceededError, DisconnectedError) as error:
@@ -120,11 +120,13 @@ class JetStreamClient:
         """
         retry = _Retry(self, None)
         while True:
-            until_s = min(retry.deadline_s, self.try_until_s()) if repeatable else retry.deadline_s
             try:
-                message = await self.wire.request(
-                    subject, payload, deadline_s=until_s, headers=headers
-                )
+                if repeatable:
+                    message = await self._try(subject, payload, retry.deadline_s, headers)
+                else:
+                    message = await self.wire.request(
+                        subject, payload, deadline_s=retry.deadline_s, headers=headers
+                    )
             except NoRespondersError:
                 await retry.pause(await self._why_nobody(subject.decode()))
             except (DeadlineExceededError, DisconnectedError) as error:
@@ -149,9 +151,7 @@ class JetStreamClient:
         retry = _Retry(self, None)
         while True:
             try:
-                message = await self.wire.request(
-                    request, b"", deadline_s=min(retry.deadline_s, self.try_until_s())
-                )
+                message = await self._try(request, b"", retry.deadline_s)
             except NoRespondersError:
                 await retry.pause(await self.why_no_direct(stream))
             except (DeadlineExceededError, DisconnectedError) as error:
@@ -182,9 +182,17 @@ class JetStreamClient:
             raise JournalError(f"stream {stream!r} does not allow direct reads; ensure it first")
         return JournalError(f"stream {stream!r} is not ready for direct reads")
 
-    def try_until_s(self) -> float:
-        """Return when to give up one try of something that may be repeated."""
-        return self.clock.monotonic_s() + self._try_s
+    async def _try(
+        self, subject: bytes, payload: bytes, deadline_s: float, headers: bytes = b""
+    ) -> Message:
+        """Ask once; ends early, with an error, when the link goes away or nothing comes."""
+        until_s = min(deadline_s, self.clock.monotonic_s() + self._try_s)
+        answer = self.wire.request(subject, payload, deadline_s=until_s, headers=headers)
+        self._repeatable.add(answer)
+        try:
+            return await answer
+        finally:
+            self._repeatable.discard(answer)
 
     async def _why_nobody(self, subject: str) -> JournalError:
         """Return why no stream answered, when it may pass; raise it when it does not."""
@@ -196,6 +204,10 @@ class JetStreamClient:
         return JournalError(f"stream {names.streams[0]!r} is not ready")
 
     def _tell_state(self, state: ConnectionState) -> None:
+        if state is ConnectionState.RECONNECTING:
+            for answer in self._repeatable:
+                if not answer.done():
+                    answer.set_exception(DisconnectedError("the link went away: asking again"))
         for listener in tuple(self._listeners):
             listener(state)
 
