@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent99.agent._link import Destination, Link, Local
 from agent99.agent._targets import Peer, Target
-from agent99.dispatch import DEFAULT_OPERATION, Call, Route, find_context
+from agent99.dispatch import DEFAULT_OPERATION, Call, Context, Route, find_context
 from agent99.envelope import (
     AnswerCodec,
     Header,
@@ -35,13 +35,11 @@ from agent99.errors import (
     UsageError,
 )
 
-if TYPE_CHECKING:
-    from agent99.wire import Message
-
 ENVELOPE_BYTES = 16 * 1024
 """What is kept free of the server's largest payload, for the header."""
 NESTED_MARGIN_S = 0.005
 """A nested request ends this much before the one that it serves, so that its outcome can be told."""
+KEY_CHARACTERS_MAX = 256
 SUSPECT_S = 10.0
 """How long an instance that did not answer is avoided."""
 
@@ -73,16 +71,35 @@ class Caller:
         codec = link.answer_codec(returns)
         body = self._body(payload)
         user = encode_user_headers(headers) if headers else b""
-        deadline_s = self.deadline(timeout_s, destination)
-        header = self.header(destination, deadline_s, idempotency_key)
+        context = find_context()
+        deadline_s = self.deadline(timeout_s, context, destination)
+        header = self._header(destination, deadline_s, context, idempotency_key)
         local = link.find_local(destination)
         if local is not None:
             try:
                 return await self._ask_local(local, destination, header, body, headers or {}, codec)
             except _NotTaken:
                 pass  # this instance is at its bounds; others may not be
-        answer = await self.exchange(destination, header, body, user, deadline_s)
-        return self._decode(answer, header, codec)
+        data = encode_message(header, body, user)
+        try:
+            answer = await link.wire.request(destination.subject, data, deadline_s=deadline_s)
+        except asyncio.CancelledError:
+            self.cancel(destination, header)
+            raise
+        except NoRespondersError:
+            raise link.explain(destination) from None
+        except DeadlineExceededError:
+            raise self._unanswered(destination, timeout_s) from None
+        return self._decode(answer.payload, header, codec)
+
+    def _unanswered(self, destination: Destination, timeout_s: float) -> DeadlineExceededError:
+        if destination.instance:
+            self._link.registry.suspect(destination.instance, SUSPECT_S)
+        return DeadlineExceededError(
+            f"no answer to {destination.text!r} within {timeout_s:g} s, or by the deadline of the"
+            " request that it serves",
+            details={"target": destination.target, "operation": destination.operation},
+        )
 
     def _body(self, payload: Any) -> bytes:
         body = encode_body(payload)
@@ -91,18 +108,22 @@ class Caller:
             raise PayloadTooLargeError("payload", len(body), limit)
         return body
 
-    def deadline(self, timeout_s: float, destination: Destination | None = None) -> float:
+    def deadline(
+        self, timeout_s: float, context: Context | None, destination: Destination | None = None
+    ) -> float:
         """Return the monotonic time by which a request made now must end.
+
+        Args:
+            context: The request in hand, which it serves.
 
         Raises:
             UsageError: `timeout_s` is no positive number.
             DeadlineExceededError: the request that this one serves has no time left.
         """
-        if not (0 < timeout_s < math.inf):
+        if not 0 < timeout_s < math.inf:
             raise UsageError(f"timeout_s is a number of seconds above 0, not {timeout_s!r}")
         now_s = self._link.clock.monotonic_s()
         deadline_s = now_s + timeout_s
-        context = find_context()
         if context is not None and context.deadline_s - NESTED_MARGIN_S < deadline_s:
             deadline_s = context.deadline_s - NESTED_MARGIN_S
             if deadline_s <= now_s:
@@ -112,16 +133,18 @@ class Caller:
                 )
         return deadline_s
 
-    def header(
-        self, destination: Destination, deadline_s: float, idempotency_key: str | None = None
+    def _header(
+        self,
+        destination: Destination,
+        deadline_s: float,
+        context: Context | None,
+        idempotency_key: str | None,
     ) -> Header:
-        """Return the header of a request."""
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_CHARACTERS_MAX:
+            raise UsageError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters")
         link = self._link
         wall_us = link.clock.wall_us()
         ttl_us = int((deadline_s - link.clock.monotonic_s()) * 1e6)
-        context = find_context()
-        if idempotency_key is not None and not 0 < len(idempotency_key) <= 256:
-            raise UsageError("an idempotency key has 1 to 256 characters")
         return Header(
             type="request",
             from_uuid=self.from_uuid,
@@ -134,32 +157,6 @@ class Caller:
             traceparent=context.request.traceparent if context is not None else None,
             idempotency_key=idempotency_key,
         )
-
-    async def exchange(
-        self,
-        destination: Destination,
-        header: Header,
-        body: bytes,
-        user: bytes,
-        deadline_s: float,
-    ) -> Message:
-        """Send a request over the wire and return its answer as it came."""
-        link = self._link
-        data = encode_message(header, body, user)
-        try:
-            return await link.wire.request(destination.subject, data, deadline_s=deadline_s)
-        except asyncio.CancelledError:
-            self.cancel(destination, header)
-            raise
-        except NoRespondersError:
-            raise link.explain(destination) from None
-        except DeadlineExceededError:
-            if destination.instance:
-                link.registry.suspect(destination.instance, SUSPECT_S)
-            raise DeadlineExceededError(
-                f"no answer to {destination.text!r} within {(header.ttl_us or 0) / 1e6:.3g} s",
-                details={"target": destination.target, "operation": destination.operation},
-            ) from None
 
     def cancel(self, destination: Destination, header: Header) -> None:
         """Tell whoever runs a request that nobody waits for it any longer."""
@@ -177,8 +174,7 @@ class Caller:
         except Agent99Error:
             return  # best effort: the callee's own deadline ends it otherwise
 
-    def _decode(self, answer: Message, request: Header, codec: AnswerCodec[Any]) -> Any:
-        data = answer.payload
+    def _decode(self, data: bytes, request: Header, codec: AnswerCodec[Any]) -> Any:
         try:
             header = decode_header(data)
         except BadRequestError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent99.agent._targets import Named, Peer, Target
-from agent99.dispatch import DEFAULT_OPERATION
+from agent99.dispatch import DEFAULT_OPERATION, find_context
 from agent99.envelope import (
     ALL,
     Header,
@@ -89,7 +89,7 @@ async def survey(
         raise UsageError(f"wanted is a number above 0, or None for all, not {wanted!r}")
     encode_body(payload)
     link.answer_codec(returns)
-    caller.deadline(timeout_s, link.destination(capability, operation))
+    caller.deadline(timeout_s, find_context(), link.destination(capability, operation))
     peers = caller.discover((capability,))[:INSTANCES_MAX]
 
     async def ask(peer: Peer) -> Answer | str:
@@ -143,7 +143,7 @@ async def control(
     verb = parse_name("action", action)
     agent, instance, expected = _addressed(link, target)
     body = encode_body(payload)
-    deadline_s = caller.deadline(timeout_s)
+    deadline_s = caller.deadline(timeout_s, find_context())
     gathering = _Gathering(expected)
     header = Header(
         type="control",
@@ -177,7 +177,8 @@ def _addressed(link: Link, target: Target | None) -> tuple[Name, Name, dict[str,
         instance = parse_name("instance", target.instance)
         return name, instance, {instance: target.description}
     if isinstance(target, Named):
-        found = table.named(target.name)
+        # In whatever state: those that are paused hear it too, and are the ones to resume.
+        found = tuple(d for d in table.everybody() if d.name == target.name)
         return target.name, ALL, {description.instance: description for description in found}
     raise UsageError(
         "a control action goes to named('…'), to a peer from discover, or to None for all;"

@@ -14,7 +14,7 @@ from agent99.dispatch._dispatcher import Dispatcher, DispatchOptions
 from agent99.dispatch._lifecycle import Lifecycle, LifecycleEvent, State
 from agent99.dispatch._route import DEFAULT_OPERATION, Handler, Middleware, Route, fold
 from agent99.dispatch._routes import Routes
-from agent99.dispatch._tasks import new_event_loop, start_eagerly
+from agent99.dispatch._tasks import eager_starter, new_event_loop
 
 __all__ = [
     "DEFAULT_OPERATION",
@@ -34,9 +34,9 @@ __all__ = [
     "State",
     "Statistics",
     "current_context",
+    "eager_starter",
     "find_context",
     "fold",
     "new_event_loop",
-    "start_eagerly",
     "use_context",
 ]

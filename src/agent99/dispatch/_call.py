@@ -29,7 +29,6 @@ class Call:
         route: Route,
         context: Context,
         data: bytes,
-        *,
         reply: bytes | None,
         respond: Respond | None,
     ) -> None:

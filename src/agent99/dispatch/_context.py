@@ -44,7 +44,6 @@ class Context:
     def __init__(
         self,
         request: Header,
-        *,
         operation: str,
         sender: str,
         deadline_s: float,

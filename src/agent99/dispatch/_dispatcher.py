@@ -18,7 +18,7 @@ from agent99.dispatch._counts import Counts, Statistics
 from agent99.dispatch._reply import Replier
 from agent99.dispatch._route import Route
 from agent99.dispatch._routes import Routes
-from agent99.dispatch._tasks import start_eagerly
+from agent99.dispatch._tasks import eager_starter
 from agent99.envelope import (
     Header,
     Kind,
@@ -92,8 +92,9 @@ class Dispatcher:
         )
         self._replier = Replier(instance, wire, clock, self.counts)
         self._pumping = False
-        self._idle: asyncio.Event = asyncio.Event()
-        self._idle.set()
+        self._idle_waiters: list[asyncio.Future[None]] = []
+        self._stale_us = int(options.stale_s * 1e6)
+        self._start_task = eager_starter(self._loop)
 
     def __repr__(self) -> str:
         return f"Dispatcher({self.instance!r}, {self._admission!r})"
@@ -138,15 +139,8 @@ class Dispatcher:
         """
         if self.refusal:
             raise self._refused()
-        context = Context(
-            request,
-            operation=route.operation,
-            sender=sender,
-            deadline_s=deadline_s,
-            clock=self._clock,
-            message=headers,
-        )
-        call = Call(route, context, body, reply=None, respond=respond)
+        context = Context(request, route.operation, sender, deadline_s, self._clock, headers)
+        call = Call(route, context, body, None, respond)
         self._admit(call)
         return call
 
@@ -163,19 +157,18 @@ class Dispatcher:
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing is in flight; returns False when the time is up first."""
-        expired = self._loop.create_future()
-        ticket = self._deadlines.add(
-            self._clock.monotonic_s() + timeout_s,
-            lambda: None if expired.done() else expired.set_result(None),
-        )
-        idle = self._loop.create_task(self._idle.wait())
+        if self._admission.in_flight == 0:
+            return True
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._idle_waiters.append(waiter)
+        deadline_s = self._clock.monotonic_s() + timeout_s
+        ticket = self._deadlines.add(deadline_s, partial(_wake, waiter))
         try:
-            await asyncio.wait((idle, expired), return_when=asyncio.FIRST_COMPLETED)
+            await waiter
         finally:
-            idle.cancel()
-            expired.cancel()
             self._deadlines.remove(ticket)
-        return self._idle.is_set()
+            self._idle_waiters.remove(waiter)
+        return self._admission.in_flight == 0
 
     def stop(self) -> None:
         """End what is still in flight, each with an error to its caller."""
@@ -192,52 +185,50 @@ class Dispatcher:
     # --- arrival --------------------------------------------------------------------------------------
 
     def _receive(self, route: Route | str, message: Message) -> None:
-        is_event = self.kind == "event"
-        reply = b"" if is_event else message.reply
-        sender = topic_of(message.subject)[0] if is_event else sender_of(message.subject)
-        if not is_event:
-            if not reply:
-                self.counts.drop("no_reply_subject")
-                return
-            if self.options.verify_senders and not is_inbox_of(sender, reply):
-                self.counts.drop("forged_reply")
-                return
+        data, reply, clock = message.payload, message.reply, self._clock
         try:
-            header = decode_header(message.payload)
-            route = self.routes.choose(route, header, message.payload)
+            header = decode_header(data)
+            route = self.routes.choose(route, header, data)
             if self.refusal:
                 raise self._refused()  # noqa: TRY301 - refused like what cannot be read
         except RequestError as error:
             self._refuse(message, error)
             return
-        now_s = self._clock.monotonic_s()
-        if header.deadline is not None and self._is_stale(header.deadline):
+        if header.deadline is not None and clock.wall_us() - header.deadline > self._stale_us:
             self.counts.drop("stale")
             return
-        limit_s = self.options.timeout_s_max
-        ttl_s = limit_s if header.ttl_us is None else min(header.ttl_us * 1e-6, limit_s)
-        context = Context(
-            header,
-            operation=topic_of(message.subject)[1] if is_event else route.operation,
-            sender=sender.decode("ascii", "replace"),
-            deadline_s=now_s + ttl_s,
-            clock=self._clock,
-            message=message.payload,
-        )
-        respond = None if is_event else self._replier.respond
+        if self.kind == "event":
+            sender, operation = topic_of(message.subject)
+            reply, respond = b"", None
+        else:
+            sender, operation = sender_of(message.subject), route.operation
+            respond = self._replier.respond
+            if not self._may_answer(sender, reply):
+                return
+        ttl_s = self.options.timeout_s_max
+        if header.ttl_us is not None:
+            ttl_s = min(header.ttl_us * 1e-6, ttl_s)
+        deadline_s = clock.monotonic_s() + ttl_s
+        context = Context(header, operation, sender.decode(), deadline_s, clock, data)
         try:
-            self._admit(Call(route, context, message.payload, reply=reply, respond=respond))
+            self._admit(Call(route, context, data, reply, respond))
         except OverloadedError as error:
             self._refuse(message, error)
+
+    def _may_answer(self, sender: bytes, reply: bytes) -> bool:
+        if not reply:
+            self.counts.drop("no_reply_subject")
+            return False
+        if self.options.verify_senders and not is_inbox_of(sender, reply):
+            self.counts.drop("forged_reply")
+            return False
+        return True
 
     def _refuse(self, message: Message, error: RequestError) -> None:
         if self.kind == "event":
             self.counts.drop(error.code.lower())
-        else:
+        elif self._may_answer(sender_of(message.subject), message.reply):
             self._replier.refuse(message, error)
-
-    def _is_stale(self, deadline_us: int) -> bool:
-        return self._clock.wall_us() - deadline_us > self.options.stale_s * 1e6
 
     def _refused(self) -> PausedError:
         return PausedError(f"the instance is {self.refusal}", details={"state": self.refusal})
@@ -262,9 +253,7 @@ class Dispatcher:
 
     def _start(self, call: Call) -> None:
         self.counts.requests += 1
-        if self._admission.in_flight == 1:
-            self._idle.clear()
-        call.task = task = start_eagerly(self._loop, self._run(call))
+        call.task = task = self._start_task(self._run(call))
         if not task.done():
             if call.ticket is None:
                 self._track(call)
@@ -275,9 +264,9 @@ class Dispatcher:
         call.ticket = self._deadlines.add(call.context.deadline_s, partial(self._expire, call))
 
     async def _run(self, call: Call) -> None:
-        context, route = call.context, call.route
+        context, route, now_s = call.context, call.route, self._clock.monotonic_s
         use_context(context)
-        began_s = self._clock.monotonic_s()
+        began_s = now_s()
         outcome: Outcome = "error"
         answer: bytes | RequestError
         try:
@@ -296,11 +285,13 @@ class Dispatcher:
             answer = _broken(error)
             if not call.ended:
                 _log.exception("operation %s broke, event %s", route.operation, context.event_id)
-        self.counts.processing_ns += int((self._clock.monotonic_s() - began_s) * 1e9)
+        self.counts.processing_ns += int((now_s() - began_s) * 1e9)
         self._finish(call, outcome, answer)
 
     def _finish(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
-        self._untrack(call)
+        if call.ticket is not None:
+            self._untrack(call)
+        call.task = None
         if not call.ended:  # else it is accounted for already: dropped, or its caller told
             call.ended = True
             if isinstance(answer, RequestError):
@@ -315,15 +306,15 @@ class Dispatcher:
             self._deadlines.remove(call.ticket)
             self._calls.discard(call)
             call.ticket = None
-        call.task = None
 
     def _leave(self) -> None:
         admission = self._admission
         admission.leave()
         if admission.waiting and not self._pumping:
             self._pump()
-        if admission.in_flight == 0:
-            self._idle.set()
+        if admission.in_flight == 0 and self._idle_waiters:
+            for waiter in self._idle_waiters:
+                _wake(waiter)
 
     def _pump(self) -> None:
         self._pumping = True  # a handler that ends in its first step comes back here: no recursion
@@ -355,8 +346,14 @@ class Dispatcher:
 
     def _end_unstarted(self, call: Call, task: asyncio.Task[None]) -> None:
         if call.task is task:  # cancelled before its first step, so that `_run` never ran
+            call.task = None
             self._untrack(call)
             self._leave()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _escaped(error: RequestError) -> RequestError:

@@ -46,7 +46,7 @@ class Replier:
         """Answer a call over the wire; what cannot be sent becomes an error answer, or a counted drop."""
         request = call.context.request
         try:
-            body = encode_error(answer) if isinstance(answer, RequestError) else answer
+            body = answer if isinstance(answer, bytes) else encode_error(answer)
             limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
             if len(body) > limit:
                 raise PayloadTooLargeError("answer", len(body), limit)  # noqa: TRY301 - one way out

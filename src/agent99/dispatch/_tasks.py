@@ -12,10 +12,9 @@ import sys
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Callable, Coroutine
 from contextvars import Context as ContextVars
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
-T = TypeVar("T")
-_Step = tuple[Callable[..., object], ContextVars | None]
+_Step = tuple[Callable[..., object], ContextVars]
 
 
 class _HandsOverFirstStep(Protocol):
@@ -47,27 +46,39 @@ def _handing_over(base: type[AbstractEventLoop]) -> type[AbstractEventLoop]:
     ) -> Any:
         steps = self.agent99_first_steps
         if steps is None:
-            return base.call_soon(self, callback, *args, context=context)
+            return call_soon_of_base(self, callback, *args, context=context)
         steps.append((callback, context))
         return None
+
+    call_soon_of_base = base.call_soon
 
     namespace = {"agent99_first_steps": None, "call_soon": call_soon}
     return type(f"Eager{base.__name__}", (base,), namespace)
 
 
-if sys.version_info >= (3, 12):
+Starter = Callable[[Coroutine[Any, Any, None]], "Task[None]"]
 
-    def start_eagerly(loop: AbstractEventLoop, work: Coroutine[Any, Any, T]) -> Task[T]:
-        """Return a task for `work` whose first step has been taken; it may be done already."""
-        return Task(work, loop=loop, eager_start=True)
 
-else:
+def eager_starter(loop: AbstractEventLoop) -> Starter:
+    """Return a function that makes a task and takes its first step; the task may be done already.
 
-    def start_eagerly(loop: AbstractEventLoop, work: Coroutine[Any, Any, T]) -> Task[T]:
-        """Return a task for `work` whose first step has been taken; it may be done already."""
-        if not hasattr(loop, "agent99_first_steps"):
-            return loop.create_task(work)
-        handing = cast("_HandsOverFirstStep", loop)
+    On Python 3.11, on a loop that is not one of `new_event_loop`, the first step waits its turn.
+    """
+    if sys.version_info >= (3, 12):
+
+        def start(work: Coroutine[Any, Any, None]) -> Task[None]:
+            return Task(work, loop=loop, eager_start=True)
+
+        return start
+    if not hasattr(loop, "agent99_first_steps"):
+        return loop.create_task
+    return _starter_of(loop, cast("_HandsOverFirstStep", loop))
+
+
+def _starter_of(loop: AbstractEventLoop, handing: _HandsOverFirstStep) -> Starter:
+    current_task = asyncio.current_task
+
+    def start(work: Coroutine[Any, Any, None]) -> Task[None]:
         steps: list[_Step] = []
         handing.agent99_first_steps = steps
         try:
@@ -75,12 +86,15 @@ else:
         finally:
             handing.agent99_first_steps = None
         step, context = steps[0]
-        outer = asyncio.current_task(loop)
-        if outer is not None:
-            asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001 - what 3.12 does in eager_start
+        outer = current_task(loop)
+        if outer is None:
+            context.run(step)
+            return task
+        asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001 - what 3.12 does in eager_start
         try:
-            cast("ContextVars", context).run(step)
+            context.run(step)
         finally:
-            if outer is not None:
-                asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001
+            asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001
         return task
+
+    return start
