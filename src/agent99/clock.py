@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
+_NO_INDEX = -1  # of a slot that is in no table
 _TIMER_S_MAX = 3_600.0  # a later deadline is looked at again every hour: loops bound their timers
 
 
@@ -83,8 +84,8 @@ class DeadlineSlots(Generic[Key, Value]):
     called no earlier than the deadline and, on an idle loop, no later than `resolution_s` after it.
     It must not raise.
 
-    Whoever removes the last entry of a slot gives it back with `release`: slots that stay until
-    their time, empty, cost tens of megabytes at a high rate, and the cache misses that go with them.
+    Whoever removes the last entry of a slot gives it back with `release`: empty slots that stay
+    until their time cost tens of megabytes at a high rate, and the cache misses that go with them.
 
     Invariant: while there is a slot the timer is set, for the earliest one or before it.
     """
@@ -102,8 +103,9 @@ class DeadlineSlots(Generic[Key, Value]):
         self._slots: dict[int, DeadlineSlot[Key, Value]] = {}
         self._timer: TimerHandle | None = None
         self._timer_index = 0
+        self._expiring: DeadlineSlot[Key, Value] = DeadlineSlot(_NO_INDEX)
         # The slot used last, and the deadlines that belong to it: the next one is often among them.
-        self._last: DeadlineSlot[Key, Value] = DeadlineSlot(-1)
+        self._last: DeadlineSlot[Key, Value] = DeadlineSlot(_NO_INDEX)
         self._last_from_s = self._last_until_s = 0.0
 
     def __repr__(self) -> str:
@@ -125,6 +127,9 @@ class DeadlineSlots(Generic[Key, Value]):
 
     def close(self) -> None:
         """Forget every deadline."""
+        for slot in (*self._slots.values(), self._expiring):
+            slot.clear()
+            slot.index = _NO_INDEX
         self._slots.clear()
         self._forget_last()
         if self._timer is not None:
@@ -145,7 +150,7 @@ class DeadlineSlots(Generic[Key, Value]):
         return slot
 
     def _forget_last(self) -> None:
-        self._last = DeadlineSlot(-1)
+        self._last = DeadlineSlot(_NO_INDEX)
         self._last_from_s = self._last_until_s = 0.0
 
     def _set_timer(self, index: int) -> None:
@@ -161,12 +166,21 @@ class DeadlineSlots(Generic[Key, Value]):
         now = self._clock.monotonic_s()
         due = sorted(index for index in self._slots if (index + 1) * self._resolution_s <= now)
         for index in due:
-            slot = self._slots.pop(index)
-            for key in tuple(slot):
-                if key in slot:  # else an earlier one has removed it just now
-                    self._expire(key, slot.pop(key))
-        if self._slots and self._timer is None:
-            self._set_timer(min(self._slots))
+            slot = self._slots.pop(index, None)
+            if slot is not None:  # else an earlier one has closed us just now
+                self._expire_slot(slot)
+        first = min(self._slots, default=self._timer_index)
+        if self._slots and (self._timer is None or first < self._timer_index):
+            self._set_timer(first)
+
+    def _expire_slot(self, slot: DeadlineSlot[Key, Value]) -> None:
+        self._expiring = slot
+        if slot is self._last:  # an earlier one of this tick has used it
+            self._forget_last()
+        slot.index = _NO_INDEX  # a newer slot may take its place: `release` must not remove that
+        for key in tuple(slot):
+            if key in slot:  # else an earlier one has removed it just now
+                self._expire(key, slot.pop(key))
 
 
 DeadlineTicket = tuple[DeadlineSlot[int, Callable[[], None]], int]

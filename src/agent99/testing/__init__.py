@@ -6,8 +6,16 @@ May import:  errors clock ids wire journal; msgspec
 Never:       imports a test framework.
 """
 
+from agent99.testing._check_clock import check_clock
 from agent99.testing._clock import ManualClock
 from agent99.testing._journal import JOURNAL_CHECKS, check_journal
 from agent99.testing._journal_world import JournalWorld, MakeJournal
 
-__all__ = ["JOURNAL_CHECKS", "JournalWorld", "MakeJournal", "ManualClock", "check_journal"]
+__all__ = [
+    "JOURNAL_CHECKS",
+    "JournalWorld",
+    "MakeJournal",
+    "ManualClock",
+    "check_clock",
+    "check_journal",
+]
