@@ -1,8 +1,8 @@
 """Where the mesh is and how the embedded server behaves: defaults < files < environment.
 
-The *project* is the nearest folder upward that holds `agent99.toml`, `pyproject.toml` or `.git`. Its
-settings are the table `[tool.agent99]` of `pyproject.toml`, then `agent99.toml`, then the variables
-`AGENT99_*`; the later wins, key by key.
+The *project* is the nearest folder upward that holds `agent99.toml`, `pyproject.toml` or `.git`.
+Its settings are the table `[tool.agent99]` of `pyproject.toml`, then `agent99.toml`, then the
+variables `AGENT99_*`; the later wins, key by key.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ async def test_a_disk_that_is_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
+    if _run(mount):
         pytest.skip("this machine does not let root mount a disk")
     try:
         place = Place(disk / "state")
@@ -162,7 +162,11 @@ async def test_a_disk_that_is_full(tmp_path: Path) -> None:
         text = await _refusal(place)
         assert "No space left on device" in text
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        assert 0 == _run(["umount", str(disk)])
+
+
+def _run(command: list[str]) -> int:
+    return subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def _fill(handle: int) -> None:

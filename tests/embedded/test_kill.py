@@ -1,4 +1,4 @@
-"""kill -9 of users, supervisor, server and any set of them: one server meanwhile, none afterwards."""
+"""kill -9 of users, supervisor, server, any set: one server meanwhile, none afterwards."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_a_killed_start_is_tried_again(place: Place) -> None:
 
 
 async def test_a_server_left_by_everybody_is_taken_over_or_replaced(place: Place) -> None:
-    """Even a server whose supervisor is gone and whose record is lost does not stay beside a new one."""
+    """Even a server whose supervisor and record are lost does not stay beside a new one."""
     user = place.start_user()
     await user.ready()
     place.kill(place.supervisors())

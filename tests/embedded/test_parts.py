@@ -1,4 +1,4 @@
-"""The parts below the supervisor: records, locks, processes, ports, logs, the probe, the lifeline."""
+"""The parts below the supervisor: records, locks, processes, ports, logs, probe, lifeline."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_process_that_does_not_end_when_asked_is_killed() -> None:
 
 def test_a_start_can_be_asked_of_ps() -> None:
     """Where there is no /proc, `ps` tells when a process started."""
-    from agent99.embedded._process import _start_by_ps  # noqa: PLC0415 - for this test alone
+    from agent99.embedded._process import _start_by_ps
 
     if not Path("/bin/ps").exists():
         pytest.skip("this machine has no /bin/ps")
@@ -333,9 +333,11 @@ def test_a_tail_begins_with_a_whole_line(tmp_path: Path) -> None:
         ("plain words\n", "plain words"),
         ("[7] 2026/01/02 03:04:05.000006 [FTL] no luck\n", "no luck"),
         (
-            "[7] 2026/01/02 03:04:05.000006 [INF] fine\n"
-            "[7] 2026/01/02 03:04:05.000007 [ERR] one\n"
-            "[7] 2026/01/02 03:04:05.000008 [FTL] two\n",
+            (
+                "[7] 2026/01/02 03:04:05.000006 [INF] fine\n"
+                "[7] 2026/01/02 03:04:05.000007 [ERR] one\n"
+                "[7] 2026/01/02 03:04:05.000008 [FTL] two\n"
+            ),
             "one | two",
         ),
     ],
@@ -368,7 +370,7 @@ INFO = b'INFO {"server_name":"agent99-x","version":"2.15.1"}\r\n'
     ],
 )
 def test_the_probe_believes_only_our_server(says: bytes, ready: bool | None) -> None:
-    """Strangers, half answers and refusals are no answer; JetStream counts when it takes requests."""
+    """Strangers, half answers and refusals are no answer; JetStream has to take requests."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         speaker = threading.Thread(target=_speak, args=(door, says))
         speaker.start()

@@ -226,10 +226,16 @@ async def test_a_temporary_server_leaves_neither_process_nor_folder() -> None:
 
 async def test_a_temporary_server_ends_when_its_body_fails() -> None:
     """An error inside passes through, and nothing is left either."""
-    with pytest.raises(ZeroDivisionError):
+    places: list[Place] = []
+
+    async def fail() -> None:
         async with temporary_server() as server:
-            place = Place(server.state_folder)
+            places.append(Place(server.state_folder))
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    place = places[0]
     assert place.is_quiet()
     assert not place.folder.path.exists()
 

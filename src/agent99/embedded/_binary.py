@@ -57,7 +57,7 @@ def _candidates() -> list[Path]:
 def _problem(binary: Path) -> str:
     """Return why the binary cannot be used; an empty text when it can."""
     try:
-        answer = subprocess.run(  # noqa: S603 - the user's own choice of programme
+        answer = subprocess.run(
             [binary, "--version"],
             capture_output=True,
             check=False,

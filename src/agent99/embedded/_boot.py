@@ -14,7 +14,8 @@ from types import ModuleType
 
 def _boot() -> None:  # pragma: no cover - the first lines of another process
     room = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib is slow
-    for name, folder in (("agent99", os.path.dirname(room)), ("agent99.embedded", room)):  # noqa: PTH120
+    house = os.path.dirname(room)  # noqa: PTH120 - pathlib is slow
+    for name, folder in (("agent99", house), ("agent99.embedded", room)):
         package = ModuleType(name)
         package.__path__ = [folder]
         sys.modules[name] = package

@@ -38,7 +38,7 @@ _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "GOMEMLIMIT", "GOMAXP
 
 
 class Options(NamedTuple):
-    """What the user that starts the supervisor asks for. No secrets: it is a command-line argument."""
+    """What the user that starts the supervisor asks for. No secrets: it is an argument in `ps`."""
 
     binary: str
     linger_s: float
@@ -230,7 +230,8 @@ def _become_server(  # pragma: no cover - a fork; see test_kill.py
         os.chdir(folder.path)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         environ = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        os.execve(options.binary, [options.binary, "-c", str(folder.config)], environ)
+        command = [options.binary, "-c", str(folder.config)]
+        os.execve(options.binary, command, environ)  # noqa: S606 - no shell is the point
     except OSError as error:
         say(folder, "FTL", f"nats-server does not start: {error}")
     finally:

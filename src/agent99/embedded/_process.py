@@ -75,10 +75,9 @@ def _start_linux(pid: int) -> str:
 def _start_by_ps(pid: int) -> str:
     if pid <= 0:
         return ""
-    # Late, because Linux never needs it and it is slow to load.
-    import subprocess  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415 - Linux never needs it, and it is slow to load
 
-    answer = subprocess.run(  # noqa: S603 - a fixed programme and a number
+    answer = subprocess.run(
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
         check=False,

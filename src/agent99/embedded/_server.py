@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from types import TracebackType
+from typing import Self
 
 from agent99.clock import Clock, SystemClock
 from agent99.embedded._lifeline import hold_lifeline, make_lifeline
@@ -106,7 +107,7 @@ class EmbeddedServer:
         self._presence.close()
         await asyncio.wait([self._watcher])
 
-    async def __aenter__(self) -> EmbeddedServer:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -178,12 +179,8 @@ async def _ensure(
     while True:
         lock = lock_exclusive(folder.supervisor_lock)
         if lock is not None:
-            try:
-                started = await asyncio.to_thread(start_supervisor, settings, folder, lock)
-            except SupervisorLostError:
-                trials += 1
-                if trials == _TRIALS_MAX:
-                    raise
+            trials += 1
+            started = await _start(settings, folder, lock, is_last=trials == _TRIALS_MAX)
         record = read_record(folder)
         if record is not None and record.is_running:
             answer = await asyncio.to_thread(probe, record, timeout_s=_PROBE_TIMEOUT_S)
@@ -191,6 +188,16 @@ async def _ensure(
                 return record, started
         _check_time(folder, clock, deadline_s)
         await clock.sleep(_POLL_S)
+
+
+async def _start(settings: Settings, folder: Folder, lock: int, *, is_last: bool) -> bool:
+    """Return whether a server was started; a supervisor that is killed may be tried again."""
+    try:
+        return await asyncio.to_thread(start_supervisor, settings, folder, lock)
+    except SupervisorLostError:
+        if is_last:
+            raise
+        return False
 
 
 def _check_time(folder: Folder, clock: Clock, deadline_s: float) -> None:

@@ -98,13 +98,14 @@ def start_supervisor(settings: Settings, folder: Folder, lock: int) -> bool:
 
 
 def run_supervisor(folder: Folder, options: Options, lock: int) -> bytes:
+    """Start the supervisor, hand the lock down, and return what it says; empty when it dies."""
     ours, theirs = os.pipe()
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         boot = Path(__file__).with_name("_boot.py")
         # -I -S: neither the environment nor installed packages may change or slow it.
         command = [sys.executable, "-I", "-S", str(boot), str(folder.path), options.to_text()]
-        process = subprocess.Popen(  # noqa: S603 - this Python and our own file
+        process = subprocess.Popen(
             [*command, str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=theirs,

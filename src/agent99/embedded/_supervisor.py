@@ -183,9 +183,11 @@ class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
             answer = self._start_and_wait()
             if answer is not None:
                 return True
+            if self._stop:
+                raise StartFailedError("start", "the embedded server was stopped while it started")
             words = last_words(self._folder, start)
             killed = self._server is not None and self._server.was_killed
-            if self._stop or not (killed or "address already in use" in words):
+            if not (killed or "address already in use" in words):
                 break
         raise StartFailedError("start", f"the embedded nats-server did not start: {words}")
 
