@@ -1,0 +1,196 @@
+"""A handler's first step runs at once, inside a real task."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from agent99.dispatch import eager_starter, new_event_loop
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run on the loop that `agent99 run` uses."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
+
+
+def test_the_first_step_is_taken_before_the_task_is_returned() -> None:
+    """Work that needs no wait is done at once."""
+
+    async def main() -> None:
+        order: list[str] = []
+
+        async def quick() -> None:
+            order.append("ran")
+
+        task = eager_starter(asyncio.get_running_loop())(quick())
+        order.append("returned")
+        assert order == ["ran", "returned"]
+        assert task.done()
+
+    run(main)
+
+
+def test_a_handler_is_a_task_of_its_own_from_its_first_step() -> None:
+    """`current_task` is the handler's, not the caller's, and the caller's comes back."""
+
+    async def main() -> None:
+        seen: list[asyncio.Task[Any] | None] = []
+
+        async def handler() -> None:
+            seen.append(asyncio.current_task())
+            await asyncio.sleep(0)
+            seen.append(asyncio.current_task())
+
+        outer = asyncio.current_task()
+        task = eager_starter(asyncio.get_running_loop())(handler())
+        assert asyncio.current_task() is outer
+        await task
+        assert seen == [task, task]
+
+    run(main)
+
+
+def test_timeouts_and_task_groups_work_in_the_first_step() -> None:
+    """`asyncio.timeout`, `TaskGroup` and `wait_for` need a real task around them."""
+
+    async def main() -> None:
+        results: list[str] = []
+
+        async def timed() -> None:
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                results.append("timeout")
+
+        async def grouped() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(0))
+            results.append("group")
+
+        async def waited() -> None:
+            await asyncio.wait_for(asyncio.sleep(0), 1)
+            results.append("wait_for")
+
+        start = eager_starter(asyncio.get_running_loop())
+        await asyncio.gather(start(timed()), start(grouped()), start(waited()))
+        assert sorted(results) == ["group", "timeout", "wait_for"]
+
+    run(main)
+
+
+def test_anyio_works_in_the_first_step() -> None:
+    """Libraries on anyio, httpx among them, find their task and its cancel scopes."""
+    anyio = pytest.importorskip("anyio")
+
+    async def main() -> None:
+        async def scoped() -> bool:
+            with anyio.move_on_after(0.01) as scope:
+                await anyio.sleep_forever()
+            return bool(scope.cancelled_caught)
+
+        done: list[bool] = []
+
+        async def handler() -> None:
+            done.append(await scoped())
+
+        await eager_starter(asyncio.get_running_loop())(handler())
+        assert done == [True]
+
+    run(main)
+
+
+def test_a_task_can_be_cancelled_after_its_first_step() -> None:
+    """It is a task like any other."""
+
+    async def main() -> None:
+        ended: list[str] = []
+
+        async def handler() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("cleaned up")
+
+        task = eager_starter(asyncio.get_running_loop())(handler())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["cleaned up"]
+
+    run(main)
+
+
+def test_a_handler_starts_others_at_once() -> None:
+    """Starting within a first step nests."""
+
+    async def main() -> None:
+        start = eager_starter(asyncio.get_running_loop())
+        order: list[str] = []
+
+        async def inner() -> None:
+            order.append("inner")
+
+        async def outer() -> None:
+            order.append("outer begins")
+            assert start(inner()).done()
+            order.append("outer ends")
+
+        start(outer())
+        assert order == ["outer begins", "inner", "outer ends"]
+
+    run(main)
+
+
+def test_what_a_first_step_raises_stays_in_its_task() -> None:
+    """The starter does not raise it, and the loop is as before."""
+
+    async def main() -> None:
+        async def broken() -> None:
+            raise ValueError("broken")
+
+        start = eager_starter(asyncio.get_running_loop())
+        task = start(broken())
+        assert isinstance(task.exception(), ValueError)
+        await asyncio.sleep(0)
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="3.12 starts eagerly on every loop")
+async def test_on_a_loop_of_the_users_own_a_plain_task_is_made() -> None:
+    """On 3.11 the first step waits its turn there; all else is the same."""
+    ran: list[int] = []
+
+    async def handler() -> None:
+        ran.append(1)
+
+    task = eager_starter(asyncio.get_running_loop())(handler())
+    assert ran == []
+    await task
+    assert ran == [1]
+
+
+def test_without_uvloop_the_loop_is_asyncios(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop is used where it is installed, and never required."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    loop = new_event_loop()
+    try:
+        assert isinstance(loop, asyncio.SelectorEventLoop)
+        done: list[int] = []
+
+        async def handler() -> None:
+            done.append(1)
+
+        async def main() -> None:
+            assert eager_starter(loop)(handler()).done()
+
+        loop.run_until_complete(main())
+        assert done == [1]
+    finally:
+        loop.close()
