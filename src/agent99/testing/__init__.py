@@ -10,12 +10,18 @@ from agent99.testing._check_clock import check_clock
 from agent99.testing._clock import ManualClock
 from agent99.testing._journal import JOURNAL_CHECKS, check_journal
 from agent99.testing._journal_world import JournalWorld, MakeJournal
+from agent99.testing._wire import WIRE_CHECKS, check_wire
+from agent99.testing._wire_world import MakeWire, WireWorld
 
 __all__ = [
     "JOURNAL_CHECKS",
+    "WIRE_CHECKS",
     "JournalWorld",
     "MakeJournal",
+    "MakeWire",
     "ManualClock",
+    "WireWorld",
     "check_clock",
     "check_journal",
+    "check_wire",
 ]
