@@ -64,6 +64,18 @@ class Agent99Error(Exception):
     retryable: bool = False
     """Whether the same call may succeed if it is made again unchanged."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as it is: Python's own way is to call `__init__` again."""
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(
+    cls: type[Agent99Error], args: tuple[object, ...], attributes: dict[str, Any]
+) -> Agent99Error:
+    error = cls.__new__(cls, *args)
+    vars(error).update(attributes)
+    return error
+
 
 # --- you, now -------------------------------------------------------------------------------------
 

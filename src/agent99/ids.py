@@ -36,8 +36,13 @@ class SystemIds:
         self._tokens: list[bytes] = []
         # Asking for the process id at every token would cost twice what the token costs. A dead
         # reference is all that stays behind.
-        forget = weakref.WeakMethod(self._forget)
-        os.register_at_fork(after_in_child=lambda: (forget() or int)())
+        mine = weakref.WeakMethod(self._forget)
+
+        def forget() -> None:
+            if (forget_mine := mine()) is not None:
+                forget_mine()
+
+        os.register_at_fork(after_in_child=forget)
 
     def __repr__(self) -> str:
         return "SystemIds()"
@@ -52,15 +57,19 @@ class SystemIds:
 
     def token(self) -> bytes:
         """Return 128 random bits as 32 hexadecimal digits."""
-        tokens = self._tokens
-        if not tokens:
-            block = os.urandom(_POOL_BYTES).hex().encode()
-            tokens.extend(block[at : at + 32] for at in range(0, len(block), 32))
-        return tokens.pop()
+        while True:
+            try:
+                return self._tokens.pop()
+            except IndexError:  # used up, perhaps by another thread just now
+                self._refill()
 
     def fraction(self) -> float:
         """Return a number in [0, 1)."""
         return (int(self.token()[:16], 16) >> 11) * 2.0**-53
+
+    def _refill(self) -> None:
+        block = os.urandom(_POOL_BYTES).hex().encode()
+        self._tokens.extend(block[at : at + 32] for at in range(0, len(block), 32))
 
     def _forget(self) -> None:
         """Draw anew in a forked child."""
