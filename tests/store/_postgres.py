@@ -61,6 +61,7 @@ class Postgres:
         self.folder = folder
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self._log = (folder / "log").open("ab")  # no pipe: a full one stops the server
         self._as = unprivileged()
         if self._as:
             os.chown(folder, self._as["user"], self._as["group"])
@@ -99,7 +100,7 @@ class Postgres:
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             **self._as,
         )
         self._wait_ready()
@@ -111,10 +112,11 @@ class Postgres:
         self._reap()
 
     def stop(self) -> None:
-        """End it."""
+        """End it. Idempotent."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)  # fast: connections are cut
             self._reap()
+        self._log.close()
 
     def url(self, database: str) -> str:
         """Return a database's address."""
@@ -131,12 +133,11 @@ class Postgres:
         """Ask until the server says yes; `pg_isready` itself waits for an answer."""
         command = [self.binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
         assert self.process is not None
-        assert self.process.stderr is not None
         clock = SystemClock()
         deadline_s = clock.monotonic_s() + START_S_MAX
         while subprocess.run(command, capture_output=True, check=False).returncode != 0:
             if self.process.poll() is not None:
-                words = self.process.stderr.read().decode(errors="replace")
+                words = (self.folder / "log").read_text(errors="replace")
                 pytest.fail(f"PostgreSQL ended at once: {words}")
             if clock.monotonic_s() > deadline_s:
                 self.stop()
@@ -145,14 +146,12 @@ class Postgres:
     def _reap(self) -> None:
         process, self.process = self.process, None
         assert process is not None
-        assert process.stderr is not None
         try:
             process.wait(STOP_S_MAX)
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            process.stderr.close()
 
 
 def free_port() -> int:

@@ -42,7 +42,10 @@ class Database:
             message = f"a store is sqlite:///path or postgresql://..., not {kind}"
             raise UsageError(message)
         self.dialect: Dialect = cast("Dialect", kind)
-        self.name = url.set(username=None, password=None, query={}).render_as_string()
+        self.name = sqlalchemy.URL.create(
+            kind, host=url.host, port=url.port, database=url.database
+        ).render_as_string()
+        """The address without its credential."""
         self.options = options
         if kind == "sqlite":
             self._file = _database_file(url.database)

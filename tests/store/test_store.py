@@ -1,0 +1,166 @@
+"""The store from outside: its life, its counts, its clean-up, its dependency."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from agent99.clock import SystemClock
+from agent99.errors import InvalidNameError, UsageError
+from agent99.store import Migration, StoreOptions, open_store
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, so many seconds ahead."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def wall_us(self) -> int:
+        return super().wall_us() + int(self.ahead_s * 1_000_000)
+
+
+async def test_unclosed_store_warns(sqlite_url: str) -> None:
+    """A store that is collected while it is open says so, and its threads end."""
+    store = open_store(sqlite_url)
+    await store.open()
+    ends = [desk for desk in (store._writers, store._readers) if desk is not None]
+    stores = [store]
+    del store
+    with pytest.warns(ResourceWarning, match="unclosed Store"):
+        stores.clear()
+    for desk in ends:
+        await asyncio.wait_for(asyncio.gather(*desk._ended), 5)
+
+
+async def test_repr_hides_the_credential() -> None:
+    """The representation says where and what state, and no password."""
+    store = open_store("postgresql://ada:secret@localhost/shop?sslkey=secret", schema="orders")
+    assert "Store('postgresql://localhost/shop', schema='orders', new)" == repr(store)
+    await store.aclose()
+    assert "closed" in repr(store)
+
+
+@pytest.mark.parametrize("schema", ["", "A", "1a", "a b", "agent99", "a" * 64])
+def test_schema_names(schema: str) -> None:
+    """A schema's name has a grammar, and `agent99` is taken."""
+    with pytest.raises(InvalidNameError):
+        open_store("sqlite:///x.db", schema=schema)
+
+
+@pytest.mark.parametrize("history", [(2,), (1, 3), (1, 1), (0,)])
+def test_migration_numbers(history: tuple[int, ...]) -> None:
+    """Migrations count 1, 2, 3."""
+    migrations = [Migration(number, "x", ()) for number in history]
+    with pytest.raises(UsageError, match="has number"):
+        open_store("sqlite:///x.db", migrations=migrations)
+
+
+def test_migration_without_a_name() -> None:
+    """A migration has a name."""
+    with pytest.raises(UsageError, match="no name"):
+        open_store("sqlite:///x.db", migrations=[Migration(1, " ", ())])
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"waiting_max": 0}, {"batch_max": -1}, {"retention_s": 0}, {"lock_s_max": -1.0}]
+)
+def test_option_bounds(bounds: dict[str, int]) -> None:
+    """An impossible bound is refused, and named."""
+    with pytest.raises(UsageError, match=next(iter(bounds))):
+        StoreOptions(**bounds)  # type: ignore[arg-type]
+
+
+async def test_statistics(url: str) -> None:
+    """Transactions, failures, commits and reads are counted."""
+    async with open_store(url) as store:
+        before = store.statistics()
+        await store.transaction(lambda t: t.execute("SELECT 1").scalar())
+        await store.read(lambda t: t.execute("SELECT 1").scalar())
+        with pytest.raises(ZeroDivisionError):
+            await store.transaction(lambda _: 1 // 0)
+        after = store.statistics()
+        assert (2, 1, 1, 0) == (
+            after.transactions - before.transactions,
+            after.failures,
+            after.reads,
+            after.waiting,
+        )
+
+
+async def test_old_answers_are_cleaned_up(url: str) -> None:
+    """Answers are kept for `retention_s`, then removed a few at a time."""
+    clock = ShiftedClock()
+    options = StoreOptions(retention_s=3600, purge_every_s=1e-9, purge_rows_max=4)
+    async with open_store(url, options=options, clock=clock) as store:
+
+        def count() -> asyncio.Future[int]:
+            query = "SELECT count(*) FROM agent99_idempotency"
+            return asyncio.ensure_future(store.read(lambda t: t.execute(query).scalar() or 0))
+
+        for number in range(10):
+            await store.once(f"old-{number}", 1, lambda _: 1, int)
+        clock.ahead_s = 3599
+        await store.once("new-0", 1, lambda _: 1, int)
+        assert 0 == store.statistics().purged
+        clock.ahead_s = 3700
+        for number in range(1, 9):
+            await store.once(f"new-{number}", 1, lambda _: 1, int)
+        await store.transaction(lambda _: None)
+        assert 10 == store.statistics().purged
+        assert 9 == await count()
+        # Its key is as new: it takes effect again.
+        assert 2 == await store.once("old-1", "other", lambda _: 2, int)
+
+
+async def test_failed_clean_up_is_counted(sqlite_url: str) -> None:
+    """A clean-up that cannot be done disturbs no caller, and is counted."""
+    options = StoreOptions(purge_every_s=1e-9)
+    async with open_store(sqlite_url, options=options) as store:
+        await store.transaction(
+            lambda t: t.execute(
+                "CREATE TRIGGER keep BEFORE DELETE ON agent99_idempotency"
+                " BEGIN SELECT RAISE(ABORT, 'kept'); END"
+            )
+        )
+        clock = ShiftedClock()
+        store._clock = clock
+        await store.once("a", 1, lambda _: 1, int)
+        clock.ahead_s = 8 * 24 * 3600
+        await store.once("b", 1, lambda _: 1, int)
+        await store.transaction(lambda _: None)
+        assert 1 == store.statistics().purge_failures
+
+
+def test_without_sqlalchemy() -> None:
+    """Without SQLAlchemy the import fails with one sentence that says what to install."""
+    programme = (
+        "import sys; sys.modules['sqlalchemy'] = None\n"
+        "import agent99.errors\n"
+        "try:\n import agent99.store\n"
+        "except ImportError as error:\n print(error)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", programme], capture_output=True, check=True
+    )
+    expected = "agent99.store needs SQLAlchemy: pip install 'agent99[store]'"
+    assert expected == ended.stdout.decode().strip()
+
+
+def test_without_psycopg() -> None:
+    """Without psycopg a PostgreSQL address is refused with one sentence."""
+    programme = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from agent99.store import open_store\n"
+        "from agent99.errors import UsageError\n"
+        "try:\n open_store('postgresql://localhost/x')\n"
+        "except UsageError as error:\n print(error)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", programme], capture_output=True, check=True
+    )
+    expected = "a store on PostgreSQL needs psycopg: pip install 'agent99[postgres]'"
+    assert expected == ended.stdout.decode().strip()
