@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from agent99.errors import LocalProtocolError, PayloadTooLargeError
-from agent99.testing._wire_world import WireWorld, equal, ignore, in_world, refused
+from agent99.testing._wire_world import WireWorld, equal, holds, ignore, in_world, refused
 from agent99.wire import Message, format_headers, parse_headers
 
 _INJECTION = b"x 0\r\n\r\nPUB evil 3\r\nabc\r\nPUB h"
@@ -25,6 +26,18 @@ _BAD_EVERYWHERE = (
     b"a" * 5_000,
     _INJECTION,
 )
+
+
+def _note(subjects: list[bytes], message: Message) -> None:
+    subjects.append(message.subject)
+
+
+def _note_member(got: list[tuple[int, bytes]], member: int, message: Message) -> None:
+    got.append((member, message.payload))
+
+
+def _note_queue(got: list[bytes], queue: bytes, _message: Message) -> None:
+    got.append(queue)
 
 
 @in_world
@@ -55,7 +68,7 @@ async def check_any_payload(world: WireWorld) -> None:
     for payload in payloads:
         one.publish(world.subject, payload)
     await world.until(lambda: len(got) == len(payloads), "every payload arrives")
-    equal(True, payloads == got, "payloads arrive unchanged")
+    holds(payloads == got, "payloads arrive unchanged")
 
 
 @in_world
@@ -77,8 +90,7 @@ async def check_wildcards(world: WireWorld) -> None:
     wire, base = await world.wire(), world.subject
     got: dict[bytes, list[bytes]] = {}
     for pattern in (b"", b".a", b".*", b".*.b", b".>", b".a.>"):
-        seen = got[pattern] = []
-        wire.subscribe(base + pattern, lambda message, seen=seen: seen.append(message.subject))
+        wire.subscribe(base + pattern, partial(_note, got.setdefault(pattern, [])))
     for subject in (b"", b".a", b".b", b".a.b", b".a.b.c"):
         wire.publish(base + subject, b"")
     await world.settle(wire)
@@ -120,7 +132,7 @@ async def check_queue_group(world: WireWorld) -> None:
         await world.listen(
             wire,
             world.subject,
-            lambda message, member=member: got.append((member, message.payload)),
+            partial(_note_member, got, member),
             queue=b"q",
         )
     sent = [b"%d" % number for number in range(300)]
@@ -137,9 +149,7 @@ async def check_queue_groups_apart(world: WireWorld) -> None:
     one, two = await world.wire(), await world.wire()
     got: list[bytes] = []
     for queue in (b"p", b"q", b"q", b""):
-        await world.listen(
-            two, world.subject, lambda _, queue=queue: got.append(queue), queue=queue
-        )
+        await world.listen(two, world.subject, partial(_note_queue, got, queue), queue=queue)
     one.publish(world.subject, b"")
     await world.settle(one, two)
     equal([b"", b"p", b"q"], sorted(got), "one of each group")
@@ -165,16 +175,16 @@ async def check_bad_subjects(world: WireWorld) -> None:
     wire = await world.wire()
     before = wire.statistics().messages_out
     for bad in (*_BAD_EVERYWHERE, b"a.*", b"*", b">", b"a.>", b"a*b"):
-        refused(LocalProtocolError, lambda bad=bad: wire.publish(bad, b""), f"publish {bad!r}")
+        refused(LocalProtocolError, partial(wire.publish, bad, b""), f"publish {bad!r}")
         refused(
             LocalProtocolError,
-            lambda bad=bad: wire.request(bad, b"", deadline_s=world.soon()),
+            partial(wire.request, bad, b"", deadline_s=world.soon()),
             f"request {bad!r}",
         )
         if bad:
             refused(
                 LocalProtocolError,
-                lambda bad=bad: wire.publish(world.subject, b"", reply=bad),
+                partial(wire.publish, world.subject, b"", reply=bad),
                 f"reply {bad!r}",
             )
     equal(before, wire.statistics().messages_out, "nothing was queued")
@@ -185,13 +195,11 @@ async def check_bad_subscriptions(world: WireWorld) -> None:
     """A subscription that could break the protocol is refused; wildcards are whole tokens."""
     wire = await world.wire()
     for bad in (*_BAD_EVERYWHERE, b"a.>.b", b"a*", b"a>", b"*.a*"):
-        refused(
-            LocalProtocolError, lambda bad=bad: wire.subscribe(bad, ignore), f"subscribe {bad!r}"
-        )
+        refused(LocalProtocolError, partial(wire.subscribe, bad, ignore), f"subscribe {bad!r}")
     for bad in (b"q q", b"q\r\nPUB", b"q\x00", b"*", b"q" * 200):
         refused(
             LocalProtocolError,
-            lambda bad=bad: wire.subscribe(world.subject, ignore, queue=bad),
+            partial(wire.subscribe, world.subject, ignore, queue=bad),
             f"queue {bad!r}",
         )
 
@@ -214,11 +222,11 @@ async def check_bad_headers(world: WireWorld) -> None:
         {"a": "\ud800"},
         {"a": "b" * 70_000},
     ):
-        refused(LocalProtocolError, lambda fields=fields: format_headers(fields), f"{fields!r:.80}")
+        refused(LocalProtocolError, partial(format_headers, fields), f"{fields!r:.80}")
     for block in (b"A: b\r\n\r\n", b"NATS/1.0\r\nA: b", b"x"):
         refused(
             LocalProtocolError,
-            lambda block=block: wire.publish(world.subject, b"", headers=block),
+            partial(wire.publish, world.subject, b"", headers=block),
             f"block {block!r}",
         )
 
@@ -233,17 +241,13 @@ async def check_too_large(world: WireWorld) -> None:
     for payload, headers in ((bytes(size_max + 1), b""), (bytes(size_max), block)):
         error = refused(
             PayloadTooLargeError,
-            lambda payload=payload, headers=headers: wire.publish(
-                world.subject, payload, headers=headers
-            ),
+            partial(wire.publish, world.subject, payload, headers=headers),
             "too large",
         )
         equal(size_max, error.size_bytes_max, "the error tells the limit")
         refused(
             PayloadTooLargeError,
-            lambda payload=payload, headers=headers: wire.request(
-                world.subject, payload, headers=headers, deadline_s=world.soon()
-            ),
+            partial(wire.request, world.subject, payload, headers=headers, deadline_s=world.soon()),
             "too large",
         )
     wire.publish(world.subject, bytes(size_max - len(block)), headers=block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent99.errors import ClosedError, DeadlineExceededError, NoRespondersError
-from agent99.testing._wire_world import WireWorld, equal, failed, ignore, in_world, refused
+from agent99.testing._wire_world import WireWorld, equal, failed, holds, ignore, in_world, refused
 from agent99.wire import (
     ConnectionState,
     Message,
@@ -62,7 +62,7 @@ async def check_no_responders(world: WireWorld) -> None:
     asked = wire.request(world.subject, b"", deadline_s=world.soon())
     error = await failed(NoRespondersError, asked, "nobody listens")
     equal(world.subject.decode(), error.subject, "the subject")
-    equal(True, world.now() - started < 1.0, "at once")
+    holds(world.now() - started < 1.0, "at once")
 
 
 @in_world
@@ -90,7 +90,7 @@ async def check_deadline(world: WireWorld) -> None:
     request = one.request(world.subject, b"", deadline_s=deadline)
     await failed(DeadlineExceededError, request, "no answer")
     late_s = world.now() - deadline
-    equal(True, 0 <= late_s < _LATE_S_MAX, f"ended {late_s * 1000:.0f} ms after the deadline")
+    holds(0 <= late_s < _LATE_S_MAX, f"ended {late_s * 1000:.0f} ms after the deadline")
     two.publish(asked[0].reply, b"too late")
     await world.settle(two, one)
     equal(1, one.statistics().dropped["late_answer"], "the late answer is counted")
@@ -124,15 +124,16 @@ async def check_inbox(world: WireWorld) -> None:
     """An inbox takes every answer until it is closed, and belongs to its sender."""
     one, two = await world.wire(b"asker"), await world.wire()
     got: list[bytes] = []
-    await world.listen(
-        two,
-        world.subject,
-        lambda message: [two.publish(message.reply, b"%d" % n) for n in range(3)],
-    )
+
+    def answer_thrice(message: Message) -> None:
+        for number in range(3):
+            two.publish(message.reply, b"%d" % number)
+
+    await world.listen(two, world.subject, answer_thrice)
     inbox = one.open_inbox(lambda message: got.append(message.payload))
-    equal(True, inbox.startswith(b"_INBOX.asker."), "the inbox names the sender")
+    holds(inbox.startswith(b"_INBOX.asker."), "the inbox names the sender")
     equal(4, len(inbox.split(b".")), "and a connection, and a token")
-    equal(False, inbox == one.open_inbox(ignore), "a fresh one each time")
+    holds(inbox != one.open_inbox(ignore), "a fresh one each time")
     one.publish(world.subject, b"", reply=inbox)
     await world.until(lambda: len(got) == 3, "three answers")
     one.close_inbox(inbox)
@@ -170,7 +171,7 @@ async def check_statistics(world: WireWorld) -> None:
     await world.settle(one, two)
     sent, received = one.statistics(), two.statistics()
     equal((10, 10), (sent.messages_out, received.messages_in), "messages")
-    equal(True, sent.bytes_out >= 1_000 and received.bytes_in >= 1_000, "bytes")
+    holds(sent.bytes_out >= 1_000 and received.bytes_in >= 1_000, "bytes")
     equal((0, 0), (sent.pending_bytes, sent.reconnects), "nothing waits")
     equal(
         {"expired": 0, "late_answer": 0, "receiver_error": 0, "unsubscribed": 0},

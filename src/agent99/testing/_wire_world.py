@@ -99,6 +99,12 @@ def equal(expected: object, actual: object, rule: str) -> None:
         raise AssertionError(f"{rule}: expected {expected!r}, got {actual!r}")
 
 
+def holds(condition: object, rule: str) -> None:
+    """Raise `AssertionError` that names the rule unless the condition is true."""
+    if not condition:
+        raise AssertionError(rule)
+
+
 def refused(kind: type[ErrorT], call: Callable[[], object], rule: str) -> ErrorT:
     """Return the error of `kind` that `call` raises; it must raise one."""
     try:

@@ -34,7 +34,7 @@ class Address(msgspec.Struct, frozen=True):
         return f"{'tls' if self.is_tls else 'nats'}://{host}:{self.port}"
 
     def sibling(self, host_and_port: str) -> Address | None:
-        """Return another server of the same cluster, with the same credential; None if unreadable."""
+        """Return another server of the cluster, same credential; None if it is unreadable."""
         try:
             other = parse_address(f"nats://{host_and_port}")
         except UsageError:

@@ -1,4 +1,4 @@
-"""Our bytes to the server: pure; refuses whatever could break the protocol or mean something else."""
+"""Our bytes to the server: pure; refuses whatever could break the protocol."""
 
 from __future__ import annotations
 

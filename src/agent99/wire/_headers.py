@@ -33,11 +33,11 @@ def format_headers(fields: Mapping[str, str]) -> bytes:
     """Return the block for `publish` and `request`; empty for an empty mapping.
 
     Args:
-        fields: Names of printable ASCII without spaces and colons; values without control characters
-            (no CR, no LF) and without white space at either end.
+        fields: Names of printable ASCII without spaces and colons; values without control
+            characters (no CR, no LF) and without white space at either end.
 
     Raises:
-        LocalProtocolError: a name or a value could break the block, or the block is over 65,535 bytes.
+        LocalProtocolError: a name or a value could break the block, or it is over 65,535 bytes.
     """
     if not fields:
         return b""

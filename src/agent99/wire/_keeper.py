@@ -21,6 +21,7 @@ from agent99.ids import Ids
 from agent99.wire._address import Address
 from agent99.wire._dial import dial_first
 from agent99.wire._events import Events
+from agent99.wire._futures import settle
 from agent99.wire._inbox import Inbox
 from agent99.wire._link import Link
 from agent99.wire._options import ServerInfo, WireOptions
@@ -40,8 +41,8 @@ _denied = re.compile(
 class Keeper:
     """The changing part of a connection: which link there is, and what to do when it goes away.
 
-    Invariant: while the state is `CONNECTED` there is a link and the outbox is attached to it; while
-    it is `RECONNECTING` there is a task that ends it.
+    Invariant: while the state is `CONNECTED` there is a link and the outbox is attached to it;
+    while it is `RECONNECTING` there is a task that ends it.
     """
 
     def __init__(
@@ -125,8 +126,7 @@ class Keeper:
         self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
-        waiters, self._waiters = self._waiters, []
-        _wake(waiters)
+        settle(self._waiters, None)
 
     def end(self, *, is_written: bool) -> None:
         """End the link: after what the transport still has, or at once."""
@@ -165,7 +165,7 @@ class Keeper:
         """Keep what waits, and come back."""
         if link is not self.link:
             return
-        self._leave(link)
+        self._leave()
         if self._is_stopped:
             return
         if self._task is None:
@@ -218,7 +218,7 @@ class Keeper:
         self._outbox.attach(link.transport, self._routes.encode_all())
         await link.ping()
 
-    def _leave(self, link: Link) -> None:
+    def _leave(self) -> None:
         self._past_in = self.received()
         self.link = None
         self._outbox.detach()
@@ -250,7 +250,7 @@ class Keeper:
             return
         if self.link is old:
             self._outbox.flush_now()
-            self._leave(old)
+            self._leave()
             old.close()
             self._events.set_state(ConnectionState.RECONNECTING)
         try:
@@ -265,8 +265,7 @@ class Keeper:
         self._reported = ""
         self.reconnects += 1
         self._events.set_state(ConnectionState.CONNECTED)
-        waiters, self._waiters = self._waiters, []
-        _wake(waiters)
+        settle(self._waiters, None)
 
     def _report_once(self, error: TransportError) -> None:
         """Report what will not pass by waiting; not again for the same reason."""
@@ -274,9 +273,3 @@ class Keeper:
         if is_lasting and str(error) != self._reported:
             self._reported = str(error)
             self._events.report(error)
-
-
-def _wake(waiters: Sequence[Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)

@@ -49,8 +49,8 @@ class LinkOwner(Protocol):
 class Link(asyncio.Protocol):
     """The protocol of one connection.
 
-    Invariant: `_pongs` has one entry for every PING that was queued and not answered, in order; None
-    for a PING that nobody waits for.
+    Invariant: `_pongs` has one entry for every PING that was queued and not answered, in order;
+    None for a PING that nobody waits for.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ Target = TypeVar("Target")
 
 
 def subject_matches(pattern: bytes, subject: bytes) -> bool:
-    """Return whether a literal subject fits a pattern: `*` is one token, a final `>` one or more."""
+    """Return whether a subject fits a pattern: `*` is one token, a final `>` one or more."""
     wanted, tokens = pattern.split(b"."), subject.split(b".")
     if wanted[-1] == b">":
         del wanted[-1]
@@ -50,7 +50,7 @@ class InterestTable(Generic[Target]):
             self._literal[pattern] = rows
 
     def find(self, subject: bytes) -> list[Target]:
-        """Return everybody without a queue group, and one of each group; groups go by name alone."""
+        """Return everybody without a queue group, and one of each group by name."""
         targets: list[Target] = []
         groups: dict[bytes, list[Target]] = {}
         rows = list(self._literal.get(subject, ()))
@@ -60,6 +60,5 @@ class InterestTable(Generic[Target]):
                 groups.setdefault(queue, []).append(target)
             else:
                 targets.append(target)
-        for members in groups.values():
-            targets.append(members[int(self._draw() * len(members))])
+        targets += [members[int(self._draw() * len(members))] for members in groups.values()]
         return targets

@@ -11,7 +11,6 @@ from agent99.clock import Clock
 from agent99.errors import (
     BufferFullError,
     ClosedError,
-    DeadlineExceededError,
     DisconnectedError,
     PayloadTooLargeError,
 )
@@ -24,6 +23,7 @@ from agent99.wire._encoder import (
     check_sender,
 )
 from agent99.wire._events import Events
+from agent99.wire._futures import settle, within
 from agent99.wire._inbox import Inbox
 from agent99.wire._port import ConnectionState, Message, Receive, WireStatistics
 from agent99.wire._routes import Routes
@@ -35,8 +35,8 @@ class MemoryBroker:
     """What a server is to the real wire: connect to it, and everybody connected can meet.
 
     Deterministic: who gets a message is settled when it is published; it is delivered by the event
-    loop's next turn (`call_soon`), first in, first out over the whole broker; members of queue groups
-    are drawn by `ids.fraction()`.
+    loop's next turn (`call_soon`), first in, first out over the whole broker; members of queue
+    groups are drawn by `ids.fraction()`.
     """
 
     def __init__(self, *, ids: Ids, clock: Clock, payload_bytes_max: int = 1_048_576) -> None:
@@ -69,8 +69,8 @@ class MemoryBroker:
 class MemoryWire:
     """One connection to a `MemoryBroker`. See `Wire`.
 
-    Invariant: the switchboard knows its interests if and only if the state is `CONNECTED` or `DRAINING`;
-    `_waiting` is empty then.
+    Invariant: the switchboard knows its interests if and only if the state is `CONNECTED` or
+    `DRAINING`; `_waiting` is empty then.
     """
 
     def __init__(
@@ -164,8 +164,8 @@ class MemoryWire:
         self._check_open()
         deadline_s = self._clock.monotonic_s() + timeout_s
         while self.state is not ConnectionState.CONNECTED:
-            await self._within(self._wait_up(), deadline_s)
-        await self._within(self._marker(), deadline_s)
+            await within(self._clock, self._wait_up(), deadline_s)
+        await within(self._clock, self._marker(), deadline_s)
 
     def _check(self, subject: bytes, payload: bytes, headers: bytes) -> None:
         self._check_open()
@@ -242,7 +242,7 @@ class MemoryWire:
             return
         try:
             if self.state is ConnectionState.CONNECTED:
-                await self._within(self._marker(), self._clock.monotonic_s() + timeout_s)
+                await within(self._clock, self._marker(), self._clock.monotonic_s() + timeout_s)
         except DisconnectedError:
             pass  # nothing more can come
         finally:
@@ -299,7 +299,7 @@ class MemoryWire:
             self._counts["bytes_out"] += _size(message)
             self._switchboard.send(self, message)
         self._events.set_state(ConnectionState.CONNECTED)
-        _settle(self._ups, None)
+        settle(self._ups, None)
 
     def on_state(self, listen: Callable[[ConnectionState], None]) -> None:
         """Call `listen` at each change of state."""
@@ -337,14 +337,14 @@ class MemoryWire:
             self._inbox.end_all()
             self._leave(ClosedError("wire"))
             self._routes.clear()
-            _settle(self._ups, ClosedError("wire"))
+            settle(self._ups, ClosedError("wire"))
             self._events.set_state(ConnectionState.CLOSED)
 
     def _leave(self, reason: Exception) -> None:
         self._link += 1
         for sid, interest in self._routes.interests():
             self._switchboard.remove_interest(interest.pattern, (self, sid))
-        _settle(self._markers, reason)
+        settle(self._markers, reason)
 
     def _marker(self) -> Future[None]:
         """Return a future that is done after everything that the broker has queued by now."""
@@ -361,42 +361,12 @@ class MemoryWire:
         return marker
 
     def _wait_up(self) -> Future[None]:
-        """Return a future that is done when the link is back; `ClosedError` when it never will be."""
+        """Return a future that is done when the link is back, or fails when the wire closes."""
         up: Future[None] = self._loop.create_future()
         self._ups.append(up)
         return up
-
-    async def _within(self, future: Future[None], deadline_s: float) -> None:
-        """Await the future until the clock passes `deadline_s`.
-
-        Raises:
-            DeadlineExceededError
-        """
-
-        def expire() -> None:
-            if not future.done():
-                future.set_exception(DeadlineExceededError("the broker did not confirm in time"))
-
-        timer = self._clock.call_later(max(0.0, deadline_s - self._clock.monotonic_s()), expire)
-        try:
-            await future
-        finally:
-            timer.cancel()
 
 
 def _size(message: Message) -> int:
     """Return what the message would take on a real wire, roughly."""
     return sum(map(len, (message.subject, message.reply, message.headers, message.payload)))
-
-
-def _settle(futures: list[Future[None]], error: Exception | None) -> None:
-    """End every future in the list, and empty it."""
-    settled = tuple(futures)
-    futures.clear()
-    for future in settled:
-        if future.done():
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)

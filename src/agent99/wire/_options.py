@@ -8,7 +8,7 @@ import ssl
 import msgspec
 
 SERVER_VERSION_MIN = "2.14.3"
-"""Earlier servers have known security holes, subscribe permissions that can be passed by among them."""
+"""Earlier servers have known security holes; some let a peer pass by its permissions."""
 
 
 class WireOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from asyncio import Future
 from agent99.clock import Clock
 from agent99.errors import BufferFullError, ClosedError
 from agent99.wire._events import Events
+from agent99.wire._futures import settle
 
 _PIECE_BYTES = 262_144  # handed to the transport at a time, so that most of a backlog stays ours
 _LINK_BOUND = -1.0  # the deadline of SUB, UNSUB, PING and PONG: worthless on another link
@@ -217,7 +218,4 @@ class Outbox:
 
     def _wake(self) -> None:
         if self._size * 2 < self._bytes_max or self._is_closed:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            settle(self._waiters, None)

@@ -1,4 +1,4 @@
-"""What the server's bytes mean: pure, in place, bounded. The hot path of everything that arrives."""
+"""What the server's bytes mean: pure, in place, bounded. The hot path of what arrives."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CONTROLS = frozenset((b"PING", b"PONG", b"+OK"))
 class Parser:
     """Turns the stream of one connection into calls, in order.
 
-    A message goes to the receiver that `find(sid)` returns, or to `unrouted` when there is none; what a
-    receiver raises goes to `failed`. Everything else goes to `control(operation, argument)`, where the
-    operation is one of `INFO PING PONG +OK -ERR`. The calls are the same however the stream is cut
-    into pieces, and each byte is copied at most three times.
+    A message goes to the receiver that `find(sid)` returns, or to `unrouted` when there is none;
+    what a receiver raises goes to `failed`. Everything else goes to `control(operation, argument)`,
+    where the operation is one of `INFO PING PONG +OK -ERR`. The calls are the same however the
+    stream is cut into pieces, and each byte is copied at most three times.
 
     Invariant: what is kept between two calls is an incomplete frame, and no more than one.
     """
@@ -78,8 +78,8 @@ class Parser:
             self._pieces.append(data[rest:])
             self._kept = len(data) - rest
 
-    def _read(self, data: bytes) -> int:
-        """Handle every complete frame; return where the incomplete one starts, and set `_needed`."""
+    def _read(self, data: bytes) -> int:  # noqa: C901 - the hot path is one loop by purpose
+        """Handle every complete frame; return where the incomplete one starts."""
         find_end, find = data.find, self._find
         payload_max = self.payload_bytes_max + PAYLOAD_HEADROOM_BYTES
         at, end = 0, len(data)

@@ -11,7 +11,7 @@ import msgspec
 
 
 class Message(msgspec.Struct, gc=False):
-    """One message as it arrived. Treat it as frozen; it is not, because freezing costs time here."""
+    """One message as it arrived. Treat it as frozen: freezing it would cost time here."""
 
     subject: bytes
     reply: bytes
@@ -22,8 +22,8 @@ class Message(msgspec.Struct, gc=False):
 
 
 Receive = Callable[[Message], None]
-"""Takes a message at once, on the event loop, in order. It must not block; what it raises is counted
-and reported through `Wire.on_error`, and the connection lives on."""
+"""Takes a message at once, on the event loop, in order. It must not block; what it raises is
+counted and reported through `Wire.on_error`, and the connection lives on."""
 
 
 class ConnectionState(enum.Enum):
@@ -49,10 +49,12 @@ class Subscription(Protocol):
         ...
 
     async def drain(self, timeout_s: float = 5.0) -> None:
-        """Stop the server sending, deliver what is under way, then stop. Returns when no more can come.
+        """Stop the server sending, deliver what is under way, then stop.
+
+        Returns when no more can come.
 
         Raises:
-            DeadlineExceededError: the server did not confirm in time; the subscription is ended all the same.
+            DeadlineExceededError: the server did not confirm in time; it is ended all the same.
         """
         ...
 
@@ -68,16 +70,18 @@ class WireStatistics(msgspec.Struct, frozen=True):
     pending_bytes: int
     """Waiting to be written now."""
     dropped: dict[str, int]
-    """Messages dropped, by reason: `late_answer` (nobody waits for it), `expired` (its deadline passed
-    while the link was away), `receiver_error` (the receiver raised)."""
+    """Messages dropped, by reason: `late_answer` (nobody waits for it), `expired` (its deadline
+    passed while the link was away), `receiver_error` (the receiver raised), `unsubscribed` (it was
+    on its way when its subscription was ended)."""
 
 
 class Wire(Protocol):
     """Carries bytes between processes, over subjects. One per process.
 
-    All methods are called on the event loop that opened it. Subjects are ASCII bytes, already checked
-    by `envelope`; a wire still refuses any that could break the protocol (white space, control
-    characters, an empty token), and wildcards where they make no sense, with `LocalProtocolError`.
+    All methods are called on the event loop that opened it. Subjects are ASCII bytes, already
+    checked by `envelope`; a wire still refuses any that could break the protocol (white space,
+    control characters, an empty token), and wildcards where they make no sense, with
+    `LocalProtocolError`.
     """
 
     @property
@@ -111,20 +115,21 @@ class Wire(Protocol):
             payload: The body.
             reply: Where answers go.
             headers: A block made by `format_headers`.
-            deadline_s: Monotonic time after which it is dropped (and counted as `expired`) instead of
-                being sent late, when the link was away in the meantime.
+            deadline_s: Monotonic time after which it is dropped (and counted as `expired`) instead
+                of being sent late, when the link was away in the meantime.
 
         Delivery: at most once. Order is kept per connection.
 
         Raises:
             PayloadTooLargeError, LocalProtocolError: nothing was queued.
-            BufferFullError: the link is away or slow and the buffer is at its bound; see `wait_writable`.
+            BufferFullError: the link is away or slow and the buffer is at its bound; see
+                `wait_writable`.
             ClosedError
         """
         ...
 
     async def wait_writable(self) -> None:
-        """Wait until less than half of the buffer is waiting to be written. Back-pressure for producers.
+        """Wait until less than half of the buffer is waiting: back-pressure for producers.
 
         Raises:
             ClosedError
@@ -154,7 +159,8 @@ class Wire(Protocol):
     ) -> Future[Message]:
         """Send a request and return the future of its first answer.
 
-        Cancelling the future forgets the request; an answer that still comes is counted as `late_answer`.
+        Cancelling the future forgets the request; an answer that still comes is counted as
+        `late_answer`.
 
         Args:
             deadline_s: Monotonic time by which the future ends, one way or another.
@@ -162,7 +168,7 @@ class Wire(Protocol):
         The future raises:
             NoRespondersError: nobody listens; the request was not delivered.
             DeadlineExceededError: no answer by the deadline.
-            PermissionDeniedError: the server does not allow this subject; comes within a round trip.
+            PermissionDeniedError: the server does not allow this subject; within a round trip.
             ClosedError: the wire was closed meanwhile.
 
         Raises:
@@ -190,7 +196,7 @@ class Wire(Protocol):
         ...
 
     def on_state(self, listen: Callable[[ConnectionState], None]) -> None:
-        """Call `listen` at each change of state. After a reconnect, subscriptions are restored before it."""
+        """Call `listen` at each change of state; a reconnect restores subscriptions before it."""
         ...
 
     def on_error(self, listen: Callable[[Exception], None]) -> None:
@@ -202,7 +208,10 @@ class Wire(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Write what is queued (within 2 s), then close. Pending requests end with `ClosedError`. Idempotent."""
+        """Write what is queued (within 2 s), then close. Idempotent.
+
+        Pending requests end with `ClosedError`.
+        """
         ...
 
 
