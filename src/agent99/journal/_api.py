@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -167,6 +168,19 @@ def nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def microseconds(timestamp: str) -> int:
-    """Return the microseconds since the epoch of an RFC 3339 time in UTC."""
-    return (datetime.fromisoformat(timestamp) - _EPOCH) // _MICROSECOND
+def microseconds(timestamp: bytes) -> int:
+    """Return the microseconds since the epoch of an RFC 3339 time in UTC, as the server writes it.
+
+    Raises:
+        RemoteProtocolError: it is none.
+    """
+    try:
+        return _second_us(timestamp[:19]) + int(timestamp[20:26].rstrip(b"Z").ljust(6, b"0"))
+    except ValueError:
+        raise RemoteProtocolError(f"no time: {timestamp[:40]!r}") from None
+
+
+@lru_cache(maxsize=64)
+def _second_us(second: bytes) -> int:
+    """Return the microseconds of a whole second; records come many to a second."""
+    return (datetime.fromisoformat(f"{second.decode()}+00:00") - _EPOCH) // _MICROSECOND

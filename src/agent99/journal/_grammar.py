@@ -84,7 +84,7 @@ def whole_seconds(name: str, seconds: float) -> int:
     Raises:
         UsageError: it is a fraction, or less than 1.
     """
-    if seconds < 1 or seconds != int(seconds):
+    if not (seconds >= 1 and seconds % 1 == 0):  # said so, it is true of NaN and infinity too
         raise UsageError(f"{name} is {seconds}; it must be whole seconds, at least 1")
     return int(seconds)
 
@@ -99,9 +99,9 @@ def check_stream_config(config: StreamConfig) -> None:
     _check_bound("messages_max", config.messages_max)
     _check_bound("bytes_max", config.bytes_max)
     _check_replicas(config.replicas)
-    if config.age_s_max < 0 or 0 < config.age_s_max < AGE_S_MIN:
+    if not (config.age_s_max == 0 or config.age_s_max >= AGE_S_MIN):
         raise UsageError(f"age_s_max is {config.age_s_max}; it must be 0 or at least {AGE_S_MIN}")
-    if config.duplicate_window_s < AGE_S_MIN:
+    if not config.duplicate_window_s >= AGE_S_MIN:
         raise UsageError(
             f"duplicate_window_s is {config.duplicate_window_s}; it must be at least {AGE_S_MIN}"
         )

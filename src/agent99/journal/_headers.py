@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
+_DIRECT = (
+    b"",
+    b"Nats-Subject: ",
+    b"Nats-Sequence: ",
+    b"Nats-Time-Stamp: ",
+    b"Nats-Num-Pending: ",
+    b"Nats-Last-Sequence: ",
+    b"",
+    b"",
+)
+
 
 def status_of(block: bytes) -> int:
     """Return the status in the block's first line; 0 without one."""
@@ -28,6 +41,38 @@ def number_of(block: bytes, name: bytes) -> int:
     """Return the last value of a field as a number; 0 without one or when it is none."""
     digits = field_of(block, name)
     return int(digits) if digits.isdigit() else 0
+
+
+class DirectFields(msgspec.Struct, gc=False):
+    """What the server adds to a message of a batch."""
+
+    subject: str
+    sequence: int
+    previous: int
+    """The sequence of the message before it in the batch; 0 for the first."""
+    stored: bytes
+    """When it was stored, RFC 3339."""
+
+
+def direct_fields(block: bytes) -> DirectFields:
+    """Read the fields that end the block of a message of a batch.
+
+    Raises:
+        ValueError: they are not there.
+    """
+    lines = block.rsplit(b"\r\n", 7)
+    if len(lines) == len(_DIRECT) and all(map(bytes.startswith, lines, _DIRECT)):
+        _, subject, sequence, stored, _, previous, _, _ = lines
+        return DirectFields(
+            subject[14:].decode(), int(sequence[15:]), int(previous[20:]), stored[17:]
+        )
+    # Another server may have another order.
+    return DirectFields(
+        field_of(block, b"Nats-Subject").decode(),
+        int(field_of(block, b"Nats-Sequence")),
+        int(field_of(block, b"Nats-Last-Sequence")),
+        field_of(block, b"Nats-Time-Stamp"),
+    )
 
 
 def marker_of(block: bytes) -> Literal["put", "delete", "expire"]:

@@ -28,7 +28,7 @@ from agent99.journal._grammar import (
 from agent99.journal._headers import field_of, number_of
 from agent99.journal._keyvalue import JetStreamBucket
 from agent99.journal._port import Bucket, BucketConfig, Record, Stored, StreamConfig
-from agent99.journal._read import read_batches
+from agent99.journal._read import Direct, read_batches
 from agent99.journal._streams import ensure_bucket, ensure_stream
 from agent99.wire import Wire
 
@@ -140,7 +140,8 @@ class JetStreamJournal:
         if message is None:
             return None
         sequence = number_of(message.headers, b"Nats-Sequence")
-        return Record(subject, sequence, message.payload, _stored_us(message.headers))
+        stored_us = microseconds(field_of(message.headers, b"Nats-Time-Stamp"))
+        return Record(subject, sequence, message.payload, stored_us)
 
     async def read(
         self, stream: str, subject: str = ">", *, from_sequence: int = 1
@@ -161,11 +162,16 @@ class JetStreamJournal:
         alone = info.config.get("num_replicas", 1) == 1
         at = from_sequence
         while at <= last:
-            async for record in self._read_until(stream, subject, at, last):
-                at = record.sequence + 1
-                yield record
+            async for batch in read_batches(self._client, stream, subject, from_sequence=at):
+                at = batch[-1].sequence + 1
+                for each in batch if at <= last + 1 else _up_to(last, batch):
+                    yield Record(
+                        each.subject, each.sequence, each.payload, microseconds(each.stored)
+                    )
+                if at > last:
+                    return
             # A replica that lags says "no more" too early; only the leader knows for certain.
-            if alone or at > last or not await self._holds(stream, subject, at, last):
+            if alone or not await self._holds(stream, subject, at, last):
                 return
 
     async def bucket(self, config: BucketConfig) -> Bucket:
@@ -181,18 +187,6 @@ class JetStreamJournal:
         check_bucket_config(config)
         await ensure_bucket(self._client, config)
         return JetStreamBucket(self._client, config.name, heartbeat_s=self._heartbeat_s)
-
-    async def _read_until(
-        self, stream: str, subject: str, at: int, last: int
-    ) -> AsyncIterator[Record]:
-        async for batch in read_batches(self._client, stream, subject, from_sequence=at):
-            for each in batch:
-                if each.sequence > last:
-                    return
-                stored_us = _stored_us(each.headers)
-                yield Record(each.subject, each.sequence, each.payload, stored_us)
-            if batch[-1].sequence == last:
-                return
 
     async def _holds(self, stream: str, subject: str, at: int, last: int) -> bool:
         found = await self._client.leader_get(stream, {"seq": at, "next_by_subj": subject})
@@ -219,5 +213,5 @@ class JetStreamJournal:
         return Stored(ack.stream, winner.seq, duplicate=True)
 
 
-def _stored_us(headers: bytes) -> int:
-    return microseconds(field_of(headers, b"Nats-Time-Stamp").decode())
+def _up_to(last: int, batch: list[Direct]) -> list[Direct]:
+    return [each for each in batch if each.sequence <= last]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from agent99.clock import Clock, SystemClock
 from agent99.errors import JournalError, PayloadTooLargeError, StreamNotFoundError
+from agent99.ids import Ids
 from agent99.journal._grammar import (
     check_bucket_config,
     check_message_id,
@@ -31,10 +32,17 @@ class MemoryJournal:
 
     Args:
         clock: Ages, duplicate windows and expiries are measured with it.
+        ids: Taken so that both journals are made alike; nothing here is random.
         payload_bytes_max: As a server's `max_payload`.
     """
 
-    def __init__(self, *, clock: Clock | None = None, payload_bytes_max: int = 1024 * 1024) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,  # noqa: ARG002 - see above
+        payload_bytes_max: int = 1024 * 1024,
+    ) -> None:
         self._clock = clock or SystemClock()
         self._payload_bytes_max = payload_bytes_max
         self._streams: dict[str, MemoryStream] = {}

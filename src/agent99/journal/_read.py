@@ -15,7 +15,7 @@ import msgspec
 from agent99.clock import TimerHandle
 from agent99.errors import DeadlineExceededError, JournalError
 from agent99.journal._client import JetStreamClient
-from agent99.journal._headers import field_of, number_of, status_of
+from agent99.journal._headers import direct_fields, number_of, status_of
 from agent99.wire import Message
 
 BATCH_MESSAGES_MAX = 10_000
@@ -30,10 +30,11 @@ _NOBODY = 503
 class Direct(msgspec.Struct, gc=False):
     """One message of a batch."""
 
-    sequence: int
     subject: str
-    headers: bytes
+    sequence: int
     payload: bytes
+    headers: bytes
+    stored: bytes
 
 
 class _Batch:
@@ -97,12 +98,17 @@ class _Batch:
             )
             self.close()
             return
-        if number_of(headers, b"Nats-Last-Sequence") != self._last:
+        try:
+            fields = direct_fields(headers)
+        except ValueError:
+            return  # no message of a stream's: somebody else wrote to the inbox
+        if fields.previous != self._last:
             self.close()  # a hole: what came so far is good, the rest is asked for again
             return
-        self._last = sequence = number_of(headers, b"Nats-Sequence")
-        subject = field_of(headers, b"Nats-Subject").decode()
-        self.messages.append(Direct(sequence, subject, headers, message.payload))
+        self._last = fields.sequence
+        self.messages.append(
+            Direct(fields.subject, fields.sequence, message.payload, headers, fields.stored)
+        )
 
     def _check_silence(self) -> None:
         left_s = self._heard_s + _SILENCE_S - self._client.clock.monotonic_s()
