@@ -163,6 +163,7 @@ class JudgeModel(RuleBasedStateMachine):
         """The judge loses the election and wins it again."""
         if self.link:
             self.judge.forget_leases()
+            self.judge.unleased_at_start({"a", "b", "c"} - self.leases.keys(), self.now_s)
             self.judge.all_leases(self.leases, self.now_s)
 
     @rule(process=st.sampled_from(["a", "b", "c"]))

@@ -13,6 +13,12 @@ from agent99.registry._options import RegistryOptions
 
 _Item = TypeVar("_Item")
 
+# The server reserves what a bucket may hold: many meshes must fit on a small disk. 10,000 agents
+# take some 40 MB of records.
+_REGISTRY_BYTES_MAX = 64 * 1024 * 1024
+_LEASES_BYTES_MAX = 8 * 1024 * 1024
+_KEEPER_BYTES_MAX = 1024 * 1024
+
 
 class Buckets:
     """Records that last, leases that run out, and the place of the keeper.
@@ -29,9 +35,21 @@ class Buckets:
         replicas = options.replicas
         self._journal = journal
         self._configs = (
-            BucketConfig(name=f"{root}_registry", replicas=replicas),
-            BucketConfig(name=f"{root}_leases", ttl_s=options.lease_s, replicas=replicas),
-            BucketConfig(name=f"{root}_keeper", ttl_s=options.keeper_s, replicas=replicas),
+            BucketConfig(
+                name=f"{root}_registry", bytes_max=_REGISTRY_BYTES_MAX, replicas=replicas
+            ),
+            BucketConfig(
+                name=f"{root}_leases",
+                ttl_s=options.lease_s,
+                bytes_max=_LEASES_BYTES_MAX,
+                replicas=replicas,
+            ),
+            BucketConfig(
+                name=f"{root}_keeper",
+                ttl_s=options.keeper_s,
+                bytes_max=_KEEPER_BYTES_MAX,
+                replicas=replicas,
+            ),
         )
         self._open: tuple[Bucket, ...] = ()
 

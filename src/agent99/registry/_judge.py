@@ -55,10 +55,13 @@ class Judge:
     # --- what it sees as keeper -------------------------------------------------------------------
 
     def forget_leases(self) -> None:
-        """Start from nothing: the leases are no longer followed."""
+        """The leases are no longer followed: who had one may have lost it."""
         self._leases.clear()
         self._lost.clear()
-        self._noticed_s.clear()
+
+    def unleased_at_start(self, processes: Iterable[str], now_s: float) -> None:
+        """These have records and had no lease at one moment before this process was elected."""
+        self._noticed_s.update(dict.fromkeys(processes, now_s))
 
     def all_leases(self, processes: Iterable[str], now_s: float) -> None:
         """These leases are there, and no others."""

@@ -275,19 +275,21 @@ class Registry:
             raise
 
     async def _write(self, key: str) -> None:
+        try:
+            await self._write_wanted(key)
+        except StreamNotFoundError:
+            await self._reopen()
+            await self._write_wanted(key)
+
+    async def _write_wanted(self, key: str) -> None:
         # No compare-and-set: nobody but this process writes this key, and the keeper removes it
         # only at a revision.
         wanted = self._directory.wanted(key)
-        bucket = self._buckets.registry
-        try:
-            if wanted is None:
-                await bucket.delete(key)
-            else:
-                await bucket.put(key, encode_description(wanted))
-                self._written += 1
-        except StreamNotFoundError:
-            await self._reopen()
-            raise
+        if wanted is None:
+            await self._buckets.registry.delete(key)
+        else:
+            await self._buckets.registry.put(key, encode_description(wanted))
+            self._written += 1
         self._directory.settle(key, wanted)
 
     async def _reopen(self) -> None:
@@ -332,8 +334,10 @@ class Registry:
 
     async def _doubt_the_unleased(self) -> None:
         leased = {entry.key for entry in await self._buckets.leases.snapshot()}
+        unleased = set(self._directory.processes()) - leased
+        self._keeper.judge.unleased_at_start(unleased, self._clock.monotonic_s())
         for description in self.table.everybody():
-            if description.process not in leased:
+            if description.process in unleased:
                 self.suspect(description.instance, self.options.lease_s + self.options.keeper_s)
 
     def _state_changed(self, state: ConnectionState) -> None:
