@@ -85,7 +85,8 @@ def _check_ours(
 ) -> Iterator[Finding]:
     room = room_of(target)
     if room == module.room:
-        if target == f"{PACKAGE}.{room}" and not module.is_front:
+        is_inside = module.name.startswith(f"{PACKAGE}.{room}.")  # `__main__` belongs to the cli
+        if target == f"{PACKAGE}.{room}" and is_inside:
             message = "inside a room import from the file, not through the own front door"
             yield Finding("front door", place, message)
         return

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from ._api import check_all, check_docstrings, check_front_doors, check_reprs
 from ._imports import check_cards, check_cycles, check_imports
 from ._ratchet import RATCHET
-from ._tests import check_mirror, check_test_calls, check_test_docstrings
+from ._tests import check_mirror, check_test_calls, check_test_docstrings, gives_a_turn
 from ._tree import Finding, House, Module, SourceModule
 
 MODULE_LINES_MAX = 400
@@ -169,6 +169,8 @@ def _uses(module: Module) -> Iterator[tuple[int, str]]:
     """Yield every name that the code refers to, in full, and the line."""
     inner: set[ast.AST] = set()
     for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and gives_a_turn(module, node):
+            inner.update(ast.walk(node.func))
         if node in inner or not isinstance(node, ast.Attribute | ast.Name):
             continue
         if isinstance(node, ast.Attribute):

@@ -71,8 +71,12 @@ def _holds_tests(module: Module) -> bool:
     return module.path.name.startswith("test_")
 
 
-def _sleeps(module: Module, node: ast.Call) -> bool:
-    if module.dotted(node.func) not in SLEEPS:
-        return False
+def gives_a_turn(module: Module, node: ast.Call) -> bool:
+    """Tell whether a call is `asyncio.sleep(0)`: a turn for other tasks, not a wait."""
     first = node.args[0] if node.args else None
-    return not (isinstance(first, ast.Constant) and first.value == 0)  # a turn for other tasks
+    is_zero = isinstance(first, ast.Constant) and first.value == 0
+    return is_zero and module.dotted(node.func) == "asyncio.sleep"
+
+
+def _sleeps(module: Module, node: ast.Call) -> bool:
+    return module.dotted(node.func) in SLEEPS and not gives_a_turn(module, node)
