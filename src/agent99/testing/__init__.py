@@ -2,12 +2,13 @@
 
 Given:       a way to make an implementation of a port.
 Gives:       silence, or AssertionError that names the broken rule.
-May import:  errors clock ids wire journal; msgspec
+May import:  errors clock ids wire journal agent store; msgspec
 Never:       imports a test framework.
 """
 
 from agent99.testing._check_clock import check_clock
 from agent99.testing._clock import ManualClock
+from agent99.testing._engine import MemoryEngine
 from agent99.testing._journal import JOURNAL_CHECKS, check_journal
 from agent99.testing._journal_world import JournalWorld, MakeJournal
 from agent99.testing._wire import WIRE_CHECKS, check_wire
@@ -20,6 +21,7 @@ __all__ = [
     "MakeJournal",
     "MakeWire",
     "ManualClock",
+    "MemoryEngine",
     "WireWorld",
     "check_clock",
     "check_journal",
