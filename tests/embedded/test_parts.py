@@ -459,6 +459,35 @@ def test_who_binds_to_a_lifeline_that_nobody_holds_ends_at_once(tmp_path: Path) 
         assert child.wait(10) in (-signal.SIGKILL, -signal.SIGTERM)
 
 
+_FORKED = """
+import os, pathlib, sys
+from agent99.embedded._lifeline import hold_lifeline, make_lifeline
+from agent99.embedded._server import Presence
+from agent99.embedded._state import lock_shared
+folder = pathlib.Path(sys.argv[1])
+make_lifeline(folder / "lifeline")
+presence = Presence(lock_shared(folder / "lock"), hold_lifeline(folder / "lifeline"))
+if os.fork() == 0:
+    print(presence, flush=True)
+    sys.stdin.read()
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_fork_is_no_user(tmp_path: Path) -> None:
+    """A worker that was forked does not hold the server up after its parent was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKED, str(tmp_path)], stdin=-1, stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdout is not None
+        assert b"Presence(held=False)\n" == user.stdout.readline()
+        assert -signal.SIGKILL == user.wait(10)
+        lock = lock_exclusive(tmp_path / "lock")
+        assert lock is not None
+        os.close(lock)
+
+
 # --- the supervisor's own parts -------------------------------------------------------------------
 
 

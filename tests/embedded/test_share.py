@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import stat
@@ -255,3 +256,24 @@ def test_nothing_is_found_where_nothing_runs(tmp_path: Path) -> None:
     settings = Settings(project=tmp_path, state_folder=tmp_path / "state")
     assert find_server(settings) is None
     assert not settings.state_folder.exists()
+
+
+@pytest.mark.slow
+async def test_whoever_holds_a_server_has_it_throughout(tmp_path: Path, seed: int) -> None:
+    """Users come and go with no linger at all: nobody ever loses a server that it holds."""
+    place = Place(tmp_path / "state", linger_s=0.0)
+    draw = random.Random(seed)
+    clock = SystemClock()
+
+    async def use() -> None:
+        for _ in range(20):
+            async with await acquire_server(place.settings):
+                pids = place.servers()
+                assert 1 == len(pids)
+                await clock.sleep(draw.uniform(0, 0.1))  # the moments are what varies
+                assert pids == place.servers()
+                assert place.answer() is not None
+            await clock.sleep(draw.uniform(0, 0.4))  # the same
+
+    await asyncio.gather(*(use() for _ in range(4)))
+    await place.close()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import warnings
+import weakref
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +46,10 @@ class Presence:
 
     def __init__(self, lock: int, lifeline: int) -> None:
         self._handles = [lock, lifeline]
+        # A fork that goes on (a worker of `multiprocessing`) copies the handles, and would hold the
+        # server up after this process was killed. It is no user: nobody in it watches.
+        forget = weakref.WeakMethod(self.close)
+        os.register_at_fork(after_in_child=lambda: (close := forget()) and close())
 
     def __repr__(self) -> str:
         return f"Presence(held={bool(self._handles)})"
