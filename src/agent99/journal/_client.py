@@ -75,8 +75,12 @@ class JetStreamClient:
         """Tell it no more."""
         self._listeners.discard(listener)
 
+    def deadline_s(self) -> float:
+        """Return when a call that begins now ends; hand it to each request that the call makes."""
+        return self.clock.monotonic_s() + self.timeout_s
+
     async def call(
-        self, verb: str, request: object, kind: type[AnswerT], *, timeout_s: float | None = None
+        self, verb: str, request: object, kind: type[AnswerT], *, deadline_s: float
     ) -> AnswerT:
         """Ask the API, whose requests may all be repeated, and return the answer, error or not.
 
@@ -86,10 +90,10 @@ class JetStreamClient:
         """
         subject = API + verb.encode()
         body = b"" if request is None else _encode(request)
-        retry = _Retry(self, timeout_s)
+        retry = _Retry(self, deadline_s)
         while True:
             try:
-                message = await self._try(subject, body, retry.deadline_s)
+                message = await self._try(subject, body, deadline_s)
             except NoRespondersError:
                 await retry.pause(JournalError("JetStream does not answer on this server"))
             except (DeadlineExceededError, DisconnectedError) as error:
@@ -100,15 +104,23 @@ class JetStreamClient:
                     return answer
                 await retry.pause(error_of(answer.error, verb))
 
-    async def demand(self, verb: str, request: object, kind: type[AnswerT]) -> AnswerT:
+    async def demand(
+        self, verb: str, request: object, kind: type[AnswerT], *, deadline_s: float
+    ) -> AnswerT:
         """Ask the API and return the answer, which is no error: that is raised."""
-        answer = await self.call(verb, request, kind)
+        answer = await self.call(verb, request, kind, deadline_s=deadline_s)
         if answer.error is not None:
             raise error_of(answer.error, verb)
         return answer
 
     async def publish(
-        self, subject: bytes, payload: bytes, *, headers: bytes = b"", repeatable: bool = False
+        self,
+        subject: bytes,
+        payload: bytes,
+        *,
+        deadline_s: float,
+        headers: bytes = b"",
+        repeatable: bool = False,
     ) -> PublishAck:
         """Store a message and return the server's receipt, error or not.
 
@@ -118,17 +130,17 @@ class JetStreamClient:
             DeadlineExceededError: no receipt came; the message may be stored.
             PayloadTooLargeError, TransportError, RemoteProtocolError, ClosedError
         """
-        retry = _Retry(self, None)
+        retry = _Retry(self, deadline_s)
         while True:
             try:
                 if repeatable:
-                    message = await self._try(subject, payload, retry.deadline_s, headers)
+                    message = await self._try(subject, payload, deadline_s, headers)
                 else:
                     message = await self.wire.request(
-                        subject, payload, deadline_s=retry.deadline_s, headers=headers
+                        subject, payload, deadline_s=deadline_s, headers=headers
                     )
             except NoRespondersError:
-                await retry.pause(await self._why_nobody(subject.decode()))
+                await retry.pause(await self._why_nobody(subject.decode(), deadline_s))
             except (DeadlineExceededError, DisconnectedError) as error:
                 if not repeatable:
                     raise
@@ -148,12 +160,13 @@ class JetStreamClient:
             DeadlineExceededError, TransportError, ClosedError
         """
         request = f"$JS.API.DIRECT.GET.{stream}.{subject}".encode()
-        retry = _Retry(self, None)
+        deadline_s = self.deadline_s()
+        retry = _Retry(self, deadline_s)
         while True:
             try:
-                message = await self._try(request, b"", retry.deadline_s)
+                message = await self._try(request, b"", deadline_s)
             except NoRespondersError:
-                await retry.pause(await self.why_no_direct(stream))
+                await retry.pause(await self.why_no_direct(stream, deadline_s))
             except (DeadlineExceededError, DisconnectedError) as error:
                 await retry.pause(error)
             else:
@@ -164,18 +177,21 @@ class JetStreamClient:
                     return None
                 await retry.pause(JournalError(f"stream {stream!r}: direct read answers {status}"))
 
-    async def leader_get(self, stream: str, request: dict[str, object]) -> StoredMessage | None:
+    async def leader_get(
+        self, stream: str, request: dict[str, object], *, deadline_s: float
+    ) -> StoredMessage | None:
         """Look a message up at the stream's leader, which is never behind; None: no message."""
-        answer = await self.call(f"STREAM.MSG.GET.{stream}", request, MessageAnswer)
+        verb = f"STREAM.MSG.GET.{stream}"
+        answer = await self.call(verb, request, MessageAnswer, deadline_s=deadline_s)
         if answer.error is None:
             return answer.message
         if answer.error.code == _FOUND_NOTHING and answer.error.err_code != STREAM_NOT_FOUND:
             return None
         raise error_of(answer.error, f"stream {stream!r}")
 
-    async def why_no_direct(self, stream: str) -> JournalError:
+    async def why_no_direct(self, stream: str, deadline_s: float) -> JournalError:
         """Return why nobody answers direct reads, when it may pass; raise it when it does not."""
-        info = await self.call(f"STREAM.INFO.{stream}", None, StreamInfo)
+        info = await self.call(f"STREAM.INFO.{stream}", None, StreamInfo, deadline_s=deadline_s)
         if info.error is not None:
             raise error_of(info.error, f"stream {stream!r}")
         if not info.config.get("allow_direct"):
@@ -194,9 +210,10 @@ class JetStreamClient:
         finally:
             self._repeatable.discard(answer)
 
-    async def _why_nobody(self, subject: str) -> JournalError:
+    async def _why_nobody(self, subject: str, deadline_s: float) -> JournalError:
         """Return why no stream answered, when it may pass; raise it when it does not."""
-        names = await self.call("STREAM.NAMES", {"subject": subject}, StreamNames)
+        request = {"subject": subject}
+        names = await self.call("STREAM.NAMES", request, StreamNames, deadline_s=deadline_s)
         if names.error is not None:
             raise error_of(names.error, subject)
         if not names.streams:
@@ -215,15 +232,15 @@ class JetStreamClient:
 class _Retry:
     """The pauses between tries, growing and jittered, up to a deadline."""
 
-    def __init__(self, client: JetStreamClient, timeout_s: float | None) -> None:
+    def __init__(self, client: JetStreamClient, deadline_s: float) -> None:
         self._client = client
         self._pause_s = _PAUSE_S_MIN
-        self.deadline_s = client.clock.monotonic_s() + (timeout_s or client.timeout_s)
+        self._deadline_s = deadline_s
 
     async def pause(self, trouble: Agent99Error) -> None:
         """Wait before the next try; raises `trouble` when there is no time for one."""
         pause_s = self._pause_s * (0.5 + self._client.ids.fraction())
-        if self._client.clock.monotonic_s() + pause_s >= self.deadline_s:
+        if self._client.clock.monotonic_s() + pause_s >= self._deadline_s:
             raise trouble
         self._pause_s = min(self._pause_s * 2, _PAUSE_S_MAX)
         await self._client.clock.sleep(pause_s)

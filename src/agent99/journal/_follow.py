@@ -29,6 +29,8 @@ from agent99.wire import ConnectionState, Message, Subscription
 
 JITTER_S_MAX = 1.0
 """Followers that lost the same server make their new consumers spread over this time."""
+_JITTER_S_LATER = 8.0
+"""The same for those whose tries fail: a server that has no room is not asked every second."""
 _SILENCE_HEARTBEATS = 2.5
 _INACTIVE_S = 5.0
 """The server removes a consumer whose follower is gone without a word after this time."""
@@ -123,7 +125,7 @@ class JetStreamFollower:
                 f"CONSUMER.CREATE.{self._stream}.{self._consumer}",
                 self._request(inbox.decode()),
                 ConsumerInfo,
-                timeout_s=timeout_s,
+                deadline_s=client.clock.monotonic_s() + timeout_s,
             )
             if answer.error is not None:
                 raise error_of(answer.error, f"stream {self._stream!r}")
@@ -201,9 +203,10 @@ class JetStreamFollower:
         client = self._client
         give_up_s = client.clock.monotonic_s() + client.timeout_s
         try_s = _TRY_S_MIN
+        jitter_s = JITTER_S_MAX
         while not self._closed:
             await self._wait_connected()
-            await client.clock.sleep(client.ids.fraction() * JITTER_S_MAX)
+            await client.clock.sleep(client.ids.fraction() * jitter_s)
             try:
                 await self._start(try_s)
             except StreamNotFoundError:
@@ -214,6 +217,7 @@ class JetStreamFollower:
             else:
                 return
             try_s = min(try_s * 2, client.timeout_s)
+            jitter_s = min(jitter_s * 2, _JITTER_S_LATER)
 
     async def _wait_connected(self) -> None:
         wire = self._client.wire

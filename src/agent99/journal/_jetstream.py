@@ -10,7 +10,7 @@ from agent99.journal._api import (
     STREAM_NOT_FOUND,
     WRONG_SEQUENCE,
     Done,
-    PublishAck,
+    StoredMessage,
     StreamInfo,
     error_of,
     microseconds,
@@ -80,7 +80,8 @@ class JetStreamJournal:
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
         check_name("stream", name)
-        answer = await self._client.call(f"STREAM.DELETE.{name}", None, Done)
+        deadline_s = self._client.deadline_s()
+        answer = await self._client.call(f"STREAM.DELETE.{name}", None, Done, deadline_s=deadline_s)
         if answer.error is not None and answer.error.err_code != STREAM_NOT_FOUND:
             raise error_of(answer.error, f"stream {name!r}")
 
@@ -119,12 +120,22 @@ class JetStreamJournal:
             headers += b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expected_sequence
         if headers:
             headers = b"NATS/1.0\r\n" + headers + b"\r\n"
+        deadline_s = self._client.deadline_s()
         ack = await self._client.publish(
-            subject.encode(), payload, headers=headers, repeatable=bool(message_id)
+            subject.encode(),
+            payload,
+            deadline_s=deadline_s,
+            headers=headers,
+            repeatable=bool(message_id),
         )
-        if ack.error is None:
+        error = ack.error
+        if error is None:
             return Stored(ack.stream, ack.seq, ack.duplicate)
-        return await self._explain_refusal(ack, subject, message_id, expected_sequence)
+        if error.err_code in WRONG_SEQUENCE and message_id and expected_sequence is not None:
+            winner = await self._after(ack.stream, subject, expected_sequence, deadline_s)
+            if winner is not None and field_of(winner.hdrs, b"Nats-Msg-Id").decode() == message_id:
+                return Stored(ack.stream, winner.seq, duplicate=True)
+        raise error_of(error, subject, expected_sequence)
 
     async def last(self, stream: str, subject: str) -> Record | None:
         """Return the subject's last record, or None. With replicas it may be a moment old.
@@ -157,7 +168,9 @@ class JetStreamJournal:
         check_name("stream", stream)
         check_pattern(subject)
         check_sequence("from_sequence", from_sequence, 1)
-        info = await self._client.demand(f"STREAM.INFO.{stream}", None, StreamInfo)
+        info = await self._client.demand(
+            f"STREAM.INFO.{stream}", None, StreamInfo, deadline_s=self._client.deadline_s()
+        )
         last = info.state.last_seq
         alone = info.config.get("num_replicas", 1) == 1
         at = from_sequence
@@ -171,7 +184,10 @@ class JetStreamJournal:
                 if at > last:
                     return
             # A replica that lags says "no more" too early; only the leader knows for certain.
-            if alone or not await self._holds(stream, subject, at, last):
+            if alone:
+                return
+            left = await self._after(stream, subject, at - 1, self._client.deadline_s())
+            if left is None or left.seq > last:
                 return
 
     async def bucket(self, config: BucketConfig) -> Bucket:
@@ -188,29 +204,16 @@ class JetStreamJournal:
         await ensure_bucket(self._client, config)
         return JetStreamBucket(self._client, config.name, heartbeat_s=self._heartbeat_s)
 
-    async def _holds(self, stream: str, subject: str, at: int, last: int) -> bool:
-        found = await self._client.leader_get(stream, {"seq": at, "next_by_subj": subject})
-        return found is not None and found.seq <= last
-
-    async def _explain_refusal(
-        self, ack: PublishAck, subject: str, message_id: str, expected: int | None
-    ) -> Stored:
-        """Raise what the server's no means, unless it means that this very message is stored.
+    async def _after(
+        self, stream: str, subject: str, sequence: int, deadline_s: float
+    ) -> StoredMessage | None:
+        """Return the first message past a sequence, as the leader has it.
 
         The server compares sequences before it looks for duplicates, so a repeated compare-and-set
-        append is refused because of its own first copy. What follows the expected sequence tells.
+        append is refused because of its own first copy: what follows the expected sequence tells.
         """
-        error = ack.error
-        if error is None:
-            return Stored(ack.stream, ack.seq, ack.duplicate)
-        refusal = error_of(error, subject, expected)
-        if error.err_code not in WRONG_SEQUENCE or not message_id or expected is None:
-            raise refusal
-        request: dict[str, object] = {"seq": expected + 1, "next_by_subj": subject}
-        winner = await self._client.leader_get(ack.stream, request)
-        if winner is None or field_of(winner.hdrs, b"Nats-Msg-Id") != message_id.encode():
-            raise refusal
-        return Stored(ack.stream, winner.seq, duplicate=True)
+        request: dict[str, object] = {"seq": sequence + 1, "next_by_subj": subject}
+        return await self._client.leader_get(stream, request, deadline_s=deadline_s)
 
 
 def _up_to(last: int, batch: list[Direct]) -> list[Direct]:

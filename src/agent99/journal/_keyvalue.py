@@ -72,7 +72,7 @@ class JetStreamBucket:
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
         check_key(key)
-        return await self._write(key, value, b"", None)
+        return await self._write(key, value, b"", None, self._client.deadline_s())
 
     async def create(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
         """Write only if there is no entry (nor a deleted or expired one); returns the revision.
@@ -86,12 +86,13 @@ class JetStreamBucket:
         """
         check_key(key)
         extra = b"" if ttl_s is None else _TTL % whole_seconds("ttl_s", ttl_s)
+        deadline_s = self._client.deadline_s()
         expected = 0
         for _ in range(_CREATE_TRIES_MAX):
             try:
-                return await self._write(key, value, extra, expected)
+                return await self._write(key, value, extra, expected, deadline_s)
             except WrongSequenceError:
-                expected = await self._revision_of_nothing(key)
+                expected = await self._revision_of_nothing(key, deadline_s)
         raise WrongSequenceError(key, 0, None)
 
     async def update(self, key: str, value: bytes, *, revision: int) -> int:
@@ -103,7 +104,7 @@ class JetStreamBucket:
         """
         check_key(key)
         check_sequence("revision", revision, 1)
-        return await self._write(key, value, b"", revision)
+        return await self._write(key, value, b"", revision, self._client.deadline_s())
 
     async def delete(self, key: str, *, revision: int | None = None) -> None:
         """Remove the entry; with `revision` only if it is still at it. To remove nothing is fine.
@@ -115,7 +116,7 @@ class JetStreamBucket:
         check_key(key)
         if revision is not None:
             check_sequence("revision", revision, 1)
-        await self._write(key, b"", _REMOVE, revision)
+        await self._write(key, b"", _REMOVE, revision, self._client.deadline_s())
 
     async def snapshot(self, pattern: str = ">") -> tuple[Entry, ...]:
         """Return all entries whose keys match, oldest revision first.
@@ -159,20 +160,23 @@ class JetStreamBucket:
             heartbeat_s=self._heartbeat_s,
         )
 
-    async def _write(self, key: str, value: bytes, extra: bytes, expected: int | None) -> int:
+    async def _write(
+        self, key: str, value: bytes, extra: bytes, expected: int | None, deadline_s: float
+    ) -> int:
         if expected is not None:
             extra += _EXPECT % expected
         headers = b"NATS/1.0\r\n" + extra + b"\r\n" if extra else b""
         subject = (self._prefix + key).encode()
-        ack = await self._client.publish(subject, value, headers=headers)
+        ack = await self._client.publish(subject, value, deadline_s=deadline_s, headers=headers)
         if ack.error is None:
             return ack.seq
         what = key if ack.error.err_code in WRONG_SEQUENCE else f"bucket {self._name!r}"
         raise error_of(ack.error, what, expected)
 
-    async def _revision_of_nothing(self, key: str) -> int:
+    async def _revision_of_nothing(self, key: str, deadline_s: float) -> int:
         """Return the revision to expect where there is no entry; raise if there is one."""
-        last = await self._client.leader_get(self._stream, {"last_by_subj": self._prefix + key})
+        request: dict[str, object] = {"last_by_subj": self._prefix + key}
+        last = await self._client.leader_get(self._stream, request, deadline_s=deadline_s)
         if last is None:
             return 0
         if marker_of(last.hdrs) == "put":

@@ -155,7 +155,7 @@ async def _pause(client: JetStreamClient, stream: str, progress_s: float, *, nob
     """Wait before a batch that brought nothing is asked for again."""
     trouble: JournalError | DeadlineExceededError
     if nobody:
-        trouble = await client.why_no_direct(stream)
+        trouble = await client.why_no_direct(stream, client.deadline_s())
     else:
         trouble = DeadlineExceededError(f"stream {stream!r} did not answer a read in time")
     if client.clock.monotonic_s() - progress_s >= client.timeout_s:

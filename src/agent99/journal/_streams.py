@@ -76,12 +76,13 @@ async def _ensure(
     client: JetStreamClient, settings: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     name = settings["name"]
-    made = await client.call(f"STREAM.CREATE.{name}", settings, StreamInfo)
+    deadline_s = client.deadline_s()
+    made = await client.call(f"STREAM.CREATE.{name}", settings, StreamInfo, deadline_s=deadline_s)
     if made.error is None:
         return
     if made.error.err_code != STREAM_NAME_IN_USE:
         raise error_of(made.error, f"stream {name!r}")
-    known = await client.demand(f"STREAM.INFO.{name}", None, StreamInfo)
+    known = await client.demand(f"STREAM.INFO.{name}", None, StreamInfo, deadline_s=deadline_s)
     merged = known.config | changes
     if merged != known.config:
-        await client.demand(f"STREAM.UPDATE.{name}", merged, StreamInfo)
+        await client.demand(f"STREAM.UPDATE.{name}", merged, StreamInfo, deadline_s=deadline_s)
