@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 from uuid import UUID, uuid5
 
 from agent99.store import Store
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._identity import NAMESPACE
-from agent99.systems.shop._model import Address, OrderLine, PlaceOrder, Reserve, StockLine
+from agent99.systems.shop._model import (
+    Address,
+    Charge,
+    ChargeReceipt,
+    OrderLine,
+    PlaceOrder,
+    Reservation,
+    Reserve,
+    StockLine,
+)
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payments import Payments
 from agent99.systems.shop._stock import Stock
+
+T = TypeVar("T")
 
 
 class Shop(NamedTuple):
@@ -49,3 +61,41 @@ def order_of(*lines: tuple[UUID, int, str], customer: object = "someone") -> Pla
         items=tuple(OrderLine(product, units, Decimal(pounds)) for product, units, pounds in lines),
         shipping_address=Address("1 High Street", "Leeds", "", "LS1 1AA", "United Kingdom"),
     )
+
+
+class Local:
+    """What an order needs of others, without the bus; `broken` makes calls fail, before or after.
+
+    A call named `"charge"` there raises before it takes effect, `"charge:late"` after it.
+    """
+
+    def __init__(self, stock: Stock, payments: Payments) -> None:
+        self._stock = stock
+        self._payments = payments
+        self.broken: dict[str, Exception] = {}
+        self.calls: Counter[str] = Counter()
+
+    async def reserve(self, request: Reserve) -> Reservation:
+        """Hold."""
+        return await self._call("reserve", lambda: self._stock.reserve(request))
+
+    async def commit(self, order_id: UUID) -> Reservation:
+        """Ship."""
+        return await self._call("commit", lambda: self._stock.commit(order_id))
+
+    async def release(self, order_id: UUID) -> Reservation:
+        """Put back."""
+        return await self._call("release", lambda: self._stock.release(order_id))
+
+    async def charge(self, request: Charge) -> ChargeReceipt:
+        """Take the money."""
+        return await self._call("charge", lambda: self._payments.charge(request))
+
+    async def _call(self, name: str, effect: Callable[[], Awaitable[T]]) -> T:
+        self.calls[name] += 1
+        if name in self.broken:
+            raise self.broken[name]
+        answer = await effect()
+        if f"{name}:late" in self.broken:
+            raise self.broken[f"{name}:late"]
+        return answer

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -72,7 +72,8 @@ def postgres() -> Iterator[Postgres]:
         server.start()
         yield server
     finally:
-        server.stop()
+        if server.process is not None:
+            server.kill()  # nothing is kept, so nothing needs to be written down
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -85,9 +86,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.make_database()
 
 
-@pytest.fixture
-async def open_shop(url: str) -> AsyncIterator[OpenShop]:
-    """Give `open_shop(rule)`: the three parts of the shop on one database, as one more process."""
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[OpenShop]:
+    """Give what opens the three parts of the shop on one database, and close them in the end."""
     async with AsyncExitStack() as stack:
 
         async def open_one(declines: DeclineRule | None = None) -> Shop:
@@ -109,4 +110,11 @@ async def open_shop(url: str) -> AsyncIterator[OpenShop]:
                 stores[0],
             )
 
+        yield open_one
+
+
+@pytest.fixture
+async def open_shop(url: str) -> AsyncIterator[OpenShop]:
+    """Give `open_shop(rule)`: the three parts of the shop on one database, as one more process."""
+    async with opened(url) as open_one:
         yield open_one

@@ -13,6 +13,7 @@ from agent99.errors import Failure, IdempotencyConflictError
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._identity import order_uuid
+from agent99.systems.shop._orders import Refusal
 from agent99.systems.shop._states import INITIAL, TRANSITIONS, OrderEvent, OrderState
 from tests.systems.shop._shop import OpenShop, an_id, order_of
 
@@ -77,7 +78,8 @@ async def test_a_rejected_order_tells_its_reason_again(open_shop: OpenShop) -> N
     order = await orders.take(order_of((_TEA, 2, "1.10")), "k")
     failure = Failure("too few", code="INVENTORY_ERROR", details={"available": 1})
     for _ in range(2):
-        assert OrderState.REJECTED is (await orders.reject(order.order_id, failure)).state
+        moved = await orders.move(order.order_id, OrderEvent.REFUSE, Refusal.of(failure))
+        assert OrderState.REJECTED is moved.state
     again = await orders.take(order_of((_TEA, 2, "1.10")), "k")
     assert again.refusal is not None
     told = again.refusal.failure()

@@ -62,6 +62,6 @@ def test_every_state_is_reachable() -> None:
 def test_an_illegal_event_says_what_is_legal() -> None:
     """The error names the state, the event and the events that would do."""
     with pytest.raises(IllegalTransitionError, match="it may take confirm"):
-        move(OrderState.PAID, OrderEvent.REJECT)
+        move(OrderState.PAID, OrderEvent.DECLINE)
     with pytest.raises(IllegalTransitionError, match="the state is final"):
         move(OrderState.CONFIRMED, OrderEvent.PAY)

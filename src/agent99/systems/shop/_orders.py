@@ -152,6 +152,11 @@ class Orders:
         An event that happened to this order before changes nothing: of two instances that work on
         the same order the later one finds it done.
 
+        Args:
+            order_id: Which order.
+            event: What happens.
+            refusal: Why, where it ends rejected; kept for whoever asks again.
+
         Raises:
             IllegalTransitionError: the order's state does not take the event; nothing changed.
             Failure: `ORDER_NOT_FOUND`.
@@ -161,14 +166,6 @@ class Orders:
             _move, order_id=order_id, event=event, refusal=refusal, now_us=self._clock.wall_us()
         )
         return await self._store.transaction(work)
-
-    async def reject(self, order_id: UUID, failure: Failure) -> Order:
-        """Reject an order for a reason that its customer is told, now and whenever he asks again.
-
-        Raises:
-            as `move`.
-        """
-        return await self.move(order_id, OrderEvent.REJECT, Refusal.of(failure))
 
     async def find(self, order_id: UUID) -> Order:
         """Return an order as it stands.

@@ -2,9 +2,12 @@
 
     received ──reserve──▶ reserved ──pay──▶ paid ──confirm──▶ confirmed
         │                    │  ╲
-      reject              reject lose_sight_of_payment
+      refuse             decline  lose_sight_of_payment
         ▼                    ▼    ▼
-    rejected ◀──reject── pending_payment ──pay──▶ paid
+    rejected ◀─decline── pending_payment ──pay──▶ paid
+
+Refusing and declining are two events, since two instances may work on one order: what is refused
+for want of stock must never be an order whose stock the other one holds.
 
 A payment whose outcome is unknown is a state of its own: it is asked for again, never guessed. What
 comes after `confirmed` (shipping, cancelling, refunding) adds rows to the table and changes none.
@@ -44,7 +47,10 @@ class OrderEvent(StrEnum):
     PAY = "pay"
     LOSE_SIGHT_OF_PAYMENT = "lose_sight_of_payment"
     CONFIRM = "confirm"
-    REJECT = "reject"
+    REFUSE = "refuse"
+    """It breaks a rule, or its stock is not there; nothing is held."""
+    DECLINE = "decline"
+    """The money was refused, and its stock let go."""
 
 
 _S, _E = OrderState, OrderEvent
@@ -52,12 +58,12 @@ INITIAL: Final = OrderState.RECEIVED
 TRANSITIONS: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyType(
     {
         (_S.RECEIVED, _E.RESERVE): _S.RESERVED,
-        (_S.RECEIVED, _E.REJECT): _S.REJECTED,
+        (_S.RECEIVED, _E.REFUSE): _S.REJECTED,
         (_S.RESERVED, _E.PAY): _S.PAID,
         (_S.RESERVED, _E.LOSE_SIGHT_OF_PAYMENT): _S.PENDING_PAYMENT,
-        (_S.RESERVED, _E.REJECT): _S.REJECTED,
+        (_S.RESERVED, _E.DECLINE): _S.REJECTED,
         (_S.PENDING_PAYMENT, _E.PAY): _S.PAID,
-        (_S.PENDING_PAYMENT, _E.REJECT): _S.REJECTED,
+        (_S.PENDING_PAYMENT, _E.DECLINE): _S.REJECTED,
         (_S.PAID, _E.CONFIRM): _S.CONFIRMED,
     }
 )

@@ -1,0 +1,213 @@
+"""What the check at the end looks at: the file by polars, the databases by plain SQL.
+
+It shares no code with the agents or with the reader of the data, on purpose: the rules are written
+down a second time, so that a mistake in the first writing shows as a difference.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+
+from agent99.errors import UsageError
+
+Frame: TypeAlias = Any
+"""A polars data frame; without its type, since polars is loaded late."""
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "https://doi.org/10.24432/C5CG6D")
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+
+
+class FileSide(msgspec.Struct, frozen=True):
+    """What the file says must come out."""
+
+    counts: dict[str, int]
+    """`invoices`, `orders`, `cancellations`, `adjustments`, `unsellable`."""
+    skipped: dict[str, int]
+    """Lines by reason."""
+    orders: Frame
+    """order_id, customer_id, total_pence, declined: one row per order."""
+    lines: Frame
+    """order_id, product_id, price_pence, quantity, lines: lines alike are one row."""
+    stock: Frame
+    """product_id, opening."""
+
+
+class StoreSide(msgspec.Struct, frozen=True):
+    """What the databases hold: the tables as they are."""
+
+    orders: Frame
+    order_lines: Frame
+    order_history: Frame
+    stock: Frame
+    reservations: Frame
+    reservation_lines: Frame
+    payments: Frame
+    ledger: Frame
+
+
+_Tables: TypeAlias = dict[str, tuple[str, str]]
+"""By table: its columns of text, its columns of whole numbers."""
+_ORDER_TABLES: Final[_Tables] = {
+    "orders": ("order_id customer_id state reason", "total_pence steps"),
+    "order_lines": ("order_id product_id", "quantity unit_price_pence"),
+    "order_history": ("order_id state", "step"),
+}
+_STOCK_TABLES: Final[_Tables] = {
+    "stock": ("product_id", "opening on_hand reserved shipped restocked"),
+    "reservations": ("order_id state", ""),
+    "reservation_lines": ("order_id product_id", "quantity"),
+}
+_PAYMENT_TABLES: Final[_Tables] = {
+    "payments": (
+        "payment_id order_id customer_id state transaction_id",
+        "amount_pence refunded_pence",
+    ),
+    "ledger": ("transaction_id payment_id account", "pence"),
+}
+
+
+def load_polars() -> Any:
+    """Return polars.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import polars as pl  # noqa: PLC0415 - costs 0.1 s, which an agent should not pay
+    except ImportError as error:
+        message = "the check needs polars: pip install 'agent99[shop]'"
+        raise UsageError(message) from error
+    return pl
+
+
+def read_file(path: Path, *, decline_rate: float, seed: int, scarcity: float) -> FileSide:
+    """Read what must come out of a file."""
+    pl = load_polars()
+    whole = pl.scan_parquet(path).with_columns(
+        code=pl.col("StockCode").str.strip_chars().str.to_uppercase(),
+        first=pl.col("Invoice").str.head(1).str.to_uppercase(),
+    )
+    bills = whole.filter(~pl.col("first").str.contains(r"^\p{L}$"))
+    product = pl.col("code").str.head(5).str.contains("^[0-9]{5}$")
+    sold = bills.filter(product, pl.col("Quantity") >= 1, pl.col("Price") >= 0.01)
+    rows = (
+        sold.select(
+            "Invoice",
+            "CustomerID",
+            "code",
+            quantity=pl.col("Quantity").cast(pl.Int64),
+            price_pence=(pl.col("Price") * 100 + 0.5).floor().cast(pl.Int64),
+        )
+        .collect()
+        .pipe(_with_ids)
+    )
+    return FileSide(
+        counts=_counted(whole, bills, sold),
+        skipped=_skipped(bills, product),
+        orders=_orders(rows, decline_rate, seed),
+        lines=rows.group_by("order_id", "product_id", "price_pence").agg(
+            pl.col("quantity").sum(), lines=pl.len().cast(pl.Int64)
+        ),
+        stock=rows.group_by("product_id").agg(
+            opening=(pl.col("quantity").sum() * scarcity).floor().cast(pl.Int64)
+        ),
+    )
+
+
+def _counted(whole: Frame, bills: Frame, sold: Frame) -> dict[str, int]:
+    pl = load_polars()
+    count = pl.col("Invoice").n_unique()
+    other = whole.filter(pl.col("first").str.contains(r"^\p{L}$"))
+    orders = sold.select(count).collect().item()
+    return {
+        "invoices": whole.select(count).collect().item(),
+        "orders": orders,
+        "cancellations": other.filter(first="C").select(count).collect().item(),
+        "adjustments": other.filter(pl.col("first") != "C").select(count).collect().item(),
+        "unsellable": bills.select(count).collect().item() - orders,
+    }
+
+
+def _skipped(bills: Frame, product: Any) -> dict[str, int]:
+    pl = load_polars()
+    taken = product & (pl.col("Quantity") >= 1)
+    sums = bills.select(
+        not_a_product=(~product).sum(),
+        returned_or_damaged=(product & (pl.col("Quantity") < 1)).sum(),
+        free=(taken & (pl.col("Price") < 0.01)).sum(),
+    )
+    found: dict[str, int] = sums.collect().row(0, named=True)
+    return found
+
+
+def _with_ids(rows: Frame) -> Frame:
+    """Put ids in the place of invoices, customers and codes."""
+    pl = load_polars()
+    for column, name in (("Invoice", "order_id"), ("code", "product_id")):
+        rows = rows.join(_ids(rows[column].unique(), name), on=column)
+    known = _ids(rows["CustomerID"].drop_nulls().unique(), "customer_id")
+    return rows.join(known, on="CustomerID", how="left").with_columns(
+        # A guest's id is made of the invoice, as the order's own is.
+        customer_id=pl.coalesce("customer_id", "order_id")
+    )
+
+
+def _ids(values: Any, name: str) -> Frame:
+    pl = load_polars()
+    made = pl.Series(name, [str(uuid5(_NAMESPACE, str(each))) for each in values], dtype=pl.String)
+    return pl.DataFrame([values, made])
+
+
+def _orders(rows: Frame, rate: float, seed: int) -> Frame:
+    pl = load_polars()
+    orders = rows.group_by("order_id").agg(
+        pl.col("customer_id").first(),
+        total_pence=(pl.col("quantity") * pl.col("price_pence")).sum(),
+    )
+    digests = [sha256(f"{seed}:{each}".encode()).hexdigest() for each in orders["order_id"]]
+    declined = [int(digest[:16], 16) < rate * 2**64 for digest in digests]
+    return orders.with_columns(declined=pl.Series(declined, dtype=pl.Boolean))
+
+
+def read_stores(*, orders_url: str, stock_url: str, payments_url: str) -> StoreSide:
+    """Read the tables of the shop; the three URLs may be one.
+
+    Raises:
+        UsageError: a URL that is none, or SQLAlchemy is not installed.
+    """
+    tables: dict[str, Frame] = {}
+    for url, wanted in (
+        (orders_url, _ORDER_TABLES),
+        (stock_url, _STOCK_TABLES),
+        (payments_url, _PAYMENT_TABLES),
+    ):
+        tables |= _read_tables(url, wanted)
+    return StoreSide(**tables)
+
+
+def _read_tables(url: str, wanted: _Tables) -> dict[str, Frame]:
+    import sqlalchemy as sql  # noqa: PLC0415 - as late as polars
+
+    pl = load_polars()
+    address = sql.engine.make_url(url)
+    driver = _DRIVERS.get(address.get_backend_name())
+    if driver is None:
+        message = f"the check reads SQLite and PostgreSQL, not {address.get_backend_name()}"
+        raise UsageError(message)
+    engine = sql.create_engine(address.set(drivername=driver), poolclass=sql.pool.NullPool)
+    tables: dict[str, Frame] = {}
+    with engine.connect() as connection:
+        for table, (texts, numbers) in wanted.items():
+            kinds = dict.fromkeys(texts.split(), pl.String) | dict.fromkeys(
+                numbers.split(), pl.Int64
+            )
+            statement = sql.text(f"SELECT {', '.join(kinds)} FROM {table}")  # noqa: S608 - our names
+            rows = [tuple(row) for row in connection.execute(statement)]
+            tables[table] = pl.DataFrame(rows, schema=kinds, orient="row")
+    engine.dispose()
+    return tables
