@@ -9,7 +9,7 @@ import msgspec
 
 from agent99.dispatch import Context, Route, State, Statistics
 from agent99.envelope import AnswerCodec, BodyCodec, parse_name
-from agent99.errors import BadRequestError
+from agent99.errors import BadRequestError, Failure
 
 if TYPE_CHECKING:
     from agent99.agent._running import Running
@@ -99,8 +99,9 @@ class Controls:
         return {"config": applied}
 
 
-def _refused(path: str, rule: str) -> BadRequestError:
-    return BadRequestError(f"{path}: {rule}", details={"path": path, "rule": rule})
+def _refused(path: str, rule: str) -> Failure:
+    details = {"path": path, "rule": rule}
+    return Failure(f"{path}: {rule}", code=BadRequestError.code, details=details)
 
 
 def _route(name: str, action: Action) -> Route:

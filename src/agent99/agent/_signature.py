@@ -14,6 +14,7 @@ from agent99.envelope import AnswerCodec, BodyCodec
 from agent99.errors import UsageError
 
 _OBJECTS = (types.StructType, types.TypedDictType, types.DataclassType, types.DictType)
+_PLAIN = (bool, int, float, str, bytes, type(None))
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 Unpack = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
@@ -47,6 +48,7 @@ class Signature:
             body_type = _struct(function, parameters, hints, of)
             self.fields = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
             self.keyword_fields = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        _check_fields(parameters, hints, of)
         self.body: BodyCodec[Any] = BodyCodec(body_type, of=of)
         self.answer: AnswerCodec[Any] = AnswerCodec(hints["return"], of=of)
 
@@ -110,6 +112,17 @@ def _same(default: Any) -> Any:
     return default
 
 
+def _check_fields(parameters: list[inspect.Parameter], hints: Mapping[str, Any], of: str) -> None:
+    for parameter in parameters:
+        try:
+            msgspec.json.schema(hints[parameter.name])
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{of}: the parameter {parameter.name!r} of type {hints[parameter.name]!r} cannot be"
+                f" read from JSON: {str(error).partition(chr(10))[0]}"
+            ) from error
+
+
 def _struct(
     function: Callable[..., Any],
     parameters: list[inspect.Parameter],
@@ -120,7 +133,9 @@ def _struct(
     for parameter in parameters:
         default = parameter.default
         value: Any = msgspec.NODEFAULT
-        if default is not inspect.Parameter.empty:
+        if isinstance(default, _PLAIN):
+            value = default  # stands in the schema too
+        elif default is not inspect.Parameter.empty:
             value = msgspec.field(default_factory=partial(_same, default))
         fields.append((parameter.name, hints[parameter.name], value))
     try:
