@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -61,8 +62,11 @@ class User:
         """End it as nothing can resist."""
         self._process.kill()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let it end by itself, and reap it."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -119,8 +123,7 @@ class Place:
 
     async def close(self) -> None:
         """End everything; fails when something is left that should have ended by itself."""
-        for user in self.users:
-            user.close()
+        await asyncio.gather(*(user.close() for user in self.users))
         try:
             await eventually(self.is_quiet, "nothing is left", timeout_s=self.settings.linger_s + 5)
         finally:

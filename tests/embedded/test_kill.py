@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -36,7 +37,7 @@ async def test_a_killed_user_disturbs_nobody(place: Place) -> None:
     pids = place.processes()
     async with await acquire_server(place.settings):
         first.kill()
-        first.close()
+        await first.close()
         await _CLOCK.sleep(place.settings.linger_s * 2)  # what is awaited is that nothing ends
         assert pids == place.processes()
 
@@ -234,8 +235,7 @@ async def _kill_any_set(place: Place, users: list[User], draw: random.Random, nu
     for user in left:
         if draw.random() < 0.5:
             user.kill()
-    for user in users:
-        user.close()
+    await asyncio.gather(*(user.close() for user in users))
     await eventually(place.is_quiet, f"round {number}: no orphan after {victims}")
 
 
