@@ -1,4 +1,4 @@
-"""A stand-in for JetStream on the memory wire: it plays its part, line by line, on a manual clock."""
+"""A stand-in for JetStream on the memory wire: it plays its part, line by line."""
 
 from __future__ import annotations
 
