@@ -317,7 +317,7 @@ async def test_bad_use_is_refused(mesh: MemoryMesh) -> None:
 def test_periods_must_fit_each_other(options: dict[str, float]) -> None:
     """A lease that a single lost refresh would end is refused."""
     with pytest.raises(UsageError):
-        RegistryOptions(**options)  # type: ignore[arg-type]
+        RegistryOptions(**options)  # type: ignore[arg-type] - a table of whole and broken numbers
 
 
 class _World:

@@ -10,7 +10,16 @@ from agent99.registry._description import STATES, Description, OperationInfo, St
 from agent99.registry._explain import Candidate, Explanation
 from agent99.registry._options import RegistryOptions, RegistryStatistics
 from agent99.registry._registry import Registry
-from agent99.registry._selection import Selection, choose, hash_of, least_loaded, sticky
+from agent99.registry._selection import (
+    HashOf,
+    LeastLoaded,
+    Selection,
+    Sticky,
+    choose,
+    hash_of,
+    least_loaded,
+    sticky,
+)
 from agent99.registry._services import OperationCounts, Services, ServiceView
 from agent99.registry._table import Table, TableChange
 from agent99.registry._where import Where, where
@@ -20,6 +29,8 @@ __all__ = [
     "Candidate",
     "Description",
     "Explanation",
+    "HashOf",
+    "LeastLoaded",
     "OperationCounts",
     "OperationInfo",
     "Registry",
@@ -29,6 +40,7 @@ __all__ = [
     "ServiceView",
     "Services",
     "State",
+    "Sticky",
     "Table",
     "TableChange",
     "Where",
