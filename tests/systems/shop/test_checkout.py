@@ -259,3 +259,17 @@ async def test_many_orders_want_the_last_units(open_shop: OpenShop) -> None:
     assert (10, 50) == (ends.count("confirmed"), ends.count("INVENTORY_ERROR"))
     assert ((0, 0, 20), (89, 0, 10)) == await _levels(shops[0])
     assert 10 * 520 == await _paid(shops[0])
+
+
+async def test_everything_with_a_state_says_what_it_is(open_shop: OpenShop) -> None:
+    """The representations name the store, and are short."""
+    shop = await open_shop()
+    checkout, _ = await _counter(shop)
+    for part, name in (
+        (shop.stock, "Stock(Store("),
+        (shop.payments, "Payments(Store("),
+        (shop.orders, "Orders(Store("),
+        (checkout, "Checkout(Orders(Store("),
+    ):
+        assert repr(part).startswith(name)
+        assert len(repr(part)) < 300

@@ -11,6 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from agent99.errors import UsageError
+from agent99.systems.shop._check import Terms, check_shop
 from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._errors import DataFileError
 from agent99.systems.shop._identity import customer_uuid, guest_uuid, product_uuid
@@ -311,3 +313,12 @@ def test_importing_the_shop_imports_no_polars() -> None:
     """An agent does not pay for what only the replay needs."""
     code = "import sys, agent99.systems.shop._data; sys.exit('polars' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+def test_without_polars_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading and checking need an extra, and say which."""
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(UsageError, match=r"pip install 'agent99\[shop\]'"):
+        read_year(EXTRACT)
+    with pytest.raises(UsageError, match=r"pip install 'agent99\[shop\]'"):
+        check_shop(EXTRACT, orders_url="sqlite:///x", stock_url="", payments_url="", terms=Terms())

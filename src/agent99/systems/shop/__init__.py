@@ -7,6 +7,23 @@ May import:  errors clock ids store agent99; msgspec polars sqlalchemy
 Never:       holds money in floats, trusts a client's price, imports polars before it reads a file.
 """
 
+from agent99.systems.shop._check import CheckReport, Finding, Terms, check_shop
+from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._errors import DataFileError, IllegalTransitionError, MoneyError
+from agent99.systems.shop._year import Counts, Invoice, Year, place_order
 
-__all__ = ["DataFileError", "IllegalTransitionError", "MoneyError"]
+__all__ = [
+    "EXTRACT",
+    "CheckReport",
+    "Counts",
+    "DataFileError",
+    "Finding",
+    "IllegalTransitionError",
+    "Invoice",
+    "MoneyError",
+    "Terms",
+    "Year",
+    "check_shop",
+    "place_order",
+    "read_year",
+]
