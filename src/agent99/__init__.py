@@ -19,6 +19,7 @@ from agent99.agent import (
     named,
     on,
     operation,
+    pick,
 )
 from agent99.dispatch import Context, Handler, Middleware
 from agent99.errors import (
@@ -32,7 +33,7 @@ from agent99.errors import (
     TransportError,
     UsageError,
 )
-from agent99.registry import Description
+from agent99.registry import Description, hash_of, least_loaded, sticky
 from agent99.settings import Settings
 
 __all__ = [
@@ -59,7 +60,11 @@ __all__ = [
     "UsageError",
     "connect",
     "control",
+    "hash_of",
+    "least_loaded",
     "named",
     "on",
     "operation",
+    "pick",
+    "sticky",
 ]

@@ -14,7 +14,7 @@ from agent99.agent._gather import Answer, Survey
 from agent99.agent._log import AgentLog
 from agent99.agent._mesh import Mesh
 from agent99.agent._operations import control, on, operation
-from agent99.agent._targets import Named, Peer, Target, named
+from agent99.agent._targets import Named, Peer, Pick, Target, named, pick
 
 __all__ = [
     "Agent",
@@ -27,6 +27,7 @@ __all__ = [
     "NatsEngine",
     "Parts",
     "Peer",
+    "Pick",
     "Survey",
     "Target",
     "connect",
@@ -34,4 +35,5 @@ __all__ = [
     "named",
     "on",
     "operation",
+    "pick",
 ]

@@ -75,22 +75,29 @@ class Caller:
         deadline_s = self.deadline(timeout_s, context, destination)
         header = self._header(destination, deadline_s, context, idempotency_key)
         local = link.find_local(destination)
-        if local is not None:
-            try:
-                return await self._ask_local(local, destination, header, body, headers or {}, codec)
-            except _NotTaken:
-                pass  # this instance is at its bounds; others may not be
-        data = encode_message(header, body, user)
+        instance = destination.instance
+        if instance:
+            link.loads[instance] = link.loads.get(instance, 0) + 1
         try:
+            if local is not None:
+                try:
+                    return await self._ask_local(local, destination, header, body, headers, codec)
+                except _NotTaken:
+                    local = None  # this instance is at its bounds; others may not be
+            data = encode_message(header, body, user)
             answer = await link.wire.request(destination.subject, data, deadline_s=deadline_s)
+            return self._decode(answer.payload, header, codec)
         except asyncio.CancelledError:
-            self.cancel(destination, header)
+            if local is None:
+                self.cancel(destination, header)
             raise
         except NoRespondersError:
             raise link.explain(destination) from None
         except DeadlineExceededError:
             raise self._unanswered(destination, timeout_s) from None
-        return self._decode(answer.payload, header, codec)
+        finally:
+            if instance:
+                link.release(instance)
 
     def _unanswered(self, destination: Destination, timeout_s: float) -> DeadlineExceededError:
         if destination.instance:
@@ -195,7 +202,7 @@ class Caller:
         destination: Destination,
         header: Header,
         body: bytes,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | None,
         codec: AnswerCodec[Any],
     ) -> Any:
         instance, route = local
@@ -210,7 +217,7 @@ class Caller:
                 body,
                 sender=self._link.subjects.sender,
                 deadline_s=self._link.clock.monotonic_s() + (header.ttl_us or 0) * 1e-6,
-                headers=headers,
+                headers=headers or {},
                 respond=answer.set,
             )
         except (PausedError, OverloadedError) as error:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from agent99.agent._targets import Named, Peer, Target
+from agent99.agent._targets import Named, Peer, Pick, Target
 from agent99.envelope import AnswerCodec, Name, Subjects, parse_name
 from agent99.errors import NoAgentError, UsageError
+from agent99.registry import Description, Selection, Sticky, choose
 
 if TYPE_CHECKING:
     from agent99.clock import Clock, Deadlines
@@ -76,7 +77,10 @@ class Link:
         self.verify_senders = verify_senders
         self.locals: dict[tuple[str, str], list[Local]] = {}
         """Instances in this process by `(kind, target)`."""
-        self._destinations: dict[tuple[str | Named | str, str], Destination] = {}
+        self.loads: dict[str, int] = {}
+        """Requests of this process in flight, by the instance that they are addressed to."""
+        self._chosen: dict[tuple[str, Selection], str] = {}
+        self._destinations: dict[tuple[object, ...], Destination] = {}
         self._codecs: dict[Any, AnswerCodec[Any]] = {}
 
     def __repr__(self) -> str:
@@ -87,31 +91,85 @@ class Link:
 
         Raises:
             InvalidNameError, UsageError: the target or operation could not be part of a subject.
+            NoAgentError: nobody fits a `pick`.
         """
-        key = (f"one {target.instance}" if isinstance(target, Peer) else target, operation)
+        if isinstance(target, Pick):
+            chosen = self._choose(target, operation)
+            return self._one(chosen.name, chosen.instance, operation)
+        if isinstance(target, Peer):
+            return self._one(target.name, target.instance, operation)
+        key = (target, operation)
         known = self._destinations.get(key)
-        if known is None:
-            if len(self._destinations) >= _CACHE_MAX:
-                self._destinations.clear()
-            known = self._destinations[key] = self._make_destination(target, operation)
-        return known
+        return known if known is not None else self._keep(key, self._any(target, operation))
 
-    def _make_destination(self, target: Target, operation: str) -> Destination:
+    def _one(self, name: str, instance: str, operation: str) -> Destination:
+        key = (instance, name, operation)
+        known = self._destinations.get(key)
+        if known is not None:
+            return known
         verb = parse_name("operation", operation)
-        subjects = self.subjects
+        agent, one = parse_name("agent name", name), parse_name("instance", instance)
+        subject = self.subjects.instance(agent, one, verb)
+        return self._keep(key, Destination("instance", agent, one, verb, subject))
+
+    def _any(self, target: str | Named, operation: str) -> Destination:
+        verb = parse_name("operation", operation)
         if isinstance(target, str):
             name = parse_name("capability", target)
-            return Destination("capability", name, "", verb, subjects.capability(name, verb))
+            return Destination("capability", name, "", verb, self.subjects.capability(name, verb))
         if isinstance(target, Named):
             name = parse_name("agent name", target.name)
-            return Destination("name", name, "", verb, subjects.named(name, verb))
-        if isinstance(target, Peer):
-            name = parse_name("agent name", target.name)
-            instance = parse_name("instance", target.instance)
-            subject = subjects.instance(name, instance, verb)
-            return Destination("instance", name, instance, verb, subject)
+            return Destination("name", name, "", verb, self.subjects.named(name, verb))
         raise UsageError(
-            f"a target is a capability (text), named('…') or a peer from discover, not {target!r}"
+            "a target is a capability (text), named('…'), pick('…') or a peer from discover,"
+            f" not {target!r}"
+        )
+
+    def _keep(self, key: tuple[object, ...], destination: Destination) -> Destination:
+        if len(self._destinations) >= _CACHE_MAX:
+            self._destinations.clear()
+        self._destinations[key] = destination
+        return destination
+
+    def _choose(self, target: Pick, operation: str) -> Description:
+        table = self.registry.table
+        found = table.candidates(target.capability)
+        fit = found if target.where is None else target.where.apply(found)
+        remembered = (target.capability, target.by)
+        chosen = choose(
+            target.by,
+            fit,
+            draw=self.ids.fraction(),
+            load=self._load_of,
+            previous=self._chosen.get(remembered, ""),
+        )
+        if chosen is None:
+            raise self._nobody_fits(target, operation, len(found))
+        if isinstance(target.by, Sticky):
+            if len(self._chosen) >= _CACHE_MAX:
+                self._chosen.clear()
+            self._chosen[remembered] = chosen.instance
+        return chosen
+
+    def release(self, instance: str) -> None:
+        """Count a request that was addressed to an instance as ended."""
+        left = self.loads[instance] - 1
+        if left:
+            self.loads[instance] = left
+        else:
+            del self.loads[instance]
+
+    def _load_of(self, instance: str) -> int:
+        return self.loads.get(instance, 0)
+
+    def _nobody_fits(self, target: Pick, operation: str, others: int) -> NoAgentError:
+        if target.where is None or not others:
+            return self.explain(self.destination(target.capability, operation))
+        return NoAgentError(
+            f"none of the {others} instances that offer {target.capability!r} fits"
+            f" {target.where.text!r}",
+            reason="nobody",
+            details={"target": target.capability, "where": target.where.text},
         )
 
     def answer_codec(self, returns: Any) -> AnswerCodec[Any]:

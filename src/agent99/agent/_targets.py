@@ -8,7 +8,8 @@ import msgspec
 
 from agent99.dispatch import DEFAULT_OPERATION
 from agent99.envelope import Name, parse_name
-from agent99.registry import Description
+from agent99.registry import Description, Selection, Where, least_loaded
+from agent99.registry import where as parse_where
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,30 @@ def named(name: str) -> Named:
         InvalidNameError
     """
     return Named(parse_name("agent name", name))
+
+
+class Pick(msgspec.Struct, frozen=True):
+    """One instance of a capability, chosen by the caller at each request. Made by `pick`."""
+
+    capability: Name
+    by: Selection
+    where: Where | None
+
+
+def pick(capability: str, by: Selection | None = None, *, where: str | Where | None = None) -> Pick:
+    """Return the target that means one instance of a capability, chosen here and not by the server.
+
+    Args:
+        by: `least_loaded()` (the default), `hash_of(key)` or `sticky(key)`.
+        where: A filter over names, versions and labels: `region=eu, version>=2`.
+
+    Raises:
+        InvalidNameError: the capability breaks the grammar.
+        InvalidFilterError: `where` breaks its grammar; says where.
+    """
+    name = parse_name("capability", capability)
+    parsed = parse_where(where) if isinstance(where, str) else where
+    return Pick(name, by if by is not None else least_loaded(), parsed)
 
 
 class Peer:
@@ -103,4 +128,5 @@ class Peer:
         )
 
 
-Target = str | Named | Peer
+Target = str | Named | Pick | Peer
+"""Plain text is a capability."""
