@@ -228,7 +228,7 @@ class Link(asyncio.Protocol):
             owner.link_info(self, info)
 
     def _receive_error(self, argument: bytes) -> None:
-        text = argument.decode(errors="replace").strip("'\" ")
+        text = argument.decode(errors="replace").strip("' ")
         owner = self._owner
         if _is_authentication(text):
             self._reason = AuthenticationError(self.address.shown, text)
