@@ -69,7 +69,7 @@ class Controls:
         status = Status(
             name=running.name,
             instance=running.instance,
-            state=running.describe().state,
+            state=running.description.state,
             missing=running.missing,
             uptime_s=round(running.uptime_s(), 3),
             config=msgspec.to_builtins(running.config, str_keys=True),

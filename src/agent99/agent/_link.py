@@ -9,7 +9,7 @@ import msgspec
 from agent99.agent._targets import Named, Peer, Pick, Target
 from agent99.envelope import AnswerCodec, Name, Subjects, parse_name
 from agent99.errors import NoAgentError, UsageError
-from agent99.registry import Description, Selection, Sticky, choose
+from agent99.registry import Description, Selection, Services, Sticky, choose
 
 if TYPE_CHECKING:
     from agent99.clock import Clock, Deadlines
@@ -71,6 +71,8 @@ class Link:
         self.journal = journal
         self.registry = registry
         self.subjects = subjects
+        self.services = Services(wire, subjects)
+        """Answers stock tooling for the instances here (ADR-32)."""
         self.clock = clock
         self.ids = ids
         self.deadlines = deadlines

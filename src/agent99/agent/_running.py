@@ -26,15 +26,17 @@ from agent99.dispatch import (
     LifecycleEvent,
     Route,
     State,
+    Tally,
     fold,
 )
 from agent99.envelope import QUEUE, Name, decode_header, parse_name
 from agent99.errors import Agent99Error, BadRequestError
 
+from agent99.registry import Description, OperationCounts, TableChange
+
 if TYPE_CHECKING:
     from agent99.agent._agent import Agent
     from agent99.agent._link import Destination, Link
-    from agent99.registry import Description, TableChange
     from agent99.wire import Message, Subscription
 
 _log = logging.getLogger("agent99.agent")
@@ -116,8 +118,9 @@ class Running:
         counts = (self.dispatcher.statistics(), self.events.statistics())
         return sum(count.in_flight + count.waiting for count in counts)
 
-    def describe(self) -> Description:
-        """Return the registry's record of it as it is now."""
+    @property
+    def description(self) -> Description:
+        """What it says of itself now."""
         state: Any = "draining" if self.state is State.STOPPED else self.state.value
         if self.state is State.READY and self._missing:
             state = "degraded"
@@ -130,6 +133,12 @@ class Running:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
+
+    def counts(self, operation: str) -> OperationCounts:
+        """Return what it has done of one operation, for the services protocol."""
+        route = self.dispatcher.routes.find(operation)
+        tally = route.tally if route is not None else Tally()
+        return OperationCounts(tally.requests, tally.errors, tally.last_error, tally.processing_ns)
 
     def takes(self, destination: Destination) -> Route | None:
         """Return the route by which it takes a request from this process now, or None."""
@@ -162,8 +171,9 @@ class Running:
             raise
         self.lifecycle.fire(LifecycleEvent.STARTED)
         self._missing = self._link.registry.table.missing(self.blueprint.uses)
-        await self._link.registry.announce(self.describe())
+        await self._link.registry.announce(self.description)
         self._forget_change = self._link.registry.on_change(self._look_again)
+        self._link.services.add(self)
 
     async def pause(self) -> bool:
         """Leave the queue groups; returns whether that was a change. In-flight work goes on."""
@@ -172,7 +182,7 @@ class Running:
             if changed:
                 await self._leave_queues()  # what is under way to this instance is still taken
                 self.dispatcher.refusal = "paused"
-                await self._link.registry.announce(self.describe())
+                await self._link.registry.announce(self.description)
             return changed
 
     async def resume(self) -> bool:
@@ -183,7 +193,7 @@ class Running:
                 self.dispatcher.refusal = ""
                 self._join()
                 await self._link.wire.flush()
-                await self._link.registry.announce(self.describe())
+                await self._link.registry.announce(self.description)
             return changed
 
     def begin_stop(self) -> asyncio.Task[None]:
@@ -224,6 +234,7 @@ class Running:
             self.control.stop()
             self._leave_all()
             self._forget_change()
+            self._link.services.remove(self.instance)
             for task in self._tasks:
                 task.cancel()
             self.lifecycle.fire(LifecycleEvent.STOPPED)
@@ -334,7 +345,7 @@ class Running:
     async def _announce_again(self) -> None:
         async with self._changes:
             if self.state in (State.READY, State.PAUSED):
-                await self._link.registry.announce(self.describe())
+                await self._link.registry.announce(self.description)
 
     async def survey(self, capability: str, operation: str, payload: Any, **how: Any) -> Survey:
         """See `Mesh.survey`."""

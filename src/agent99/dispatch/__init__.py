@@ -9,7 +9,7 @@ Never:       knows what an agent or a mesh is, decides where a request should go
 from agent99.dispatch._admission import Admission
 from agent99.dispatch._call import Call, Respond
 from agent99.dispatch._context import Context, current_context, find_context, use_context
-from agent99.dispatch._counts import Counts, Statistics
+from agent99.dispatch._counts import Counts, Statistics, Tally
 from agent99.dispatch._dispatcher import Dispatcher, DispatchOptions
 from agent99.dispatch._lifecycle import Lifecycle, LifecycleEvent, State
 from agent99.dispatch._route import DEFAULT_OPERATION, Handler, Middleware, Route, fold
@@ -33,6 +33,7 @@ __all__ = [
     "Routes",
     "State",
     "Statistics",
+    "Tally",
     "current_context",
     "eager_starter",
     "find_context",

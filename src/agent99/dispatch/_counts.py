@@ -11,7 +11,7 @@ class Statistics(msgspec.Struct, frozen=True):
     requests: int
     """Taken on, since the start."""
     errors: int
-    """Of these, answered with an error."""
+    """Answered with an error: by an operation, or before one began."""
     in_flight: int
     waiting: int
     processing_ns: int
@@ -21,20 +21,34 @@ class Statistics(msgspec.Struct, frozen=True):
     last_error: str
 
 
-class Counts:
-    """The same while it grows; plain attributes, because the hot path writes them."""
+class Tally:
+    """What became of the requests for one operation; plain attributes: the hot path writes them."""
 
-    __slots__ = ("dropped", "errors", "last_error", "processing_ns", "requests")
+    __slots__ = ("errors", "last_error", "processing_ns", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
         self.errors = 0
         self.processing_ns = 0
+        self.last_error = ""
+
+    def __repr__(self) -> str:
+        return f"Tally(requests={self.requests}, errors={self.errors})"
+
+
+class Counts:
+    """What became of the messages that reached no operation."""
+
+    __slots__ = ("dropped", "last_error", "refused")
+
+    def __init__(self) -> None:
+        self.refused = 0
+        """Answered with an error before an operation began."""
         self.dropped: dict[str, int] = {}
         self.last_error = ""
 
     def __repr__(self) -> str:
-        return f"Counts(requests={self.requests}, errors={self.errors}, dropped={self.dropped})"
+        return f"Counts(refused={self.refused}, dropped={self.dropped})"
 
     def drop(self, reason: str) -> None:
         """Count a message that will not be answered."""

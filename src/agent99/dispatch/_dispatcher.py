@@ -110,15 +110,15 @@ class Dispatcher:
 
     def statistics(self) -> Statistics:
         """Return the counts so far."""
-        counts = self.counts
+        tallies = [route.tally for route in self.routes]
         return Statistics(
-            requests=counts.requests,
-            errors=counts.errors,
+            requests=sum(tally.requests for tally in tallies),
+            errors=sum(tally.errors for tally in tallies) + self.counts.refused,
             in_flight=self._admission.in_flight,
             waiting=self._admission.waiting,
-            processing_ns=counts.processing_ns,
-            dropped=dict(counts.dropped),
-            last_error=counts.last_error,
+            processing_ns=sum(tally.processing_ns for tally in tallies),
+            dropped=dict(self.counts.dropped),
+            last_error=self.counts.last_error,
         )
 
     def submit(
@@ -248,11 +248,11 @@ class Dispatcher:
             )
 
     def _mean_s(self) -> float:
-        counts = self.counts
-        return counts.processing_ns / counts.requests / 1e9 if counts.requests else 0.1
+        so_far = self.statistics()
+        return so_far.processing_ns / so_far.requests / 1e9 if so_far.requests else 0.1
 
     def _start(self, call: Call) -> None:
-        self.counts.requests += 1
+        call.route.tally.requests += 1
         call.task = task = self._start_task(self._run(call))
         if not task.done():
             if call.ticket is None:
@@ -285,7 +285,7 @@ class Dispatcher:
             answer = _broken(error)
             if not call.ended:
                 _log.exception("operation %s broke, event %s", route.operation, context.event_id)
-        self.counts.processing_ns += int((now_s() - began_s) * 1e9)
+        route.tally.processing_ns += int((now_s() - began_s) * 1e9)
         self._finish(call, outcome, answer)
 
     def _finish(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
@@ -295,8 +295,9 @@ class Dispatcher:
         if not call.ended:  # else it is accounted for already: dropped, or its caller told
             call.ended = True
             if isinstance(answer, RequestError):
-                self.counts.errors += 1
-                self.counts.last_error = f"{answer.code}: {answer.message}"
+                tally = call.route.tally
+                tally.errors += 1
+                tally.last_error = self.counts.last_error = f"{answer.code}: {answer.message}"
             if call.respond is not None:
                 call.respond(call, outcome, answer)
         self._leave()

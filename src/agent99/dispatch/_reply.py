@@ -59,7 +59,7 @@ class Replier:
 
     def refuse(self, message: Message, error: RequestError) -> None:
         """Answer a message that never became a call."""
-        self._counts.errors += 1
+        self._counts.refused += 1
         try:
             header = decode_header(message.payload)
             to_uuid, event_uuid = header.from_uuid, header.event_uuid

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from agent99.dispatch._context import Context
+from agent99.dispatch._counts import Tally
 from agent99.envelope import AnswerCodec, BodyCodec, Name
 
 DEFAULT_OPERATION = Name("request")
@@ -21,7 +22,7 @@ Middleware = Callable[[Context, Any, Handler], Awaitable[Any]]
 class Route:
     """One operation of one instance."""
 
-    __slots__ = ("answer", "body", "handle", "operation")
+    __slots__ = ("answer", "body", "handle", "operation", "tally")
 
     def __init__(
         self, operation: Name, *, body: BodyCodec[Any], answer: AnswerCodec[Any], handle: Handler
@@ -30,6 +31,8 @@ class Route:
         self.body = body
         self.answer = answer
         self.handle = handle
+        self.tally = Tally()
+        """What became of its requests."""
 
     def __repr__(self) -> str:
         return f"Route({self.operation!r})"
