@@ -61,7 +61,7 @@ class Postgres:
         self.folder = folder
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self._log = (folder / "log").open("ab")  # no pipe: a full one stops the server
+        self._log = folder / "log"  # no pipe: a full one stops the server
         self._as = unprivileged()
         if self._as:
             os.chown(folder, self._as["user"], self._as["group"])
@@ -95,14 +95,15 @@ class Postgres:
             "lc_messages": "C",
         }
         flags = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        self.process = subprocess.Popen(
-            [self.binaries / "postgres", "-D", self.folder / "data", *flags],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-            **self._as,
-        )
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.binaries / "postgres", "-D", self.folder / "data", *flags],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                **self._as,
+            )
         self._wait_ready()
 
     def kill(self) -> None:
@@ -114,9 +115,7 @@ class Postgres:
     def stop(self) -> None:
         """End it. Idempotent."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)  # fast: connections are cut
-            self._reap()
-        self._log.close()
+            self.kill()  # what it holds is thrown away
 
     def url(self, database: str) -> str:
         """Return a database's address."""
@@ -137,7 +136,7 @@ class Postgres:
         deadline_s = clock.monotonic_s() + START_S_MAX
         while subprocess.run(command, capture_output=True, check=False).returncode != 0:
             if self.process.poll() is not None:
-                words = (self.folder / "log").read_text(errors="replace")
+                words = self._log.read_text(errors="replace")
                 pytest.fail(f"PostgreSQL ended at once: {words}")
             if clock.monotonic_s() > deadline_s:
                 self.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from agent99.store import Store, Transaction, open_store
 from tests.store._child import TABLES, effect
 
 CHILD = Path(__file__).with_name("_child.py")
+FULL_DISK = Path(__file__).with_name("_full_disk.py")
 WAIT_S = 60.0
 
 
@@ -102,3 +104,16 @@ async def test_two_processes_take_effect_once(url: str) -> None:
     async with open_store(url, migrations=TABLES) as store:
         assert one == (await store.read(find)).effects
         await check_after_a_crash(store, one)
+
+
+async def test_files_that_cannot_grow(sqlite_url: str) -> None:
+    """When nothing can be written all callers get a typed error; what was acknowledged is there."""
+    command = (sys.executable, "-W", "error", FULL_DISK, sqlite_url)
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(WAIT_S):
+        output, _ = await child.communicate()
+    report = json.loads(output)
+    assert report["failures"] > 0
+    assert [] == report["untyped"]
+    assert 1000 in report["acknowledged"]
+    assert sorted(report["acknowledged"]) == sorted(report["found"])

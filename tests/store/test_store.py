@@ -71,7 +71,7 @@ def test_migration_without_a_name() -> None:
 def test_option_bounds(bounds: dict[str, int]) -> None:
     """An impossible bound is refused, and named."""
     with pytest.raises(UsageError, match=next(iter(bounds))):
-        StoreOptions(**bounds)  # type: ignore[arg-type]
+        StoreOptions(**bounds)
 
 
 async def test_statistics(url: str) -> None:

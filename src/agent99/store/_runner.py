@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import isawaitable
 from typing import Any
 
 from agent99.errors import (
@@ -137,7 +136,7 @@ def _call(link: Link, job: Job) -> tuple[Any, BaseException | None]:
         return None, _for_a_future(transaction, error)
     finally:
         transaction.end()
-    if isawaitable(value):
+    if hasattr(value, "__await__"):
         getattr(value, "close", bool)()  # a coroutine that nobody will await
         return None, UsageError("a transaction is a plain function; this one is asynchronous")
     return value, transaction.doom

@@ -32,10 +32,13 @@ class MakeStore(Protocol):
 
 
 def clear(transaction: Transaction) -> None:
+    """Remove every account."""
     transaction.execute("DELETE FROM account")
 
 
 def put(name: str, pence: int) -> Callable[[Transaction], None]:
+    """Return a function that makes an account."""
+
     def work(transaction: Transaction) -> None:
         transaction.execute(
             "INSERT INTO account (id, pence) VALUES (:id, :pence)", {"id": name, "pence": pence}
@@ -45,6 +48,8 @@ def put(name: str, pence: int) -> Callable[[Transaction], None]:
 
 
 def pence_of(name: str) -> Callable[[Transaction], int | None]:
+    """Return a function that reads an account; it gives None where there is none."""
+
     def work(transaction: Transaction) -> int | None:
         found = transaction.execute("SELECT pence FROM account WHERE id = :id", {"id": name})
         value: int | None = found.scalar()
@@ -54,6 +59,7 @@ def pence_of(name: str) -> Callable[[Transaction], int | None]:
 
 
 async def error_of(answer: Awaitable[Any]) -> BaseException | None:
+    """Return what it raises, or None."""
     try:
         await answer
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what is asked for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from agent99.clock import SystemClock
 from agent99.errors import ClosedError, MigrationError, StoreError, StoreOverloadedError, UsageError
 from agent99.store import Migration, Store, StoreOptions, Transaction
 from agent99.testing._store_accounts import (
@@ -80,7 +81,7 @@ async def check_cancelled_caller(make: MakeStore) -> None:
     async with make(MIGRATIONS) as store:
         await store.transaction(clear)
         callers = [asyncio.ensure_future(store.transaction(put(n, 1))) for n in "abcd"]
-        await asyncio.sleep(0)  # they are queued
+        await SystemClock().sleep(0)  # they are queued
         for caller in callers[::2]:
             caller.cancel()
         ended = await asyncio.gather(*callers, return_exceptions=True)
@@ -96,7 +97,7 @@ async def check_close(make: MakeStore) -> None:
     await store.open()
     await store.transaction(clear)
     queued = [asyncio.ensure_future(store.transaction(put(n, 1))) for n in "abc"]
-    await asyncio.sleep(0)  # they are queued
+    await SystemClock().sleep(0)  # they are queued
     await store.aclose()
     await store.aclose()
     assert [caller.result() for caller in queued] == [None] * 3

@@ -112,6 +112,7 @@ async def check_rows(make: MakeStore) -> None:
         def work(transaction: Transaction) -> None:
             insert = "INSERT INTO account (id, pence) VALUES (:id, :pence)"
             assert transaction.execute(insert, people).changed == 11
+            assert 0 == transaction.execute(insert, []).changed
             update = "UPDATE account SET pence = pence + :by WHERE pence < 2 RETURNING id, pence"
             raised = transaction.execute(update, {"by": 100})
             assert raised.changed == 2
