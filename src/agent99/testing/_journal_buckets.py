@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 
 from agent99.errors import (
     InvalidNameError,
@@ -257,12 +258,7 @@ async def check_sluggish_follower(make: MakeJournal) -> None:
                 )
             wanted = {entry.key: entry.value for entry in await bucket.snapshot()}
             seen: dict[str, bytes] = {}
-            snapshots = 0
-            async with asyncio.timeout(WAIT_S_MAX):
-                while seen != wanted:
-                    item = await anext(changes)
-                    snapshots += isinstance(item, Snapshot)
-                    _apply(seen, item)
+            snapshots = await _mirror_until(changes, seen, lambda: seen == wanted)
             equal(1, snapshots, "one fresh snapshot")
 
 
@@ -277,9 +273,7 @@ async def check_follower_is_a_mirror(make: MakeJournal) -> None:
         async with bucket.follow() as changes:
             await writing
             await bucket.put("last", b"")
-            async with asyncio.timeout(WAIT_S_MAX):
-                while "last" not in mirror:
-                    _apply(mirror, await anext(changes))
+            await _mirror_until(changes, mirror, lambda: "last" in mirror)
         wanted = {entry.key: entry.value for entry in await bucket.snapshot()}
         equal(wanted, mirror, "the same")
 
@@ -320,6 +314,19 @@ async def _write(bucket: Bucket, writer: int) -> None:
             await bucket.put(key, b"%d-%d" % (writer, i))
         else:
             await bucket.delete(key)
+
+
+async def _mirror_until(
+    changes: AsyncIterator[Snapshot | Change], mirror: dict[str, bytes], done: Callable[[], bool]
+) -> int:
+    """Apply what the follower is told until `done`; returns how many snapshots came."""
+    snapshots = 0
+    async with asyncio.timeout(WAIT_S_MAX):
+        while not done():
+            item = await anext(changes)
+            snapshots += isinstance(item, Snapshot)
+            _apply(mirror, item)
+    return snapshots
 
 
 def _apply(mirror: dict[str, bytes], item: Snapshot | Change) -> None:
