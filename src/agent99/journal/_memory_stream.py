@@ -114,11 +114,9 @@ class MemoryStream:
         """Drop records past their age, and message ids past their window."""
         while self._id_times and now - self._id_times[0][0] >= self.config.duplicate_window_s:
             del self._ids[self._id_times.popleft()[1]]
-        age_max = self.config.age_s_max
-        if not age_max or not self._kept or now - self._kept[0].stored_s < age_max:
-            return
-        young = bisect_left(self._kept, now - age_max, key=lambda each: each.stored_s)
-        while young < len(self._kept) and now - self._kept[young].stored_s >= age_max:
+        age_s_max = self.config.age_s_max or float("inf")
+        young = 0
+        while young < len(self._kept) and now - self._kept[young].stored_s >= age_s_max:
             young += 1
         for each in self._kept[:young]:
             subject = each.record.subject
