@@ -21,6 +21,8 @@ class Puppet:
         self.greeting = greeting
         """The first bytes on a connection."""
         self.answers_pings = True
+        self.pongs_left = 1_000_000
+        """So many PINGs are answered, no more."""
         self.heard = b""
         self.connections = 0
         self.links: list[asyncio.StreamWriter] = []
@@ -56,7 +58,9 @@ class Puppet:
             while data := await reader.read(65_536):
                 self.heard += data
                 if self.answers_pings:
-                    writer.write(b"PONG\r\n" * data.count(b"PING\r\n"))
+                    pongs = min(self.pongs_left, data.count(b"PING\r\n"))
+                    self.pongs_left -= pongs
+                    writer.write(b"PONG\r\n" * pongs)
         except ConnectionError:
             pass
         finally:

@@ -12,8 +12,10 @@ from agent99.clock import SystemClock
 from agent99.errors import (
     AuthenticationError,
     DeadlineExceededError,
+    DisconnectedError,
     LocalProtocolError,
     PayloadTooLargeError,
+    PermissionDeniedError,
     ServerUnavailableError,
     ServerVersionError,
     TransportError,
@@ -217,6 +219,74 @@ async def test_lame_duck() -> None:
         assert 1 <= wire.statistics().reconnects
 
 
+_LEAVING = INFO.replace(b"{", b'{"ldm":true,')
+
+
+async def test_lame_duck_with_nowhere_to_go() -> None:
+    """Where the others do not answer, the server is kept to its end, and the search goes on."""
+    async with puppet() as one, puppet(greeting=INFO.replace(b"2.15.1", b"2.9.0")) as old:
+        wire = await _open([one.url, old.url])
+        errors: list[Exception] = []
+        wire.on_error(errors.append)
+        one.say(_LEAVING)
+        await eventually(lambda: errors)
+        assert ConnectionState.CONNECTED is wire.state
+        await wire.flush()
+        one.say(_LEAVING)
+        await old.wait_connection(2)
+        one.hang_up()
+        await one.wait_connection(2)
+        await wire.flush()
+        await wire.aclose()
+
+
+async def test_lame_duck_that_dies_early() -> None:
+    """A server that stops while another one is looked for does no harm."""
+    async with puppet() as one, puppet() as two:
+        wire = await _open([one.url, two.url])
+        two.answers_pings = False
+        one.say(_LEAVING)
+        await two.wait_heard(b"CONNECT")
+        one.hang_up()
+        await eventually(lambda: wire.state is ConnectionState.RECONNECTING)
+        two.answers_pings = True
+        two.say(b"PONG\r\n")
+        await wire.flush()
+        assert [1, 1] == [one.connections, two.connections]
+        await wire.aclose()
+
+
+async def test_new_link_that_dies_early() -> None:
+    """A new link that goes away before it is confirmed is one more failure, and no more."""
+    async with puppet() as one, puppet() as two:
+        wire = await _open([one.url, two.url])
+        wire.subscribe(b"a", lambda _: None)
+        two.pongs_left = 1
+        one.say(_LEAVING)
+        await two.wait_heard(b"SUB a 2\r\n")
+        two.hang_up()
+        two.pongs_left = 1_000
+        await wire.flush()
+        assert ConnectionState.CONNECTED is wire.state
+        await wire.aclose()
+
+
+async def test_forbidden_reply() -> None:
+    """A request whose inbox the server does not allow fails at once."""
+    async with _connected() as (server, wire):
+        errors: list[Exception] = []
+        wire.on_error(errors.append)
+        request = wire.request(b"a", b"", deadline_s=SystemClock().monotonic_s() + 5)
+        await server.wait_heard(b"PUB a ")
+        inbox = server.heard.split(b"PUB a ")[1].split(b" ")[0]
+        words = b"-ERR 'Permissions Violation for Publish with Reply of \"%b\"'\r\n"
+        server.say(words % inbox + words % b"other")
+        with pytest.raises(PermissionDeniedError):
+            await request
+        await wire.flush()
+        assert [PermissionDeniedError] == [type(error) for error in errors]
+
+
 async def test_siblings_are_learnt() -> None:
     """The servers that INFO names are called when the one given is gone."""
     async with puppet() as two:
@@ -259,7 +329,10 @@ async def test_stale_link() -> None:
     async with _connected(options) as (server, wire):
         await server.wait_heard(b"PING\r\n")
         server.answers_pings = False
+        flushing = asyncio.ensure_future(wire.flush())
         await eventually(lambda: wire.state is ConnectionState.RECONNECTING)
+        with pytest.raises(DisconnectedError):
+            await flushing
         server.answers_pings = True
         await eventually(lambda: wire.state is ConnectionState.CONNECTED)
 

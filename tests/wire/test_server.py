@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from agent99.errors import (
     AuthenticationError,
     DeadlineExceededError,
     PermissionDeniedError,
+    ServerUnavailableError,
     ServerVersionError,
 )
 from agent99.ids import SystemIds
@@ -140,6 +143,47 @@ async def test_payload_limit_of_the_server(start_nats_server: Start, connect: Op
     server = await asyncio.to_thread(start_nats_server, config="max_payload: 3000")
     wire = await connect(server.url)
     assert 3_000 == wire.payload_bytes_max
+
+
+_TLS = """
+tls {{ cert_file: "{folder}/cert.pem", key_file: "{folder}/key.pem" }}
+"""
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Give a folder with a fresh certificate for 127.0.0.1 and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on this machine")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    names = ["-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    return tmp_path
+
+
+async def test_tls(start_nats_server: Start, connect: OpenWire, certificate: Path) -> None:
+    """A server that wants TLS gets it; a certificate that nobody vouches for is refused."""
+    config = _TLS.format(folder=certificate)
+    server = await asyncio.to_thread(start_nats_server, config=config)
+    context = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    wire = await connect(server.url, options=WireOptions(tls=context))
+    got: list[bytes] = []
+    wire.subscribe(b"a", lambda message: got.append(message.payload))
+    wire.publish(b"a", bytes(500_000))
+    await wire.flush()
+    assert [500_000] == [len(payload) for payload in got]
+    for url in (server.url, server.url.replace("nats://", "tls://")):
+        with pytest.raises(ServerUnavailableError, match="TLS failed"):
+            await connect(url)
+
+
+async def test_tls_where_there_is_none(nats_server: NatsServer, connect: OpenWire) -> None:
+    """A `tls://` URL never falls back to plain text."""
+    with pytest.raises(ServerUnavailableError, match="TLS"):
+        await connect(nats_server.url.replace("nats://", "tls://"))
 
 
 @pytest.fixture
