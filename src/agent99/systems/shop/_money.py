@@ -20,6 +20,7 @@ MONEY_PENCE_MAX: Final = 10**12
 
 _DIGITS_BEFORE_THE_POINT_MAX = 11
 _PLACES_MAX = 2
+_PENNY = Decimal("0.01")  # most amounts are written with two places, and told so quickly
 
 
 def to_pence(pounds: Decimal, field: str) -> int:
@@ -36,13 +37,12 @@ def to_pence(pounds: Decimal, field: str) -> int:
         raise MoneyError(field, pounds, "money is a number")
     if pounds < 0:
         raise MoneyError(field, pounds, "money is not negative")
-    exponent = pounds.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -_PLACES_MAX:
+    if not pounds.same_quantum(_PENNY) and _exponent(pounds) < -_PLACES_MAX:
         raise MoneyError(field, pounds, "money has at most two decimal places")
     # The size is looked at before any arithmetic: 1E+999999999 is a short literal.
     if pounds and pounds.adjusted() >= _DIGITS_BEFORE_THE_POINT_MAX:
         raise MoneyError(field, pounds, _too_large())
-    pence = int(pounds.scaleb(2)) if pounds else 0
+    pence = int(pounds * 100) if pounds else 0
     if pence > MONEY_PENCE_MAX:
         raise MoneyError(field, pounds, _too_large())
     return pence
@@ -59,6 +59,11 @@ def to_pounds(pence: int) -> Money:
     if pence > MONEY_PENCE_MAX:
         raise MoneyError("pence", pence, _too_large())
     return Decimal(pence).scaleb(-2)
+
+
+def _exponent(pounds: Decimal) -> int:
+    exponent = pounds.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0  # a number's is; the caller saw to that
 
 
 def _too_large() -> str:
