@@ -1,0 +1,91 @@
+"""`agent99 ctl`: steer running agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from agent99.agent import Named, Peer, Survey, Target, named
+from agent99.cli._call import Timeout
+from agent99.cli._exits import Exit, RefusalError
+from agent99.cli._find import find_instance, find_named, nobody
+from agent99.cli._join import join, run_async
+from agent99.cli._scope import Scope
+from agent99.cli._show import print_json, print_table, tell
+from agent99.cli._survey import survey_document, survey_rows
+from agent99.cli._values import parse_words
+
+EVERYBODY = "all"
+QUIET = frozenset({"pause", "resume", "shutdown", "update_config"})
+"""Actions whose answers say nothing beyond "done": only what went wrong is shown."""
+
+
+def ctl(
+    scope: Scope,
+    action: Annotated[
+        str,
+        typer.Argument(help="shutdown, pause, resume, status, update_config, or one of its own."),
+    ],
+    target: Annotated[
+        str, typer.Argument(help="An agent's name, (the beginning of) an instance's UUID, or all.")
+    ] = "",
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="As of `call`.")
+    ] = None,
+    timeout: Timeout = 5.0,
+) -> int:
+    r"""Pause, resume, configure or shut down agents; print what each instance answered.
+
+    \b
+    agent99 ctl status all
+    agent99 ctl pause inventory
+    agent99 ctl update_config greeter greeting=Howdy
+    agent99 ctl shutdown 3f2a91c0
+
+    Prints how many applied it, and who refused or was silent; exit code 1 if not all applied it.
+    """
+    if "=" in target or (not target and action != "status"):
+        raise RefusalError(
+            f"say whom to {action}: an agent's name, an instance, or {EVERYBODY}"
+            f" (agent99 ctl {action} {EVERYBODY})"
+        )
+    payload = parse_words(words or ())
+    found, names = run_async(_ctl(scope, action, target or EVERYBODY, payload, timeout))
+    applied = len(found.results)
+    if scope.json:
+        print_json({"applied": applied, **survey_document(found, names)})
+    else:
+        _show(action, found, names)
+    return Exit.OK if applied == found.asked else Exit.FAILED
+
+
+async def _ctl(
+    scope: Scope, action: str, target: str, payload: dict[str, Any], timeout_s: float
+) -> tuple[Survey, dict[str, str]]:
+    async with join(scope) as mesh:
+        peers = mesh.peers()
+        found = await mesh.control(_whom(peers, target), action, payload, timeout_s=timeout_s)
+        return found, {peer.instance: peer.name for peer in peers}
+
+
+def _whom(peers: Sequence[Peer], target: str) -> Target | None:
+    if target == EVERYBODY and peers:
+        return None
+    if find_named(peers, target):
+        whom: Named = named(target)
+        return whom
+    one = find_instance(peers, target)
+    if one is None:
+        raise nobody(peers, target, capabilities=False)
+    return one
+
+
+def _show(action: str, found: Survey, names: dict[str, str]) -> None:
+    rows = survey_rows(found, names)
+    if action in QUIET:
+        rows = [row for row in rows if row[2] != "answered"]
+    if rows:
+        print_table(("agent", "instance", "outcome", "answer"), rows)
+    tell(f"{len(found.results)} of {found.asked} applied")

@@ -1,0 +1,90 @@
+"""`agent99 demo`: whole systems to look at."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+import typer
+
+from agent99.cli._exits import Exit, RefusalError
+from agent99.cli._scope import Output
+from agent99.cli._show import print_json, print_table
+
+DEMOS = {"shop": "an order pipeline replays some weeks of a real shop, to the penny"}
+
+
+class ShopOptions(Output, frozen=True):
+    """The options of `agent99 demo shop`."""
+
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="FILE", help="Order lines to replay.")
+    ] = None
+    decline_rate: Annotated[
+        float, typer.Option("--decline-rate", min=0.0, max=1.0, help="Payments that are declined.")
+    ] = 0.03
+    seed: Annotated[int, typer.Option("--seed", help="What the declines are drawn from.")] = 7
+    scarcity: Annotated[
+        float, typer.Option("--scarcity", min=0.0, help="How scarce stock is; 0: never sold out.")
+    ] = 0.0
+    instances: Annotated[
+        int, typer.Option("--instances", min=1, max=32, help="Of inventory and of payment.")
+    ] = 2
+    speed: Annotated[
+        float, typer.Option("--speed", min=0.0, help="Days of the data per second; 0: no limit.")
+    ] = 0.0
+
+
+def list_demos(output: Output) -> int:
+    r"""List the demos.
+
+    \b
+    agent99 demo list
+    """
+    if output.json:
+        print_json({"demos": DEMOS})
+    else:
+        print_table(("demo", "what it shows"), DEMOS.items())
+    return Exit.OK
+
+
+def shop(options: ShopOptions) -> int:
+    r"""Run the order pipeline: five agents, a real broker, some weeks of a real shop.
+
+    \b
+    agent99 demo shop
+    agent99 demo shop --decline-rate 0 --json
+    agent99 demo shop --data year.parquet --speed 30
+
+    Exit code 1 if the books do not close.
+    """
+    run = _entry("agent99.systems.shop", "run_demo", extra="shop")
+    given = {field: getattr(options, field) for field in options.__struct_fields__}
+    return int(run(given))
+
+
+def _entry(module_name: str, function: str, *, extra: str) -> Any:
+    """Return a system's function; its libraries are an extra and load late."""
+    try:
+        module = importlib.import_module(module_name)
+        return getattr(module, function)
+    except ModuleNotFoundError as error:
+        raise RefusalError(
+            f"this demo needs {error.name}: pip install 'agent99[{extra}]'", Exit.USAGE
+        ) from error
+    except AttributeError as error:
+        raise RefusalError("this demo is not in this release", Exit.USAGE) from error
+
+
+def build_app() -> typer.Typer:
+    """Return the group of commands."""
+    from agent99.cli._command import add_command
+
+    app = typer.Typer(
+        help="Run whole systems on a mesh of their own.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    add_command(app, "list", list_demos)
+    add_command(app, "shop", shop)
+    return app

@@ -1,0 +1,159 @@
+"""`agent99 run`: agents from files and modules, in one process or under a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Awaitable, Generator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import msgspec
+import typer
+
+from agent99.cli._host import host, ready_line, set_up_log
+from agent99.cli._join import scoped_settings
+from agent99.cli._lifeline import Lifeline, find_lifeline
+from agent99.cli._load import load_agents
+from agent99.cli._scope import Scope
+from agent99.cli._show import print_json, tell
+from agent99.cli._wish import StopWish, end_soon
+from agent99.clock import SystemClock
+
+WORKERS_MAX = 256
+INSTANCES_MAX = 10_000
+
+
+class RunOptions(msgspec.Struct, frozen=True):
+    """The options of `agent99 run` alone."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", "-w", min=1, max=WORKERS_MAX, help="So many processes, supervised."
+        ),
+    ] = None
+    count: Annotated[
+        int,
+        typer.Option(
+            "--count", "-c", min=1, max=INSTANCES_MAX, help="Instances of each, in each process."
+        ),
+    ] = 1
+
+
+def run(
+    scope: Scope,
+    options: RunOptions,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE|MODULE[:CLASS]...", help="What defines the agents.")
+    ],
+) -> int:
+    r"""Run agents until they are stopped; starts a mesh if there is none.
+
+    \b
+    agent99 run greeter.py
+    agent99 run shop.orders:OrderProcessing stock.py --count 2
+    agent99 run greeter.py --workers 4
+
+    Without :CLASS every agent that is defined there runs. Ctrl-C (or SIGTERM) drains: nothing new
+    is taken, what runs finishes, 25 s at most; a second one ends at once. With --workers a
+    supervisor starts processes, starts those that die again (5 times a minute each) and prefixes
+    their output.
+    """
+    lifeline = find_lifeline()
+    if options.workers is not None and lifeline is None:
+        return _supervise(scope, options, sources)
+    with _stdout_for_json(scope) as stdout:
+        classes = load_agents(sources)
+        set_up_log(debug=scope.debug)
+        settings = scoped_settings(scope)
+
+        def announce(document: dict[str, Any]) -> None:
+            if lifeline is not None:
+                lifeline.tell_ready(document)
+            elif scope.json:
+                print_json(document, stdout)
+            else:
+                tell(ready_line(document))
+
+        async def work() -> int:
+            wish = _wish(lifeline)
+            return await host(classes, options.count, settings, wish, announce)
+
+        from agent99.dispatch import new_event_loop
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            code = runner.run(work())
+            end_soon(code)
+    return code
+
+
+def _wish(lifeline: Lifeline | None) -> StopWish:
+    wish = StopWish()
+    if lifeline is not None:
+        lifeline.on_end(wish.ask)
+    return wish
+
+
+@contextlib.contextmanager
+def _stdout_for_json(scope: Scope) -> Generator[TextIO]:
+    """With `--json` only the document goes to stdout; what agents print goes to stderr."""
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr) if scope.json else contextlib.nullcontext():
+        yield stdout
+
+
+# --- under a supervisor ---------------------------------------------------------------------------
+
+
+def _supervise(scope: Scope, options: RunOptions, sources: Sequence[str]) -> int:
+    settings = scoped_settings(scope)  # what is wrong here is said once
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "AGENT99_MESH": settings.mesh}
+    if scope.url is not None:  # by the environment: a credential never stands on a command line
+        environ["AGENT99_URL"] = scope.url
+    command = [sys.executable, "-m", "agent99", "run", "--count", str(options.count)]
+    command += ["--debug"] if scope.debug else []
+    command += ["--", *sources]
+    return asyncio.run(_crew(scope, options, command, environ, crew_name(sources)))
+
+
+async def _crew(
+    scope: Scope,
+    options: RunOptions,
+    command: Sequence[str],
+    environ: dict[str, str],
+    name: str,
+) -> int:
+    from agent99.cli._workers import Crew
+
+    crew = Crew(
+        command,
+        environ,
+        name=name,
+        workers=options.workers or 1,
+        wish=StopWish(),
+        clock=SystemClock(),
+        stdout=(sys.stderr if scope.json else sys.stdout).buffer,
+    )
+    telling = asyncio.ensure_future(_tell_ready(scope, crew.wait_ready()))
+    try:
+        return await crew.run()
+    finally:
+        telling.cancel()
+
+
+async def _tell_ready(scope: Scope, ready: Awaitable[dict[str, Any]]) -> None:
+    document = await ready
+    if scope.json:
+        print_json(document)
+    else:
+        tell(ready_line(document, document["workers"]))
+
+
+def crew_name(sources: Sequence[str]) -> str:
+    """Return what the workers are called: the first source's stem, and how many more there are."""
+    where, _, class_name = sources[0].partition(":")
+    stem = class_name or Path(where).name.removesuffix(".py").rpartition(".")[2]
+    return f"{stem}+{len(sources) - 1}" if len(sources) > 1 else stem

@@ -1,0 +1,85 @@
+"""Everything that reaches a terminal: sentences, JSON, tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+import msgspec
+
+PIPED_WIDTH = 200
+"""Characters in a line of a table that does not go to a terminal."""
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def say(sentence: str) -> None:
+    """Print one sentence on stderr."""
+    print(f"agent99: {sentence}", file=sys.stderr, flush=True)
+
+
+def tell(line: str) -> None:
+    """Print a line on stdout."""
+    print(line, flush=True)
+
+
+def print_json(document: Any, stdout: TextIO | None = None) -> None:
+    """Print one JSON document: indented on a terminal, else in one line, always UTF-8."""
+    out = stdout or sys.stdout
+    data = _encode(document)
+    if out.isatty():
+        data = msgspec.json.format(data, indent=2)
+    out.flush()
+    out.buffer.write(data + b"\n")
+    out.buffer.flush()
+
+
+def pretty(document: Any) -> str:
+    """Return JSON for people."""
+    return msgspec.json.format(_encode(document), indent=2).decode()
+
+
+def compact(document: Any) -> str:
+    """Return JSON in one line."""
+    return _encode(document).decode()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Draw a table on stdout. NO_COLOR and the terminal's width are honoured."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column.upper(), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a cell mean nothing
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    console.print(table)
+
+
+def short(instance: str) -> str:
+    """Return enough of an instance's UUID to tell it from others."""
+    return instance[:8]
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: `12 s`, `5 min`, `2 h 5 min`, `3 d 4 h`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun: `1 agent`, `2 agents`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
