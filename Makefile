@@ -42,7 +42,6 @@ check: $(BIN)/.ready ## check format, lint, types, house rules and the documents
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(pyright)
-	@$(pyright) --verifytypes agent99 --ignoreexternal > $(VENV)/verifytypes.log || { cat $(VENV)/verifytypes.log; exit 1; }
 	@$(BIN)/pytest -q -n $(JOBS) tests/house
 
 format: $(BIN)/.ready ## format the code and sort the imports

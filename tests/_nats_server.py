@@ -63,7 +63,9 @@ class NatsServer:
 
     def stop(self) -> None:
         """Freeze the process (SIGSTOP): connections stay open and nothing answers."""
-        os.kill(self._running().pid, signal.SIGSTOP)
+        pid = self._running().pid
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)  # its threads do not stop all at once
 
     def cont(self) -> None:
         """Let a frozen process go on (SIGCONT)."""
