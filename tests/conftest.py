@@ -11,9 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests._nats_server import NatsServer
+
+# A busy machine is no reason to fail; a failure prints what replays it.
+hypothesis.settings.register_profile(
+    "house",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("house")
 
 BLOCKED_S_MAX = 2.0
 """A callback or a task's step longer than this fails its test: somebody blocks the event loop."""
