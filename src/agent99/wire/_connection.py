@@ -39,6 +39,7 @@ from agent99.wire._routes import Routes
 from agent99.wire._subscription import OwnedSubscription
 
 _CLOSE_TIMEOUT_S = 2.0
+_FOREVER = math.inf
 
 
 class NatsWire:
@@ -69,7 +70,7 @@ class NatsWire:
             loop=loop, clock=clock, events=self._events, bytes_max=options.pending_bytes_max
         )
         self._push = self._outbox.push
-        prefix = b"_INBOX.%b.%b." % (sender, ids.token())
+        prefix = b"_INBOX.%b.%b." % (sender, ids.token()[:12])
         self._inbox = Inbox(prefix, clock=clock, ids=ids, loop=loop, events=self._events)
         self._routes.add(prefix + b"*", b"", self._inbox.receive)
         self._keeper = Keeper(
@@ -132,10 +133,11 @@ class NatsWire:
             self._check_subject(reply)
         if headers or len(payload) > self._keeper.payload_bytes_max:
             self._check_content(headers, payload)
-        self._push(
-            encode_pub(subject, reply, headers, payload),
-            math.inf if deadline_s is None else deadline_s,
-        )
+        if headers or reply:
+            frame = encode_pub(subject, reply, headers, payload)
+        else:  # an answer or an event: the hot path
+            frame = b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
+        self._push(frame, _FOREVER if deadline_s is None else deadline_s)
 
     def request(
         self,
@@ -152,11 +154,17 @@ class NatsWire:
             self._check_subject(subject)
         if headers or len(payload) > self._keeper.payload_bytes_max:
             self._check_content(headers, payload)
-        inbox, future = self._inbox.expect(subject, deadline_s)
+        inbox = self._inbox
+        token, future = inbox.expect(subject, deadline_s)
+        if headers:
+            frame = encode_pub(subject, inbox.prefix + token, headers, payload)
+        else:  # `encode_pub`, spelled out: the hot path
+            parts = (subject, inbox.prefix, token, len(payload), payload)
+            frame = b"PUB %b %b%b %d\r\n%b\r\n" % parts
         try:
-            self._push(encode_pub(subject, inbox, headers, payload), deadline_s)
+            self._push(frame, deadline_s)
         except BufferFullError:
-            self._inbox.forget(inbox)
+            inbox.forget(token)
             raise
         return future
 

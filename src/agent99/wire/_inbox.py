@@ -59,7 +59,7 @@ class Inbox:
         return len(self._slots)
 
     def expect(self, subject: bytes, deadline_s: float) -> tuple[bytes, Future[Message]]:
-        """Return a fresh inbox and the future of the first answer to it."""
+        """Return a fresh token and the future of the first answer to `prefix` and token."""
         token = self._draw_token()
         future: Future[Message] = self._create_future()
         slot = self._deadlines.slot(deadline_s)
@@ -67,11 +67,10 @@ class Inbox:
         self._slots[token] = slot
         if len(self._slots) > self._sweep_at:
             self._sweep()
-        return self.prefix + token, future
+        return token, future
 
-    def forget(self, inbox: bytes) -> None:
+    def forget(self, token: bytes) -> None:
         """Expect no answer any more: the request could not be sent."""
-        token = inbox[self._prefix_size :]
         if token in self._slots:
             self._remove(token)
 

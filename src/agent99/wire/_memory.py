@@ -100,7 +100,7 @@ class MemoryWire:
         self._subjects = SubjectChecker()
         self._events = Events(loop, ConnectionState.CONNECTED)
         self._routes = Routes(self._events)
-        prefix = b"_INBOX.%b.%b." % (sender, ids.token())
+        prefix = b"_INBOX.%b.%b." % (sender, ids.token()[:12])
         self._inbox = Inbox(prefix, clock=clock, ids=ids, loop=loop, events=self._events)
         self._subscribe(prefix + b"*", b"", self._inbox.receive)
 
@@ -145,11 +145,12 @@ class MemoryWire:
     ) -> Future[Message]:
         """Send a request and return the future of its first answer; see `Wire.request`."""
         self._check(subject, payload, headers)
-        inbox, future = self._inbox.expect(subject, deadline_s)
+        inbox = self._inbox
+        token, future = inbox.expect(subject, deadline_s)
         try:
-            self._send(Message(subject, inbox, payload, headers), deadline_s)
+            self._send(Message(subject, inbox.prefix + token, payload, headers), deadline_s)
         except BufferFullError:
-            self._inbox.forget(inbox)
+            inbox.forget(token)
             raise
         return future
 
