@@ -199,6 +199,21 @@ async def test_no_consumer_is_left(wire: NatsWire, oracle: Client, name: str) ->
     assert [] == await oracle.jetstream().consumers_info(f"KV_{name}")
 
 
+@pytest.mark.slow
+async def test_crashed_follower_leaves_no_consumer(
+    nats_server: NatsServer, oracle: Client, name: str
+) -> None:
+    """The consumer of a follower that went without a word is removed by the server, in seconds."""
+    wire = await connect(nats_server.url)
+    bucket = await JetStreamJournal(wire).bucket(BucketConfig(name=name))
+    removed = await oracle.subscribe(f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.KV_{name}.>")
+    changes = await bucket.follow().__aenter__()
+    await _next_snapshot(changes)
+    await wire.aclose()
+    await removed.next_msg(timeout=15)
+    assert [] == await oracle.jetstream().consumers_info(f"KV_{name}")
+
+
 async def test_wire_closed(nats_server: NatsServer, name: str) -> None:
     """A follower whose wire is closed raises, and does not hang."""
     wire = await connect(nats_server.url)

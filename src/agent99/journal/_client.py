@@ -224,7 +224,9 @@ class JetStreamClient:
         if state is ConnectionState.RECONNECTING:
             for answer in self._repeatable:
                 if not answer.done():
-                    answer.set_exception(DisconnectedError("the link went away: asking again"))
+                    answer.set_exception(
+                        DisconnectedError("the link went away before the answer came")
+                    )
         for listener in tuple(self._listeners):
             listener(state)
 

@@ -83,7 +83,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Bucket(Protocol):
-    """A key-value bucket. Keys are letters, digits, `-`, `_`, `=`, `/`, and `.` between tokens."""
+    """A key-value bucket. Keys are letters, digits, `-`, `_`, `=`, `/`, and `.` between tokens.
+
+    Besides what each method names, all raise `InvalidNameError` (nothing was sent),
+    `StreamNotFoundError` (the bucket is gone), `JournalError`, `DeadlineExceededError`,
+    `TransportError`, `RemoteProtocolError` and `ClosedError` (of the wire); those that write also
+    `PayloadTooLargeError` and `StreamFullError`.
+    """
 
     @property
     def name(self) -> str:
@@ -142,7 +148,12 @@ class Bucket(Protocol):
 
 
 class Journal(Protocol):
-    """Streams and buckets. Every call ends by its deadline (5 s) with a result or a typed error."""
+    """Streams and buckets. Every call ends by its deadline (5 s) with a result or a typed error.
+
+    Besides what each method names, all raise `UsageError` or `InvalidNameError` (nothing was sent),
+    `JournalError`, `DeadlineExceededError`, `TransportError`, `RemoteProtocolError` and
+    `ClosedError` (of the wire).
+    """
 
     async def ensure_stream(self, config: StreamConfig) -> None:
         """Create the stream, or change it to fit `config`. Idempotent."""
@@ -184,7 +195,13 @@ class Journal(Protocol):
     def read(
         self, stream: str, subject: str = ">", *, from_sequence: int = 1
     ) -> AsyncIterator[Record]:
-        """Yield what the stream holds now for `subject` (wildcards too), in order, then end."""
+        """Yield what the stream holds now for `subject` (wildcards too), in order, then end.
+
+        Delivery: each record once, across restarts of the server too.
+
+        Raises:
+            StreamNotFoundError
+        """
         ...
 
     async def bucket(self, config: BucketConfig) -> Bucket:
