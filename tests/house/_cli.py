@@ -11,9 +11,8 @@ import typer
 def commands() -> set[str]:
     """Return every command by its words, without the programme's: `run`, `server status`."""
     module = importlib.import_module("agent99.cli._app")
-    app = next(value for value in vars(module).values() if isinstance(value, typer.Typer))
     found: set[str] = set()
-    _collect(typer.main.get_command(app), "", found)
+    _collect(typer.main.get_command(module.build_app()), "", found)
     return found
 
 

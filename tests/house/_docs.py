@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import NamedTuple
 
 NO_RUN = "no-run"
@@ -52,7 +53,7 @@ def blocks(root: Path, path: Path) -> Iterator[Block]:
     """Yield the fenced blocks of a document."""
     document = path.relative_to(root).as_posix()
     fence, language, marks, start = "", "", frozenset[str](), 0
-    indent, held = 0, list[str]()
+    margin, held = 0, list[str]()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         match = _FENCE.match(line)
         if fence:
@@ -60,10 +61,10 @@ def blocks(root: Path, path: Path) -> Iterator[Block]:
                 yield Block(document, start, language, marks, "\n".join(held) + "\n")
                 fence = ""
             else:
-                held.append(line[min(indent, len(line) - len(line.lstrip(" "))) :])
+                held.append(line[min(margin, len(line) - len(line.lstrip(" "))) :])
         elif match:
             words = match["info"].split()
-            fence, indent, held, start = match["ticks"], len(match["indent"]), [], number + 1
+            fence, margin, held, start = match["ticks"], len(match["indent"]), [], number + 1
             language, marks = (words[0] if words else ""), frozenset(words[1:])
     if fence:
         yield Block(document, start, "unclosed", frozenset(), "\n".join(held))
@@ -81,12 +82,16 @@ def programmes(found: list[Block]) -> Iterator[tuple[Block, str]]:
             yield block, whole[block.document]
 
 
-def compiles(text: str, place: str) -> object:
+def compiles(text: str, place: str, *, is_fragment: bool = False) -> object:
     """Compile a snippet; it may await at its top level, as in a notebook.
+
+    A fragment may also come from inside an operation, and return.
 
     Raises:
         SyntaxError: it is no Python.
     """
+    if is_fragment:
+        text = f"async def operation(self):\n{indent(text, '    ')}\n    pass\n"
     return compile(text, place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from . import _cli
 from ._docs import (
+    NO_RUN,
     Block,
     blocks,
     broken_links,
@@ -74,7 +75,7 @@ def run_programme(folder: Path, text: str, files: dict[str, str]) -> None:
 def test_python_block_compiles(block: Block) -> None:
     """Every Python block of a document is Python, also one that is not run."""
     assert block.language == "python", f"{block.place}: the block is not closed"
-    compiles(block.text, block.place)
+    compiles(block.text, block.place, is_fragment=NO_RUN in block.marks)
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,10 @@ def test_unclosed_block_is_found(tmp_path: Path) -> None:
 def test_bad_python_is_found() -> None:
     """A block that is no Python fails; one that awaits at its top level does not."""
     compiles("await x\nasync with y: pass", "here")
-    with pytest.raises(SyntaxError):
-        compiles("this is no python", "here")
+    compiles("try:\n    return await x\nexcept E:\n    pass", "here", is_fragment=True)
+    for is_fragment in (False, True):
+        with pytest.raises(SyntaxError):
+            compiles("this is no python", "here", is_fragment=is_fragment)
 
 
 def test_failing_snippet_is_found(tmp_path: Path) -> None:
