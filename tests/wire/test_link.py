@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,7 @@ from agent99.errors import (
     ServerUnavailableError,
     ServerVersionError,
     TransportError,
+    UsageError,
 )
 from agent99.ids import SystemIds
 from agent99.wire import ConnectionState, NatsWire, WireOptions, open_wire
@@ -351,6 +353,64 @@ async def test_drain_over_a_lost_link() -> None:
         await draining
         await wire.flush()
         assert "OwnedSubscription(b'a')" == repr(one)
+
+
+class _BrokenClock(SystemClock):
+    """Fails once when it is asked to sleep."""
+
+    def __init__(self) -> None:
+        self.failures_left = 1
+
+    async def sleep(self, delay_s: float) -> None:
+        self.failures_left -= 1
+        if self.failures_left >= 0:
+            raise ZeroDivisionError
+        await super().sleep(delay_s)
+
+
+async def test_reconnecting_that_fails() -> None:
+    """Not even a bug in what reconnects leaves a wire that is deaf for ever."""
+    async with puppet() as server:
+        wire = await open_wire(
+            server.url, sender=b"t", clock=_BrokenClock(), ids=SystemIds(), options=_QUICK
+        )
+        errors: list[Exception] = []
+        wire.on_error(errors.append)
+        server.hang_up()
+        await server.wait_connection(2)
+        await wire.flush()
+        assert ["reconnecting failed: ZeroDivisionError()"] == [str(error) for error in errors]
+        await wire.aclose()
+
+
+async def test_errors_nobody_listens_to() -> None:
+    """Without a listener the event loop's exception handler is told."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: told.append(context["exception"])
+    )
+    async with _connected() as (server, wire):
+        server.say(b"-ERR 'Slow Consumer'\r\n")
+        await wire.flush()
+        wire.on_error(lambda _: 1 // 0)
+        server.say(b"-ERR 'Slow Consumer'\r\n")
+        await wire.flush()
+    assert ["TransportError", "ZeroDivisionError"] == [type(one).__name__ for one in told]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"ping_interval_s": 0}, {"pending_bytes_max": -1}, {"connect_timeout_s": math.inf}]
+)
+def test_bad_options(fields: dict[str, float]) -> None:
+    """Options that make no sense are refused where they are made."""
+    with pytest.raises(UsageError, match=next(iter(fields))):
+        WireOptions(**fields)
+
+
+async def test_bad_host() -> None:
+    """A host name that cannot be is an address at which nobody answers."""
+    with pytest.raises(ServerUnavailableError):
+        await _open(f"nats://{'x' * 70}.example:1")
 
 
 async def test_collected_while_open() -> None:

@@ -42,6 +42,8 @@ async def dial(address: Address, make_link: MakeLink, options: WireOptions) -> L
     except OSError as error:
         reason = f"{error.strerror or type(error).__name__}; {_HINT}"
         raise ServerUnavailableError(address.shown, reason) from None
+    except ValueError:  # what the resolver says of a name that it cannot encode
+        raise ServerUnavailableError(address.shown, "the host name is not valid") from None
 
 
 async def dial_first(

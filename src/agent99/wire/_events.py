@@ -44,7 +44,14 @@ class Events:
                 self.report(_as_exception(error))
 
     def report(self, error: Exception) -> None:
-        """Tell the error to every listener; one that raises harms nobody but itself."""
+        """Tell the error to every listener; one that raises harms nobody but itself.
+
+        Where nobody listens, the event loop's exception handler is told: nothing is lost silently.
+        """
+        if not self._error_listeners:
+            self._loop.call_exception_handler(
+                {"message": "a wire reports, and nobody listens to on_error", "exception": error}
+            )
         for listen in tuple(self._error_listeners):
             try:
                 listen(error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from agent99.clock import Clock
 from agent99.errors import (
@@ -145,7 +146,7 @@ class Keeper:
         self._take_info(link, info)
         others = [address for address in self._addresses if address != link.address]
         if info.ldm and others and self._task is None:
-            self._task = self._loop.create_task(self._move(link, others))
+            self._start(self._move(link, others))
 
     def link_error(self, link: Link, text: str) -> None:
         """Tell whoever is concerned by the server's complaint."""
@@ -169,10 +170,29 @@ class Keeper:
         if self._is_stopped:
             return
         if self._task is None:
-            self._task = self._loop.create_task(self._reconnect())
+            self._start(self._reconnect())
         self._events.set_state(ConnectionState.RECONNECTING)
 
     # --- inside ---
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let a task bring the link back; one that fails is reported and started again."""
+
+        def check(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is None or self._is_stopped:
+                return
+            # A bug of ours, or of a clock's: without this the wire would be deaf from now on.
+            self._events.report(RuntimeError(f"reconnecting failed: {error!r}"))
+            self._task = None
+            self._loop.call_later(self._options.reconnect_wait_s_max, self._restart)
+
+        self._task = self._loop.create_task(work)
+        self._task.add_done_callback(check)
+
+    def _restart(self) -> None:
+        if self.link is None and self._task is None and not self._is_stopped:
+            self._start(self._reconnect())
 
     def _deny(self, action: str, subject: str) -> None:
         if action == "publish to" and self._inbox.deny(subject.encode()):
@@ -246,7 +266,7 @@ class Keeper:
             self._task = None
             self._report_once(error)
             if self.link is None:  # it stopped while we looked around
-                self._task = self._loop.create_task(self._reconnect())
+                self._start(self._reconnect())
             return
         if self.link is old:
             self._outbox.flush_now()

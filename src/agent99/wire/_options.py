@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 
 import msgspec
+
+from agent99.errors import UsageError
 
 SERVER_VERSION_MIN = "2.14.3"
 """Earlier servers have known security holes; some let a peer pass by its permissions."""
@@ -32,6 +35,24 @@ class WireOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls: ssl.SSLContext | None = None
     """Encrypts the link; None encrypts with the system's certificates if the URL (`tls://`) or the
     server asks for it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError
+        """
+        for name in (
+            "connect_timeout_s",
+            "ping_interval_s",
+            "pings_outstanding_max",
+            "reconnect_wait_s_min",
+            "reconnect_wait_s_max",
+            "pending_bytes_max",
+        ):
+            value: float = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"WireOptions.{name} is {value}; it must be over 0")
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
