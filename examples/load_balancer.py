@@ -1,4 +1,4 @@
-"""Who gets a request: any one (the server's choice), the idlest, the same for the same key, or by label.
+"""Who gets a request: any one, the idlest, the same one for the same key, or by label.
 
 $ agent99 run examples/load_balancer.py --count 3
 $ agent99 call balancer spread requests=30 by=hash

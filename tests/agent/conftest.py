@@ -19,7 +19,7 @@ OpenMesh = Callable[[], Awaitable[Mesh]]
 
 @pytest.fixture(params=["memory", "nats"])
 async def open_mesh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenMesh]:
-    """Give `await open_mesh()`: one more process's worth of the same mesh, closed with the test."""
+    """Give a function that opens one more process's worth of a mesh; closed with the test."""
     how: dict[str, Any] = {}
     url = None
     if request.param == "memory":

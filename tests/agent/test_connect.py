@@ -61,9 +61,11 @@ async def test_a_blocking_verb_in_the_event_loop_is_refused(nats_server: NatsSer
 def test_a_script_learns_that_nobody_is_there() -> None:
     """A dead address is one sentence, within a bounded time, and no thread stays behind."""
     before = threading.active_count()
-    with pytest.raises(ServerUnavailableError, match="no NATS server answers"):
-        with connect("nats://127.0.0.1:9"):
-            pytest.fail("there is nobody")
+    with (
+        pytest.raises(ServerUnavailableError, match="no NATS server answers"),
+        connect("nats://127.0.0.1:9"),
+    ):
+        pytest.fail("there is nobody")
     assert threading.active_count() == before
 
 
@@ -86,7 +88,7 @@ async def test_a_mesh_opens_once(nats_server: NatsServer) -> None:
 
 
 async def test_without_an_address_the_embedded_server_is_started(tmp_path: Path) -> None:
-    """Zero infrastructure: two meshes of one project find each other on the server that the first starts."""
+    """Zero infrastructure: the first mesh of a project starts a server, and the next finds it."""
     settings = Settings(project=tmp_path, state_folder=tmp_path / ".agent99", linger_s=0)
     async with Mesh(settings=settings) as mesh:
         await mesh.host(Greeter())

@@ -64,7 +64,7 @@ def test_kinds_are_inferred_or_checked() -> None:
         kind = "hybrid"
 
     class Nonsense(Greeter):
-        kind = "boss"  # type: ignore[assignment]
+        kind = "boss"  # type: ignore[assignment] - the mistake under test
 
     for bad in (Wrong, NoOperation, NoUses, Nonsense):
         with pytest.raises(UsageError, match=bad.__name__):
@@ -84,7 +84,7 @@ class NoOperation(Agent):
 class TextForTuple(Greeter):
     """A string where a tuple belongs."""
 
-    capabilities = "greeter"  # type: ignore[assignment]
+    capabilities = "greeter"  # type: ignore[assignment] - the mistake under test
 
 
 class BadCapability(Greeter):
@@ -133,7 +133,7 @@ class NeedyConfig(Greeter):
 class PlainConfig(Greeter):
     """Settings that are no Struct."""
 
-    class Config:  # type: ignore[assignment]
+    class Config:  # type: ignore[assignment] - the mistake under test
         """Nothing."""
 
 
@@ -172,11 +172,11 @@ def method(source: Any) -> type[Agent]:
     return type("Bad", (Agent,), {"capabilities": ("x",), "work": operation(source)})
 
 
-async def no_annotation(self: Any, a) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def no_annotation(self: Any, a) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001 - the mistake under test
     """Lack a parameter's type."""
 
 
-async def no_return(self: Any, a: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
+async def no_return(self: Any, a: int):  # type: ignore[no-untyped-def]  # noqa: ANN201 - the mistake under test
     """Lack the return type."""
 
 
@@ -210,9 +210,12 @@ async def takes_header(self: Any, header: str) -> int:
     return 1
 
 
-async def unknown(self: Any, a: "Missing") -> int:  # type: ignore[name-defined]  # noqa: F821, UP037
+async def unknown(self: Any, a: int) -> int:
     """Name a type that is not there."""
-    return 1
+    return a
+
+
+unknown.__annotations__["a"] = "Missing"
 
 
 async def selfless() -> int:
@@ -245,7 +248,7 @@ def test_a_payload_type_may_have_no_field_header() -> None:
     """The envelope's own header stands there."""
     held = msgspec.defstruct("Held", [("header", str), ("a", int)])
 
-    async def work(self: Any, order: held) -> None:  # type: ignore[valid-type]
+    async def work(self: Any, order: held) -> None:  # type: ignore[valid-type] - a type made at run time
         """Take it."""
 
     work.__annotations__ = {"order": held, "return": None}
@@ -271,7 +274,7 @@ def test_work_in_a_process_takes_no_self() -> None:
 
         @operation(runs_in="process")
         @staticmethod
-        def crunch(self: int) -> int:  # noqa: PLW0211
+        def crunch(self: int) -> int:  # noqa: PLW0211 - the mistake under test
             return self
 
     with pytest.raises(UsageError, match="takes self"):
@@ -287,13 +290,13 @@ def test_decorators_refuse_what_makes_no_sense() -> None:
     with pytest.raises(UsageError, match="it runs in the loop"):
         operation(runs_in="thread")(work)
     with pytest.raises(UsageError, match="runs_in is"):
-        operation(runs_in="moon")(work)  # type: ignore[call-overload]
+        operation(runs_in="moon")(work)  # type: ignore[call-overload] - the mistake under test
     with pytest.raises(InvalidNameError):
         operation(name="a b")(work)
     with pytest.raises(InvalidNameError):
         on("order.>.x")
     with pytest.raises(UsageError, match="is no method"):
-        operation(3)  # type: ignore[call-overload]
+        operation(3)  # type: ignore[call-overload] - the mistake under test
 
 
 def test_an_agent_that_does_not_run_says_so() -> None:

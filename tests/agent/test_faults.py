@@ -12,6 +12,7 @@ import pytest
 from agent99 import Mesh
 from agent99.errors import Agent99Error
 from tests._nats_server import NatsServer
+from tests._wait import eventually
 from tests.agent._agents import Shop
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ Spawn = Callable[[str, str], Awaitable[asyncio.subprocess.Process]]
 
 @pytest.fixture
 async def spawn() -> AsyncIterator[Spawn]:
-    """Give `await spawn(url, mesh)`: a process with one `Shop`, ready; ended with the test."""
+    """Give a function that starts a process with one `Shop`; it is ended with the test."""
     processes: list[asyncio.subprocess.Process] = []
 
     async def start(url: str, mesh: str) -> asyncio.subprocess.Process:
@@ -63,15 +64,13 @@ class Load:
                 self.answered.append(answer["id"])
             except Agent99Error as error:
                 self.failed.append((loop.time(), error))
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
             self.longest_s = max(self.longest_s, loop.time() - began_s)
 
     async def wait_answers(self, count: int, timeout_s: float = 20) -> None:
         """Wait for so many more answers."""
         target = len(self.answered) + count
-        async with asyncio.timeout(timeout_s):
-            while len(self.answered) < target:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: len(self.answered) >= target, timeout_s=timeout_s)
 
     async def stop(self) -> None:
         """Let every request end."""
@@ -82,8 +81,7 @@ class Load:
 async def test_killing_one_of_two_instances_costs_only_what_it_had(
     nats_server: NatsServer, spawn: Spawn
 ) -> None:
-    """The requests in its hands fail, each with a typed error; nothing new reaches it after 100 ms,
-    and it is gone from the table within its lease."""
+    """The requests in its hands fail, typed; nothing new reaches it; its lease runs out."""
     async with Mesh(nats_server.url, mesh="fault-kill") as mesh:
         victim = await spawn(nats_server.url, "fault-kill")
         await spawn(nats_server.url, "fault-kill")
@@ -116,7 +114,8 @@ async def test_killing_the_server_under_load_ends_every_request_in_time(
         load = Load(client, timeout_s=0.5)
         await load.wait_answers(200)
         server.kill()
-        await asyncio.sleep(1.0)  # how long it is away is the fault itself
+        failed = len(load.failed)
+        await eventually(lambda: len(load.failed) > failed + 32)  # each caller fails twice or so
         server.start()
         back_s = asyncio.get_running_loop().time()
         await load.wait_answers(200, timeout_s=5)

@@ -10,15 +10,9 @@ import pytest
 
 from agent99 import Mesh, named
 from agent99.errors import BadRequestError, InvalidNameError, UnknownOperationError, UsageError
+from tests._wait import eventually
 from tests.agent._agents import Greeter, Shop, Watcher
 from tests.agent.conftest import OpenMesh
-
-
-async def until(holds: Any, timeout_s: float = 5) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(timeout_s):
-        while not holds():
-            await asyncio.sleep(0)
 
 
 async def everyone(mesh: Mesh, capability: str, count: int) -> None:
@@ -86,7 +80,7 @@ async def test_a_survey_may_want_only_so_many(mesh: Mesh, client: Mesh) -> None:
     quick.gate.set()
     survey = await client.survey("shop", "wait", timeout_s=30, wanted=1)
     assert survey.results == ["open"]
-    await until(lambda: len(slow.cancelled) == 1)
+    await eventually(lambda: len(slow.cancelled) == 1)
     assert (await client.survey("nobody", "x")).answers == ()
     for bad in ({"wanted": 0}, {"timeout_s": 0}, {"payload": [1]}, {"operation": "a b"}):
         with pytest.raises(UsageError):
@@ -104,7 +98,7 @@ async def test_an_event_reaches_every_listener_once(mesh: Mesh, open_mesh: OpenM
         await client.publish("order.placed", {"n": number})
     await client.publish("order.placed.eu", {"n": -1})
     await client.publish("stock.low", {"n": -2})
-    await until(lambda: all(len(shop.heard) == 20 for shop in shops))
+    await eventually(lambda: all(len(shop.heard) == 20 for shop in shops))
     expected = [("order.placed", {"n": number}) for number in range(20)]
     assert [shop.heard for shop in shops] == [expected, expected]
     for topic in ("", "order.*", ">", "a b", "a\r\n", "é"):
@@ -200,7 +194,7 @@ async def test_those_who_do_not_answer_control_are_named(mesh: Mesh, client: Mes
         name = "sleepy"
         capabilities = ("sleepy",)
 
-    setattr(Sleepy, "snooze", _snooze())
+    Sleepy.snooze = _snooze()
     sleepy = Sleepy()
     await mesh.host(sleepy)
     [peer] = await client.wait_for("sleepy")
@@ -209,7 +203,7 @@ async def test_those_who_do_not_answer_control_are_named(mesh: Mesh, client: Mes
 
 
 def _snooze() -> Any:
-    from agent99 import control  # noqa: PLC0415 - next to its one use
+    from agent99 import control
 
     @control
     async def snooze(self: Any) -> None:
@@ -256,12 +250,12 @@ async def test_a_rolling_restart_fails_no_request(mesh: Mesh, open_mesh: OpenMes
     workers = [asyncio.ensure_future(load()) for _ in range(8)]
     for shop in shops:
         seen = answered
-        await until(lambda seen=seen: answered > seen + 50)
+        await eventually(lambda seen=seen: answered > seen + 50)
         replacement = Shop()
         await mesh.host(replacement)
         await mesh.stop(shop)
     seen = answered
-    await until(lambda: answered > seen + 50)
+    await eventually(lambda: answered > seen + 50)
     done.set()
     await asyncio.gather(*workers)
     assert answered >= 150
@@ -273,7 +267,7 @@ async def test_stopping_lets_what_runs_finish(mesh: Mesh, client: Mesh) -> None:
     await mesh.host(shop)
     await client.wait_for("shop")
     running = asyncio.ensure_future(client.request("shop", "wait", timeout_s=10))
-    await until(lambda: shop._running and shop._running.dispatcher.statistics().in_flight == 1)  # noqa: SLF001
+    await eventually(lambda: shop._running and shop._running.dispatcher.statistics().in_flight == 1)
     stopping = asyncio.ensure_future(mesh.stop(shop))
     await everyone(client, "shop", 0)
     shop.gate.set()
@@ -299,6 +293,6 @@ async def test_an_agents_log_says_who_and_about_what(
     with caplog.at_level(logging.INFO):
         event_id = await mesh.request("talker")
     [record] = [r for r in caplog.records if "asked" in r.getMessage()]
-    assert (record.agent, record.instance) == ("talker", talker.instance)  # type: ignore[attr-defined]
-    assert record.event_id == event_id  # type: ignore[attr-defined]
+    assert (record.agent, record.instance) == ("talker", talker.instance)  # type: ignore[attr-defined] - set by the log
+    assert record.event_id == event_id  # type: ignore[attr-defined] - set by the log
     assert event_id in record.getMessage()

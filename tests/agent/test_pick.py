@@ -29,7 +29,7 @@ async def shops(mesh: Mesh, client: Mesh) -> dict[str, Shop]:
 
 async def ask(client: Mesh, target: object) -> str:
     """Return which instance answers."""
-    answer = await client.request(target, "whoami")  # type: ignore[call-overload]
+    answer = await client.request(target, "whoami")  # type: ignore[call-overload] - any target will do
     return str(answer["id"])
 
 
@@ -80,7 +80,7 @@ async def test_the_least_loaded_is_the_one_with_nothing_in_flight(
     ]
     async with asyncio.timeout(5):
         while not all(
-            shop._running and shop._running.dispatcher.statistics().in_flight == 1  # noqa: SLF001
+            shop._running and shop._running.dispatcher.statistics().in_flight == 1
             for shop in shops.values()
         ):
             await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from agent99.errors import (
     UnknownOperationError,
     UsageError,
 )
+from tests._wait import eventually
 from tests.agent._agents import Greeter, Item, Order, Receipt, Shop
 from tests.agent.conftest import OpenMesh
 
@@ -145,24 +146,18 @@ async def test_a_caller_that_gives_up_ends_the_operation(caller: Mesh, mesh: Mes
     shop = mesh.hosted[1]
     assert isinstance(shop, Shop)
     task = asyncio.ensure_future(caller.request("shop", "wait", timeout_s=30))
-    await _until(lambda: _running(shop) == 1)
+    await eventually(lambda: _running(shop) == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await _until(lambda: _running(shop) == 0)
+    await eventually(lambda: _running(shop) == 0)
     assert len(shop.cancelled) == 1
 
 
 def _running(shop: Shop) -> int:
-    running = shop._running  # noqa: SLF001 - the test looks inside
+    running = shop._running
     assert running is not None
     return running.dispatcher.statistics().in_flight
-
-
-async def _until(holds: Any, timeout_s: float = 5) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not holds():
-            await asyncio.sleep(0)
 
 
 async def test_a_nested_request_gets_the_time_that_is_left(caller: Mesh) -> None:
@@ -223,12 +218,11 @@ async def test_a_wrong_call_is_refused_before_it_is_sent(
     with pytest.raises(error):
         await caller.request("greeter", "greet", **arguments)
     with pytest.raises(UsageError):
-        await caller.request(3, "greet")  # type: ignore[call-overload]
+        await caller.request(3, "greet")  # type: ignore[call-overload] - the mistake under test
 
 
 async def test_results_are_copies_also_within_a_process(mesh: Mesh) -> None:
     """What a caller does to a result never reaches the agent, and the reverse."""
-
     shop = Shop()
     await mesh.host(shop)
     first = await mesh.request("shop", "whoami")
@@ -248,7 +242,7 @@ async def test_an_instance_at_its_bounds_answers_at_once(mesh: Mesh, client: Mes
     await mesh.host(narrow)
     await client.wait_for("narrow")
     busy = [asyncio.ensure_future(client.request("narrow", "wait")) for _ in range(2)]
-    await _until(lambda: _waiting(narrow) == 1)
+    await eventually(lambda: _waiting(narrow) == 1)
     for caller in (client, mesh):
         with pytest.raises(OverloadedError) as caught:
             await caller.request("narrow", "wait", timeout_s=30)
@@ -258,7 +252,7 @@ async def test_an_instance_at_its_bounds_answers_at_once(mesh: Mesh, client: Mes
 
 
 def _waiting(shop: Shop) -> int:
-    running = shop._running  # noqa: SLF001 - the test looks inside
+    running = shop._running
     assert running is not None
     return running.dispatcher.statistics().waiting
 

@@ -32,4 +32,4 @@ async def test_a_stock_client_pings_reads_and_counts_an_agent(nats_server: NatsS
         await mesh.stop(shop)
         with pytest.raises(nats.errors.NoRespondersError):
             await stock.request(f"$SRV.PING.shop.{shop.instance}")
-    await stock.close()
+        await stock.close()

@@ -58,7 +58,7 @@ class Bench:
         self.kind: Any = options.pop("kind", "request")
         self.dispatcher = Dispatcher(
             "instance-1",
-            self.wire,  # type: ignore[arg-type]
+            self.wire,  # type: ignore[arg-type] - as much as is used
             clock=self.clock,
             deadlines=Deadlines(self.clock),
             options=DispatchOptions(**options),
@@ -79,7 +79,7 @@ class Bench:
         """Offer an operation."""
 
         def take(context: Context, payload: Any) -> Awaitable[Any]:
-            return handle(context, payload) if with_context else handle(payload)  # type: ignore[call-arg]
+            return handle(context, payload) if with_context else handle(payload)  # type: ignore[call-arg] - chosen by the flag
 
         route = Route(
             parse_name("operation", operation),

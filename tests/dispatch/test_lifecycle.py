@@ -13,7 +13,7 @@ from agent99.errors import UsageError
 
 @given(st.lists(st.sampled_from(LifecycleEvent), max_size=30))
 def test_only_transitions_of_the_table_happen(events: list[LifecycleEvent]) -> None:
-    """Whatever is fired, the state moves along the table or stays, and listeners hear each change."""
+    """Whatever is fired, the state moves along the table or stays; listeners hear each change."""
     lifecycle, heard = Lifecycle(), []
     lifecycle.on_change(heard.append)
     expected, changes = State.CREATED, []

@@ -155,8 +155,7 @@ def test_a_result_with_a_key_header_travels_as_a_value() -> None:
     ],
 )
 def test_any_type_of_object_can_be_a_payload(body_type: Any, value: Any) -> None:
-    """Structs, unions, dataclasses and dictionaries arrive as themselves, also where they forbid the
-    unknown, and also when the header comes last."""
+    """Any object arrives as itself, also when the header is last."""
     codec: BodyCodec[Any] = BodyCodec(body_type, of="x")
     data = message(encode_body(value))
     assert codec.decode(data) == value
@@ -237,7 +236,7 @@ BAD_HEADERS = [
 
 @pytest.mark.parametrize(("data", "path"), BAD_HEADERS)
 def test_a_message_that_cannot_be_read_is_refused_with_its_path(data: bytes, path: str) -> None:
-    """Malformed JSON, no object, wrong header fields, bad UTF-8 and deep nesting each name the place."""
+    """Malformed JSON, wrong header fields, bad UTF-8 and deep nesting each name the place."""
     with pytest.raises(BadRequestError) as caught:
         decode_header(data)
     assert caught.value.path == path

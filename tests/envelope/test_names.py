@@ -39,7 +39,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_could_break_a_subject_is_no_name(text: str) -> None:
-    """Wildcards, dots, spaces, controls, non-ASCII and over-long text are refused, as a usage error."""
+    """Wildcards, dots, spaces, controls, non-ASCII and over-long text are a usage error."""
     with pytest.raises(InvalidNameError) as caught:
         parse_name("capability", text)
     assert isinstance(caught.value, UsageError)
@@ -68,9 +68,9 @@ def test_case_does_not_matter(name: str) -> None:
 def test_a_name_is_text(value: object) -> None:
     """Anything that is no text is refused by name, not by an attribute error."""
     with pytest.raises(InvalidNameError, match="it must be text"):
-        parse_name("operation", value)  # type: ignore[arg-type]
+        parse_name("operation", value)  # type: ignore[arg-type] - the mistake under test
     with pytest.raises(InvalidNameError, match="it must be text"):
-        parse_topic(value)  # type: ignore[arg-type]
+        parse_topic(value)  # type: ignore[arg-type] - the mistake under test
 
 
 @given(st.lists(names, min_size=1, max_size=3))

@@ -68,12 +68,12 @@ class Agent:
         return blueprint_of(cls).describe("")
 
     async def start(self) -> None:
-        """Prepare; runs before anything is received. What it raises keeps the agent from starting."""
+        """Prepare, before anything is received. What it raises keeps the agent from starting."""
 
     async def stop(self) -> None:
         """Clean up; runs after the last operation has ended."""
 
-    # --- while it runs --------------------------------------------------------------------------------
+    # --- while it runs ----------------------------------------------------------------------------
 
     @property
     def instance(self) -> str:
@@ -144,7 +144,7 @@ class Agent:
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Any:
-        """Ask another agent and return its result; see `Mesh.request` for the promise and the errors."""
+        """Ask another agent and return its result; see `Mesh.request` for promise and errors."""
         return await self._here().caller.request(
             target,
             operation,

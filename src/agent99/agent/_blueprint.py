@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import msgspec
 
@@ -15,11 +16,20 @@ from agent99.envelope import Name, parse_name
 from agent99.errors import UsageError
 from agent99.registry import Description, OperationInfo
 
-if TYPE_CHECKING:
-    from agent99.agent._agent import Agent
-
 Kind = Literal["server", "client", "hybrid"]
 _BUILT_IN_ACTIONS = frozenset({"shutdown", "pause", "resume", "status", "update_config"})
+
+
+class Declared(Protocol):
+    """What a class says of itself; `Agent` has the words."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind | None]
+    version: ClassVar[str]
+    capabilities: ClassVar[tuple[str, ...]]
+    uses: ClassVar[tuple[str, ...]]
+    metadata: ClassVar[Mapping[str, str]]
+    _blueprint: ClassVar[object | None]
 
 
 class Method:
@@ -62,7 +72,7 @@ class Blueprint:
         UsageError: the class cannot be an agent; names the class or method and why.
     """
 
-    def __init__(self, agent_class: type[Agent]) -> None:
+    def __init__(self, agent_class: type[Declared]) -> None:
         self.agent_class = agent_class
         own = agent_class.__name__
         self.name = parse_name("agent name", agent_class.name or _kebab(own))
@@ -72,8 +82,8 @@ class Blueprint:
         self.operations = _by_name(own, methods, "operation")
         self.controls = _by_name(own, methods, "control")
         self.listeners = [method for method in methods if method.mark.role == "event"]
-        self.config_class = cast("type[msgspec.Struct]", agent_class.Config)
-        self.kind = self._kind(agent_class)
+        self.config_class = cast("type[msgspec.Struct]", getattr(agent_class, "Config", None))
+        self.kind: Kind = self._kind(agent_class)
         self._check()
 
     def __repr__(self) -> str:
@@ -94,7 +104,7 @@ class Blueprint:
             metadata=dict(agent_class.metadata),
         )
 
-    def _kind(self, agent_class: type[Agent]) -> Kind:
+    def _kind(self, agent_class: type[Declared]) -> Kind:
         serves, calls = bool(self.operations), bool(self.uses)
         inferred: Kind = "hybrid" if serves and calls else "server" if serves else "client"
         stated = agent_class.kind
@@ -136,7 +146,7 @@ class Blueprint:
             raise UsageError(f"{own}.Config needs a default for every field: {error}") from error
 
 
-def blueprint_of(agent_class: type[Agent]) -> Blueprint:
+def blueprint_of(agent_class: type[Declared]) -> Blueprint:
     """Return the class's blueprint, read once and kept on the class.
 
     Raises:
@@ -145,11 +155,11 @@ def blueprint_of(agent_class: type[Agent]) -> Blueprint:
     kept = agent_class.__dict__.get("_blueprint")
     if kept is None:
         kept = Blueprint(agent_class)
-        agent_class._blueprint = kept  # noqa: SLF001 - a cache on the class, not on its bases
+        agent_class._blueprint = kept  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - its cache
     return cast("Blueprint", kept)
 
 
-def _methods(agent_class: type[Agent]) -> list[Method]:
+def _methods(agent_class: type[Declared]) -> list[Method]:
     found: list[Method] = []
     for attribute in dir(agent_class):
         member = inspect.getattr_static(agent_class, attribute)
@@ -182,7 +192,7 @@ def _by_name(own: str, methods: list[Method], role: str) -> dict[Name, Method]:
 def _names(kind: str, texts: Any, of: str) -> tuple[Name, ...]:
     if isinstance(texts, str) or not isinstance(texts, (tuple, list)):
         raise UsageError(f"{of} is a tuple of names, such as ('greeter',), not {texts!r}")
-    return tuple(dict.fromkeys(parse_name(kind, text) for text in texts))
+    return tuple(dict.fromkeys(parse_name(kind, text) for text in cast("tuple[Any, ...]", texts)))
 
 
 def _kebab(class_name: str) -> str:

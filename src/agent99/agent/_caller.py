@@ -38,7 +38,7 @@ from agent99.errors import (
 ENVELOPE_BYTES = 16 * 1024
 """What is kept free of the server's largest payload, for the header."""
 NESTED_MARGIN_S = 0.005
-"""A nested request ends this much before the one that it serves, so that its outcome can be told."""
+"""A nested request ends so much before the one that it serves, that its outcome can be told."""
 KEY_CHARACTERS_MAX = 256
 SUSPECT_S = 10.0
 """How long an instance that did not answer is avoided."""
@@ -194,7 +194,7 @@ class Caller:
             raise decode_error(data)
         return codec.decode(header.outcome, data)
 
-    # --- in the same process --------------------------------------------------------------------------
+    # --- in the same process ----------------------------------------------------------------------
 
     async def _ask_local(
         self,
@@ -233,7 +233,7 @@ class Caller:
             raise decode_error(encode_error(result))  # a copy, as if it had travelled
         return codec.decode(answer.outcome, result, enveloped=False)
 
-    # --- events ---------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
     def publish(self, topic: str, event: Any, headers: Mapping[str, str] | None = None) -> None:
         """Send an event to whoever listens now; see `Mesh.publish`."""
@@ -262,7 +262,7 @@ class _NotTaken(Exception):  # noqa: N818 - no error: it is tried elsewhere
 
 
 class _LocalAnswer:
-    """Where a call in the same process leaves its outcome; a future is made only if it takes time."""
+    """Where a call in the same process leaves its outcome; a future only if it takes time."""
 
     __slots__ = ("_waiter", "body", "outcome")
 

@@ -9,7 +9,7 @@ from agent99.agent._mesh import Mesh
 
 
 class connect:  # noqa: N801 - it reads as the verb that it is
-    """Open the mesh: `async with connect() as mesh`, or in scripts and notebooks `with connect() as mesh`.
+    """Open the mesh: `async with connect() as mesh`; in scripts `with connect() as mesh`.
 
     Args:
         url: A NATS server's address; see `Mesh`.

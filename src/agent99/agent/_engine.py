@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -43,7 +43,7 @@ class NatsEngine:
         return f"NatsEngine({self._settings!r})"
 
     @asynccontextmanager
-    async def open(self, sender: str, *, clock: Clock, ids: Ids) -> AsyncIterator[Parts]:
+    async def open(self, sender: str, *, clock: Clock, ids: Ids) -> AsyncGenerator[Parts]:
         """Connect, after starting the embedded server where no address is given.
 
         Raises:
@@ -62,7 +62,7 @@ class NatsEngine:
 
 
 @asynccontextmanager
-async def _connected(url: str, sender: str, clock: Clock, ids: Ids) -> AsyncIterator[Parts]:
+async def _connected(url: str, sender: str, clock: Clock, ids: Ids) -> AsyncGenerator[Parts]:
     addresses = [part.strip() for part in url.split(",")]
     wire = await open_wire(addresses, sender=sender.encode("ascii"), clock=clock, ids=ids)
     try:

@@ -139,7 +139,7 @@ async def control(
     *,
     timeout_s: float = 5.0,
 ) -> Survey:
-    """Send a control action to one instance, a name, or all, and gather the answers; see `Mesh.control`."""
+    """Send a control action, and gather the answers; see `Mesh.control`."""
     verb = parse_name("action", action)
     agent, instance, expected = _addressed(link, target)
     body = encode_body(payload)

@@ -82,18 +82,18 @@ def handler_of(owner: object, method: Method, pools: Pools) -> Handler:
     return _in_loop(bound, method)
 
 
-def _in_loop(bound: Callable[..., Any], method: Method) -> Handler:
+def _in_loop(bound: Callable[..., Awaitable[Any]], method: Method) -> Handler:
     signature = method.signature
     if signature.whole:
 
         def take_whole(_context: Context, payload: Any) -> Awaitable[Any]:
-            return bound(payload)  # type: ignore[no-any-return]
+            return bound(payload)
 
         return take_whole
 
     def take_fields(_context: Context, payload: Any) -> Awaitable[Any]:
         positional, keywords = signature.arguments(payload)
-        return bound(*positional, **keywords)  # type: ignore[no-any-return]
+        return bound(*positional, **keywords)
 
     return take_fields
 

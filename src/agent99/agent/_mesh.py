@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, cast, overload
 
 import msgspec
 
@@ -34,8 +34,8 @@ class Mesh:
     """A connection to the mesh: asks, tells, discovers, and hosts agents. Use it with `async with`.
 
     Args:
-        url: A NATS server's address, or several parted by commas; None: `AGENT99_URL`, the project's
-            settings, else the embedded server, which is started when there is none.
+        url: A NATS server's address, or several parted by commas; None: `AGENT99_URL`, the
+            project's settings, else the embedded server, which is started when there is none.
         mesh: The namespace; agents of different meshes do not see each other.
         settings: All settings at once, instead of the project's.
         engine: What to run on instead of NATS; `agent99.testing` has one in memory.
@@ -77,11 +77,12 @@ class Mesh:
         where = self._url if self._link is not None else "closed"
         return f"Mesh({self._settings.mesh!r}, {where}, agents={len(self._hosted)})"
 
-    async def __aenter__(self) -> Mesh:
+    async def __aenter__(self) -> Self:
         """Connect.
 
         Raises:
-            ServerUnavailableError, ServerVersionError, AuthenticationError: no server, or not for us.
+            ServerUnavailableError: nobody answers.
+            ServerVersionError, AuthenticationError: it is not for us.
             EmbeddedServerError: the embedded server could not be started.
             UsageError: this mesh is open already.
         """
@@ -152,13 +153,13 @@ class Mesh:
 
     @property
     def registry(self) -> Registry:
-        """Who is there: this process's table of descriptions, and how to wait for a change of it."""
+        """Who is there: this process's table of descriptions, and how to wait for a change."""
         return self._open().registry
 
     @property
     def hosted(self) -> list[Agent]:
         """The agents that run here."""
-        return [running.agent for running in self._hosted]
+        return [cast("Agent", running.agent) for running in self._hosted]
 
     @property
     def in_flight(self) -> int:
@@ -182,7 +183,7 @@ class Mesh:
         """
         link = self._open()
         for agent in agents:
-            if agent._running is not None:  # noqa: SLF001 - the room's own class
+            if agent._running is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - ours
                 raise UsageError(f"{agent!r} runs already")
             running = Running(agent, link, self._pools, on_stop=self._check_empty)
             await running.start()
@@ -196,7 +197,7 @@ class Mesh:
                 await running.stop()
 
     def abandon(self) -> None:
-        """End every operation that runs here, each with an error to its caller: stopping is quick."""
+        """End every operation that runs here, each with an error to its caller: to stop quickly."""
         for running in self._hosted:
             running.abandon()
 
@@ -225,7 +226,7 @@ class Mesh:
         caller = self._call()
         return [Peer(found, caller) for found in self._open().registry.table.everybody()]
 
-    # --- verbs ----------------------------------------------------------------------------------------
+    # --- verbs ------------------------------------------------------------------------------------
 
     async def discover(self, *capabilities: str) -> list[Peer]:
         """Return who offers all of the capabilities and takes requests now; empty when nobody does.
@@ -281,8 +282,8 @@ class Mesh:
             headers: The user's own, text; 32 and 8 KiB at most.
             idempotency_key: A promise that the same key means the same request.
 
-        Delivery: exactly one of a result or an error, by the deadline; never hangs. The operation ran
-        at most once, or its outcome is unknown (`DeadlineExceededError`).
+        Delivery: exactly one of a result or an error, by the deadline; never hangs. The operation
+        ran at most once, or its outcome is unknown (`DeadlineExceededError`).
 
         Raises:
             NoAgentError: nobody can take it, and why; it did not run.
@@ -320,8 +321,8 @@ class Mesh:
         Args:
             wanted: Enough after so many results; None waits for all until the deadline.
 
-        Delivery: each instance that this process's table knows is asked once; the result says who did
-        not answer. Empty when nobody is there.
+        Delivery: each instance that this process's table knows is asked once; the result says who
+        did not answer. Empty when nobody is there.
 
         Raises:
             UsageError, PayloadTooLargeError: nothing was sent.
@@ -346,12 +347,13 @@ class Mesh:
         *,
         timeout_s: float = 5.0,
     ) -> Survey:
-        """Send a control action: `shutdown pause resume status update_config`, or one of the agent's own.
+        """Send a control action: `shutdown pause resume status update_config`, or the agent's own.
 
         Args:
             target: A peer (one instance), `named("…")` (all of a name), or None for every agent.
 
-        Delivery: at most once, to each instance; the result says who answered what, and who was silent.
+        Delivery: at most once, to each instance; the result says who answered what, and who was
+        silent.
 
         Raises:
             UsageError, PayloadTooLargeError: nothing was sent.
@@ -370,8 +372,8 @@ class Mesh:
             topic: Names joined by dots: `order.placed`.
             event: An object: a Struct, a dict, or None for an empty one.
 
-        Delivery: at most once, to every agent that listens with `@on` now; nothing is stored. In the
-        order of sending, from one connection. Returned = written to the connection's buffer.
+        Delivery: at most once, to every agent that listens with `@on` now; nothing is stored. In
+        the order of sending, from one connection. Returned = written to the connection's buffer.
 
         Raises:
             UsageError, PayloadTooLargeError: nothing was sent.

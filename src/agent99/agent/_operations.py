@@ -56,8 +56,8 @@ def operation(
     Args:
         name: The operation's name; the method's by default.
         idempotent: Running it twice with the same payload does no harm, so that it may be retried.
-        runs_in: `loop` for `async def` (the default there), `thread` for `def` (the default there), or
-            `process` for CPU-bound work: a static `def` that takes no `self`.
+        runs_in: `loop` for `async def` (the default there), `thread` for `def` (the default there),
+            or `process` for CPU-bound work: a static `def` that takes no `self`.
 
     Raises:
         UsageError: the name breaks the grammar, or `runs_in` does not fit the method.

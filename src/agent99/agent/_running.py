@@ -7,12 +7,12 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
 from agent99.agent._blocking import Blocking
-from agent99.agent._blueprint import Blueprint, Method, blueprint_of
+from agent99.agent._blueprint import Blueprint, Declared, Method, blueprint_of
 from agent99.agent._caller import Caller
 from agent99.agent._controls import Controls
 from agent99.agent._gather import Survey, survey
@@ -24,6 +24,7 @@ from agent99.dispatch import (
     DispatchOptions,
     Lifecycle,
     LifecycleEvent,
+    Middleware,
     Route,
     State,
     Tally,
@@ -31,18 +32,33 @@ from agent99.dispatch import (
 )
 from agent99.envelope import QUEUE, Name, decode_header, parse_name
 from agent99.errors import Agent99Error, BadRequestError
-
 from agent99.registry import Description, OperationCounts, TableChange
 
 if TYPE_CHECKING:
-    from agent99.agent._agent import Agent
     from agent99.agent._link import Destination, Link
     from agent99.wire import Message, Subscription
 
 _log = logging.getLogger("agent99.agent")
 
 DRAIN_S = 25.0
-"""How long a stopping instance waits for its operations; less than the 30 s that supervisors grant."""
+"""How long a stopping instance waits for its operations; supervisors grant 30 s."""
+
+
+class Hosted(Declared, Protocol):
+    """The object of a user's agent, as far as running it needs."""
+
+    concurrency_max: ClassVar[int]
+    waiting_max: ClassVar[int]
+    middleware: ClassVar[tuple[Middleware, ...]]
+    _running: Running | None
+
+    async def start(self) -> None:
+        """Prepare."""
+        ...
+
+    async def stop(self) -> None:
+        """Clean up."""
+        ...
 
 
 class Running:
@@ -52,7 +68,7 @@ class Running:
     """
 
     def __init__(
-        self, agent: Agent, link: Link, pools: Pools, *, on_stop: Callable[[], None]
+        self, agent: Hosted, link: Link, pools: Pools, *, on_stop: Callable[[], None]
     ) -> None:
         self.agent = agent
         self.blueprint: Blueprint = blueprint_of(type(agent))
@@ -149,7 +165,7 @@ class Running:
             return self._default
         return route
 
-    # --- life -----------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Run the agent's own `start`, then listen, then tell the mesh.
@@ -157,7 +173,7 @@ class Running:
         Raises:
             whatever the agent's `start` raises; then nothing was announced.
         """
-        self.agent._running = self  # noqa: SLF001 - the one place that ties an agent to its mesh
+        self.agent._running = self  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - ties them
         self.lifecycle.fire(LifecycleEvent.START)
         try:
             await self.agent.start()
@@ -167,7 +183,7 @@ class Running:
         except BaseException:
             self._leave_all()
             self.lifecycle.fire(LifecycleEvent.STOPPED)
-            self.agent._running = None  # noqa: SLF001
+            self.agent._running = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - and unties
             raise
         self.lifecycle.fire(LifecycleEvent.STARTED)
         self._missing = self._link.registry.table.missing(self.blueprint.uses)
@@ -228,8 +244,8 @@ class Running:
                 dispatcher.stop()
             try:
                 await self.agent.stop()
-            except Exception:  # the user's own clean-up must not keep the rest from stopping
-                self.log.exception("the agent's stop failed")
+            except Exception as error:  # the user's clean-up must not keep the rest from stopping
+                self.log.warning("the agent's stop failed", exc_info=error)
             await self.control.wait_idle(1.0)
             self.control.stop()
             self._leave_all()
@@ -240,7 +256,7 @@ class Running:
             self.lifecycle.fire(LifecycleEvent.STOPPED)
             self._on_stop()
 
-    # --- what it listens to -----------------------------------------------------------------------------
+    # --- what it listens to -----------------------------------------------------------------------
 
     @property
     def _targets(self) -> list[tuple[str, Name]]:
@@ -263,8 +279,11 @@ class Running:
                 direct.append(wire.subscribe(subject, self.events.receiver(route)))
 
     def _join(self) -> None:
-        """Enter the queue groups: one subscription per target and operation, because groups merge
-        across overlapping patterns and would hand one operation's requests to another."""
+        """Enter the queue groups, by one subscription per target and operation.
+
+        Groups merge across overlapping patterns: a wider one would hand one operation's requests
+        to another.
+        """
         subjects, wire = self._link.subjects, self._link.wire
         for kind, target in self._targets:
             listen = subjects.capability_listen if kind == "capability" else subjects.named_listen
@@ -305,7 +324,7 @@ class Running:
         sender = message.subject.rpartition(b".")[2]
         self.dispatcher.cancel(sender, event_ids)
 
-    # --- inside -----------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _make_dispatcher(self, options: DispatchOptions, kind: Any = "request") -> Dispatcher:
         link = self._link

@@ -118,8 +118,8 @@ def _check_fields(parameters: list[inspect.Parameter], hints: Mapping[str, Any],
             msgspec.json.schema(hints[parameter.name])
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(
-                f"{of}: the parameter {parameter.name!r} of type {hints[parameter.name]!r} cannot be"
-                f" read from JSON: {str(error).partition(chr(10))[0]}"
+                f"{of}: the parameter {parameter.name!r} of type {hints[parameter.name]!r}"
+                f" cannot be read from JSON: {str(error).partition(chr(10))[0]}"
             ) from error
 
 

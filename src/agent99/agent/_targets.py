@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -10,11 +11,6 @@ from agent99.dispatch import DEFAULT_OPERATION
 from agent99.envelope import Name, parse_name
 from agent99.registry import Description, Selection, Where, least_loaded
 from agent99.registry import where as parse_where
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from agent99.agent._caller import Caller
 
 T = TypeVar("T")
 
@@ -58,15 +54,32 @@ def pick(capability: str, by: Selection | None = None, *, where: str | Where | N
     return Pick(name, by if by is not None else least_loaded(), parsed)
 
 
+class Asker(Protocol):
+    """Whoever makes a peer's requests."""
+
+    async def request(
+        self,
+        target: Peer,
+        operation: str,
+        payload: Any,
+        *,
+        returns: Any,
+        timeout_s: float,
+        headers: Mapping[str, str] | None,
+    ) -> Any:
+        """Ask one instance; see `Mesh.request`."""
+        ...
+
+
 class Peer:
     """One running instance that was discovered, and can be called."""
 
-    __slots__ = ("_caller", "description")
+    __slots__ = ("_asker", "description")
 
-    def __init__(self, description: Description, caller: Caller) -> None:
+    def __init__(self, description: Description, asker: Asker) -> None:
         self.description = description
         """What it says of itself."""
-        self._caller = caller
+        self._asker = asker
 
     def __repr__(self) -> str:
         return f"Peer({self.name!r}, {self.instance!r}, {self.description.state})"
@@ -123,7 +136,7 @@ class Peer:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Ask this very instance; see `Mesh.request` for the promise and the errors."""
-        return await self._caller.request(
+        return await self._asker.request(
             self, operation, payload, returns=returns, timeout_s=timeout_s, headers=headers
         )
 

@@ -1,8 +1,8 @@
 """Bring a message to the handler that takes it, within its bounds, and its outcome back.
 
 Given:       messages of one instance, and the routes that it offers.
-Gives:       for every message exactly one of: a reply, an error reply, a drop counted with its reason.
-May import:  errors clock wire envelope; uvloop
+Gives:       for every message exactly one of: a reply, an error reply, a drop counted by reason.
+May import:  errors clock wire envelope; msgspec uvloop
 Never:       knows what an agent or a mesh is, decides where a request should go.
 """
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 class Admission(Generic[T]):
     """Counts what runs and keeps what waits, in order of arrival. Starts nothing itself.
 
-    Invariant: 0 <= in_flight <= concurrency_max and len(waiting) <= waiting_max; something waits only
+    Invariant: in_flight <= concurrency_max and len(waiting) <= waiting_max; something waits only
     while in_flight == concurrency_max.
     """
 

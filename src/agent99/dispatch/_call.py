@@ -18,8 +18,8 @@ Respond = Callable[["Call", Outcome, bytes | RequestError], None]
 class Call:
     """A request from its arrival to its end.
 
-    Invariant: it ends once. `ended` is set by whoever ends it: the handler's result, the deadline, the
-    caller who gives up, or the instance that stops.
+    Invariant: it ends once. `ended` is set by whoever ends it: the handler's result, the deadline,
+    the caller who gives up, or the instance that stops.
     """
 
     __slots__ = ("context", "data", "ended", "reply", "respond", "route", "task", "ticket")

@@ -55,7 +55,7 @@ class Context:
         self.operation = operation
         """The operation that was chosen."""
         self.sender = sender
-        """Who asks, as the request's subject says; with permissions on, the server has proved it."""
+        """Who asks, as the subject says; with permissions on, the server has proved it."""
         self.deadline_s = deadline_s
         """Monotonic time by which the caller wants the answer."""
         self._clock = clock

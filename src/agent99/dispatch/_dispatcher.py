@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -55,7 +54,7 @@ class DispatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     stale_s: float = 2.0
     """A request this long past its sender's deadline, by the wall clock, is dropped on arrival."""
     verify_senders: bool = False
-    """Answer only to an inbox of the sender that the subject names; for servers with permissions."""
+    """Answer only to inboxes of the sender that the subject names: with permissions on."""
 
 
 class Dispatcher:
@@ -104,7 +103,7 @@ class Dispatcher:
         return partial(self._receive, route)
 
     def receive_by_subject(self, message: Message) -> None:
-        """Take a message whose subject names the operation: one that is addressed to this instance."""
+        """Take a message whose subject names the operation: it is addressed to this instance."""
         operation = operation_of(message.subject)
         self._receive(self.routes.find(operation) or operation, message)
 
@@ -182,7 +181,7 @@ class Dispatcher:
             else:
                 self._end(call, "stopped", RequestCancelledError("the instance stopped"))
 
-    # --- arrival --------------------------------------------------------------------------------------
+    # --- arrival ----------------------------------------------------------------------------------
 
     def _receive(self, route: Route | str, message: Message) -> None:
         data, reply, clock = message.payload, message.reply, self._clock
@@ -190,7 +189,7 @@ class Dispatcher:
             header = decode_header(data)
             route = self.routes.choose(route, header, data)
             if self.refusal:
-                raise self._refused()  # noqa: TRY301 - refused like what cannot be read
+                raise self._refused()
         except RequestError as error:
             self._refuse(message, error)
             return
@@ -233,7 +232,7 @@ class Dispatcher:
     def _refused(self) -> PausedError:
         return PausedError(f"the instance is {self.refusal}", details={"state": self.refusal})
 
-    # --- running --------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def _admit(self, call: Call) -> None:
         if self._admission.enter():
@@ -329,7 +328,7 @@ class Dispatcher:
         finally:
             self._pumping = False
 
-    # --- ends before the handler's own --------------------------------------------------------------
+    # --- ends before the handler's own ------------------------------------------------------------
 
     def _expire(self, call: Call) -> None:
         self._end(call, "deadline", DeadlineExceededError("no result by the deadline"))
@@ -358,7 +357,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def _escaped(error: RequestError) -> RequestError:
-    """A `Failure` is the operation's own word; another outcome belongs to a request that it made."""
+    """A `Failure` is the operation's own word; anything else belongs to a request it made."""
     if isinstance(error, Failure):
         return error
     return HandlerError(

@@ -43,13 +43,13 @@ class Replier:
         return f"Replier({self._instance!r})"
 
     def respond(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
-        """Answer a call over the wire; what cannot be sent becomes an error answer, or a counted drop."""
+        """Answer a call; what cannot be sent becomes an error answer, or a counted drop."""
         request = call.context.request
         try:
             body = answer if isinstance(answer, bytes) else encode_error(answer)
             limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
             if len(body) > limit:
-                raise PayloadTooLargeError("answer", len(body), limit)  # noqa: TRY301 - one way out
+                raise PayloadTooLargeError("answer", len(body), limit)
             headers = call.context.answer_headers
             user = encode_user_headers(headers) if headers else b""
         except UsageError as error:

@@ -1,4 +1,4 @@
-"""A route: an operation's name, its decode, its handler with all middleware folded in, its encode."""
+"""A route: an operation's decode, its handler with all middleware folded in, its encode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Handler = Callable[[Context, Any], Awaitable[Any]]
 """Takes the request and its decoded payload; gives the result, or raises."""
 
 Middleware = Callable[[Context, Any, Handler], Awaitable[Any]]
-"""Takes a request, its payload, and what comes next; it may do its part before, after or instead."""
+"""Takes a request, its payload, and what comes next; acts before, after or instead of it."""
 
 
 class Route:

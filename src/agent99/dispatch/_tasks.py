@@ -1,8 +1,9 @@
 """Start a handler's first step at once, inside a real task.
 
-Most handlers finish, or reach their first await, in microseconds; waiting a turn of the loop for that
-costs up to a third of the throughput. Python 3.12 has `eager_start`. On 3.11 a loop of our own hands
-over the task's first step instead of queueing it; on any other 3.11 loop a plain task is made.
+Most handlers finish, or reach their first await, in microseconds; waiting a turn of the loop for
+that costs up to a third of the throughput. Python 3.12 has `eager_start`. On 3.11 a loop of our own
+hands over the task's first step instead of queueing it; on any other 3.11 loop a plain task is
+made.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class _HandsOverFirstStep(Protocol):
 
 
 def new_event_loop() -> AbstractEventLoop:
-    """Return an event loop that starts handlers at once: uvloop's where it is installed, else asyncio's."""
+    """Return a loop that starts handlers at once: uvloop's where installed, else asyncio's."""
     base: type[asyncio.AbstractEventLoop]
     try:
         import uvloop  # noqa: PLC0415 - optional, and not needed to import agent99
@@ -94,7 +95,7 @@ def _starter_of(loop: AbstractEventLoop, handing: _HandsOverFirstStep) -> Starte
         try:
             context.run(step)
         finally:
-            asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001
+            asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001 - the reverse
         return task
 
     return start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -12,6 +12,7 @@ from msgspec import inspect
 from agent99.errors import BadRequestError, UsageError
 
 _OBJECTS = (inspect.StructType, inspect.TypedDictType, inspect.DataclassType, inspect.DictType)
+T = TypeVar("T")
 _HEAD = b'{"header":'
 
 
@@ -24,7 +25,7 @@ _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def decode_json(decode: Callable[[bytes], Any], data: bytes, depth_max: int | None) -> Any:
+def decode_json(decode: Callable[[bytes], T], data: bytes, depth_max: int | None) -> T:
     """Decode, and turn everything that can go wrong into `BadRequestError` with a path and a rule.
 
     Args:
@@ -74,7 +75,7 @@ def joined(first: bytes, second: bytes) -> bytes:
 
 
 def without_header(data: bytes) -> bytes:
-    """Return a message's body alone: for types that would take the header for a field of their own."""
+    """Return a message's body alone, for types that would take the header for a field."""
     if data.startswith(_HEAD):
         end = len(_HEAD) + len(bytes(_decode_raw_header(data).header))
         if data[end : end + 1] == b",":
@@ -87,7 +88,7 @@ def without_header(data: bytes) -> bytes:
 
 
 def takes_flat(body_type: Any) -> bool:
-    """Return whether a type may be decoded with the header still in place, because it ignores it."""
+    """Return whether a type ignores the header, and may be decoded with it in place."""
     return all(_ignores_header(part) for part in _parts(body_type))
 
 

@@ -7,7 +7,7 @@ first: 0.8 µs dearer than one, and any type of body works, unions included.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -47,7 +47,7 @@ _Short = Annotated[str, Meta(max_length=256)]
 
 
 class Header(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
-    """What a message says of itself. Agent99's five fields come first; the others are ours, all optional."""
+    """What a message says of itself. Agent99's five fields come first; the others are optional."""
 
     type: Kind
     from_uuid: Annotated[str, Meta(max_length=128)]
@@ -62,7 +62,7 @@ class Header(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
     ttl_us: Annotated[int, Meta(ge=0)] | None = None
     """Microseconds that the caller will wait, counted from arrival."""
     deadline: int | None = None
-    """The same moment by the sender's clock, microseconds since the epoch: only tells what is stale."""
+    """The same moment by the sender's clock, microseconds since the epoch: tells what is stale."""
     traceparent: _Short | None = None
     """W3C Trace Context."""
     attempt: Annotated[int, Meta(ge=1)] | None = None
@@ -120,11 +120,10 @@ def decode_header(data: bytes) -> Header:
     """Return the header of a message that arrived.
 
     Raises:
-        BadRequestError: malformed JSON, no object, no header, a wrong field, text that is not UTF-8,
-            or nesting beyond 64; names the path and the rule.
+        BadRequestError: malformed JSON, no object, no header, a wrong field, text that is not
+            UTF-8, or nesting beyond 64; names the path and the rule.
     """
-    header: Header = decode_json(_decode_enveloped, data, DEPTH_MAX).header
-    return header
+    return decode_json(_decode_enveloped, data, DEPTH_MAX).header
 
 
 class BodyCodec(Generic[T]):
@@ -141,10 +140,11 @@ class BodyCodec(Generic[T]):
         self._flat = takes_flat(body_type)
         try:
             self._schema: dict[str, Any] = msgspec.json.schema(body_type)
-            self._decode = msgspec.json.Decoder[Any](body_type, strict=True).decode
+            decoder = msgspec.json.Decoder[Any](body_type)
         except (TypeError, ValueError, RecursionError) as error:
             reason = f"{of}: {body_type!r} cannot be read from JSON: {_first_line(error)}"
             raise UsageError(reason) from error
+        self._decode: Callable[[bytes], T] = decoder.decode
 
     def __repr__(self) -> str:
         return f"BodyCodec({self.body_type!r})"
@@ -164,7 +164,7 @@ class BodyCodec(Generic[T]):
         """
         if enveloped and not self._flat:
             data = without_header(data)
-        return decode_json(self._decode, data, None)  # type: ignore[no-any-return]
+        return decode_json(self._decode, data, None)
 
 
 def encode_body(value: Any) -> bytes:
@@ -200,11 +200,13 @@ class AnswerCodec(Generic[T]):
         self._flat = takes_flat(result_type)
         try:
             self._schema: dict[str, Any] = msgspec.json.schema(result_type)
-            self._decode = msgspec.json.Decoder[Any](result_type).decode
-            self._decode_value = msgspec.json.Decoder(_Value[result_type]).decode
+            decoder = msgspec.json.Decoder[Any](result_type)
+            value_decoder = msgspec.json.Decoder[Any](_Value[result_type])
         except (TypeError, ValueError, RecursionError) as error:
             reason = f"{of}: {result_type!r} cannot be carried as JSON: {_first_line(error)}"
             raise UsageError(reason) from error
+        self._decode: Callable[[bytes], T] = decoder.decode
+        self._decode_value: Callable[[bytes], _Value[T]] = value_decoder.decode
 
     def __repr__(self) -> str:
         return f"AnswerCodec({self.result_type!r})"
@@ -250,10 +252,10 @@ class AnswerCodec(Generic[T]):
         """
         try:
             if outcome == "value":
-                return decode_json(self._decode_value, data, None).result  # type: ignore[no-any-return]
+                return decode_json(self._decode_value, data, None).result
             if enveloped and not self._flat:
                 data = without_header(data)
-            return decode_json(self._decode, data, None)  # type: ignore[no-any-return]
+            return decode_json(self._decode, data, None)
         except BadRequestError as error:
             raise BadAnswerError(
                 f"the answer is not what was asked for: {error.message}", details=error.details
@@ -287,8 +289,8 @@ def encode_user_headers(headers: Mapping[str, str]) -> bytes:
     """Return a user's own headers, checked, for `encode_message`.
 
     Raises:
-        UsageError: a name that breaks the grammar or belongs to the envelope, a value that is no text,
-            more than 32 of them.
+        UsageError: a name that breaks the grammar or belongs to the envelope, a value that is no
+            text, more than 32 of them.
         PayloadTooLargeError: more than 8 KiB together.
     """
     if len(headers) > HEADERS_MAX:

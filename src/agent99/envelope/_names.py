@@ -1,4 +1,4 @@
-"""The grammar of names and topics: text is checked once and is a value of its own type from then on."""
+"""The grammar of names and topics: text is checked once, and has a type of its own from then on."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def _tokens(kind: str, text: str, *, wildcards: bool = False) -> list[str]:
     if len(tokens) > TOPIC_TOKENS_MAX:
         raise InvalidNameError(kind, text, f"at most {TOPIC_TOKENS_MAX} names joined by dots")
     parsed: list[str] = []
-    for index, token in enumerate(tokens):
-        if wildcards and (token == "*" or (token == ">" and index == len(tokens) - 1)):
-            parsed.append(token)
+    for index, part in enumerate(tokens):
+        if wildcards and part in ("*", ">"[: index == len(tokens) - 1]):
+            parsed.append(part)
             continue
-        folded = token.lower() if token.isascii() else token
+        folded = part.lower() if part.isascii() else part
         if _NAME.fullmatch(folded) is None:
             extra = ", '*' for one of them, a final '>' for the rest" if wildcards else ""
             raise InvalidNameError(

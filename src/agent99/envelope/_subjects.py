@@ -1,7 +1,8 @@
 """Every subject is built and parsed here, and nowhere else.
 
-The last token of what a connection publishes is its identity (`sender`), so that the server's publish
-permissions can prove who asks, at no cost per message. The table is in `docs/concepts/wire.md`.
+The last token of what a connection publishes is its identity (`sender`), so that the server's
+publish permissions can prove who asks, at no cost per message. The table is in
+`docs/concepts/wire.md`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Subjects:
         return self._heard(f"one.{agent}.{instance}.*")
 
     def control(self, agent: Name, instance: Name, action: Name) -> bytes:
-        """A control action for an instance, for all instances of an agent (`ALL`), or for all agents."""
+        """A control action for an instance, for all of an agent (`ALL`), or for all agents."""
         return self._sent(f"ctl.{agent}.{instance}.{action}")
 
     def control_listen(self, agent: Name, instance: Name) -> tuple[bytes, ...]:
@@ -89,7 +90,7 @@ class Subjects:
 
 
 def sender_of(subject: bytes) -> bytes:
-    """Return who sent a message, by the last token of its subject (not for events: see `topic_of`)."""
+    """Return who sent a message, by the last token of its subject; for events see `topic_of`."""
     return subject[subject.rfind(b".") + 1 :]
 
 
@@ -106,5 +107,5 @@ def topic_of(subject: bytes) -> tuple[bytes, str]:
 
 
 def is_inbox_of(sender: bytes, reply: bytes) -> bool:
-    """Return whether `reply` is an inbox of that sender: where permissions are on, answers go nowhere else."""
+    """Return whether `reply` is an inbox of that sender."""
     return reply.startswith(b"_INBOX." + sender + b".")

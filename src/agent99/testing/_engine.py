@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from agent99.agent import Parts
@@ -30,7 +30,7 @@ class MemoryEngine:
         return f"MemoryEngine({self.broker!r})"
 
     @asynccontextmanager
-    async def open(self, sender: str, *, clock: Clock, ids: Ids) -> AsyncIterator[Parts]:
+    async def open(self, sender: str, *, clock: Clock, ids: Ids) -> AsyncGenerator[Parts]:
         """Connect one more wire."""
         del clock, ids  # the engine's own are shared by all that connect to it
         wire = self.broker.connect(sender.encode("ascii"))
