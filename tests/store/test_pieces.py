@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from agent99.clock import SystemClock
-from agent99.errors import ClosedError, Failure, StoreError, StoreUnavailableError
+from agent99.errors import (
+    ClosedError,
+    ConstraintError,
+    Failure,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from agent99.ids import SystemIds
 from agent99.store import Rows, StoreOptions, open_store
 from agent99.store._failures import SerializationError, store_error
@@ -63,6 +70,28 @@ def test_known_errors_pass() -> None:
     """An error that is agent99's already stays what it is."""
     error = StoreUnavailableError("x", "y")
     assert error is store_error(error, "x")
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("53100", StoreFullError),
+        ("53300", StoreUnavailableError),
+        ("57P01", StoreUnavailableError),
+        ("40P01", SerializationError),
+        ("23505", ConstraintError),
+        ("23P01", ConstraintError),
+        ("42P01", StoreError),
+        (None, StoreError),
+    ],
+)
+def test_states_of_postgres(state: str | None, expected: type[StoreError]) -> None:
+    """PostgreSQL's five letters lead to one kind of error each; others are a plain refusal."""
+
+    class DriverError(Exception):
+        sqlstate = state
+
+    assert expected is type(store_error(DriverError("words\nmore"), "x"))
 
 
 async def test_conflict_after_the_threads_were_told_to_end() -> None:

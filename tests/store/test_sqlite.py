@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -136,6 +136,23 @@ async def test_locked_by_another_process(sqlite_url: str) -> None:
         assert 7 == await store.transaction(put(7))
 
 
+async def test_locked_while_it_is_opened(sqlite_url: str) -> None:
+    """A file that another keeps for itself is a typed error, within `lock_s_max`."""
+    options = StoreOptions(lock_s_max=0.05)
+    path = sqlite_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (id INTEGER)")
+        other.execute("BEGIN EXCLUSIVE")
+        store = open_store(sqlite_url, migrations=TABLES, options=options)
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            await store.open()
+        other.execute("ROLLBACK")
+    async with open_store(sqlite_url, migrations=TABLES, options=options) as store:
+        assert 1 == await store.transaction(put(1))
+        wait = await store.transaction(lambda t: t.execute("PRAGMA busy_timeout").scalar())
+        assert 50 == wait
+
+
 async def test_reads_do_not_wait_for_the_writer(sqlite_url: str) -> None:
     """While a transaction is under way, a read sees the state before it."""
     async with open_store(sqlite_url, migrations=TABLES) as store:
@@ -190,6 +207,37 @@ async def test_a_function_that_breaks_badly(sqlite_url: str) -> None:
 
             (end,) = await asyncio.gather(store.transaction(work), return_exceptions=True)
             assert isinstance(end, BaseException)
+        assert 0 == await store.read(count)
+
+
+async def test_too_many_keys(sqlite_url: str) -> None:
+    """A lock takes a bounded number of keys, all of them in one statement."""
+    async with open_store(sqlite_url, migrations=TABLES) as store:
+        await store.transaction(put(7))
+        assert "sqlite" == store.dialect
+        rows = await store.transaction(lambda t: t.lock("note", range(10_000)))
+        assert [7] == list(rows)
+        with pytest.raises(UsageError, match="at most 10,000"):
+            await store.transaction(lambda t: t.lock("note", range(10_001)))
+        assert {} == await store.transaction(lambda t: t.lock("note", [1]))
+
+
+async def test_doomed_transaction_goes_no_further(sqlite_url: str) -> None:
+    """After a statement failed every other gives the same error, in `once` as well."""
+
+    def work(transaction: Transaction) -> int:
+        for _ in range(2):
+            with suppress(ConstraintError):
+                put(1)(transaction)
+        with pytest.raises(ConstraintError):
+            count(transaction)
+        return 1
+
+    async with open_store(sqlite_url, migrations=TABLES) as store:
+        with pytest.raises(ConstraintError):
+            await store.transaction(work)
+        with pytest.raises(ConstraintError):
+            await store.once("k", 1, work, int)
         assert 0 == await store.read(count)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent99.clock import SystemClock
 from agent99.errors import InvalidNameError, UsageError
-from agent99.store import Migration, StoreOptions, open_store
+from agent99.store import Migration, StoreOptions, StoreStatistics, open_store
 
 
 class ShiftedClock(SystemClock):
@@ -133,6 +133,34 @@ async def test_failed_clean_up_is_counted(sqlite_url: str) -> None:
         await store.once("b", 1, lambda _: 1, int)
         await store.transaction(lambda _: None)
         assert 1 == store.statistics().purge_failures
+
+
+async def test_no_room_for_a_clean_up(sqlite_url: str) -> None:
+    """A clean-up that finds no room waits for its next turn, and is counted."""
+    options = StoreOptions(purge_every_s=1e-9, waiting_max=2)
+    async with open_store(sqlite_url, options=options) as store:
+        await store.once("a", 1, lambda _: 1, int)
+        await store.transaction(lambda _: None)
+        waiting = [asyncio.ensure_future(store.transaction(lambda _: None)) for _ in range(2)]
+        await SystemClock().sleep(0)  # they are queued
+        store._start_purge(0)
+        await asyncio.gather(*waiting)
+        assert 1 == store.statistics().purge_failures
+    assert "closed" in repr(store)
+    store._start_purge(0)  # too late, and nothing happens
+
+
+def test_statistics_of_a_new_store() -> None:
+    """A store that was never opened has counted nothing."""
+    store = open_store("sqlite:///never.db")
+    assert StoreStatistics() == store.statistics()
+
+
+async def test_reads_need_an_open_store() -> None:
+    """A read before the opening is a usage error that says what to do."""
+    store = open_store("sqlite:///never.db")
+    with pytest.raises(UsageError, match="async with"):
+        await store.read(lambda _: None)
 
 
 def test_without_sqlalchemy() -> None:

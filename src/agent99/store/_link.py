@@ -189,8 +189,10 @@ def _set_up_sqlite(link: Link) -> None:
 
 def _use_wal(link: Link) -> None:
     """Switch the file to a write-ahead log; when several processes do it at once, all succeed."""
-    attempts = int(link.database.options.lock_s_max / _WAL_ATTEMPT_S) + 1
+    lock_s_max = link.database.options.lock_s_max
+    attempts = int(lock_s_max / _WAL_ATTEMPT_S) + 1
     pause = threading.Event()
+    link.raw.execute("PRAGMA busy_timeout = 0")  # else each attempt might wait that long itself
     for attempt in range(1, attempts + 1):
         try:
             mode = link.raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -202,7 +204,8 @@ def _use_wal(link: Link) -> None:
         if mode != "wal":
             reason = f"it keeps the journal mode {mode!r} (is it on a network file system?)"
             raise StoreUnavailableError(link.database.name, reason)
-        return
+        break
+    link.raw.execute(f"PRAGMA busy_timeout = {int(lock_s_max * 1000)}")
 
 
 def _set_up_postgres(link: Link) -> None:

@@ -81,6 +81,7 @@ class TransactionRunner:
     def _run_alone(self, job: Job) -> Outcome:
         if job.future.cancelled():
             return Outcome(job, None, None)
+        is_kept = self._link is not None
         try:
             link = self._ready_link()
             link.begin()
@@ -88,12 +89,23 @@ class TransactionRunner:
             if error is None:
                 self._commit(link)
                 return Outcome(job, value, None)
-            link.roll_back()
+            self._undo(link)
         except Exception as failure:  # noqa: BLE001 - whatever it is, its caller is told
             return Outcome(job, None, self._broken(failure))
-        if link.is_broken:
-            self._drop_link()
+        if is_kept and self._link is None:
+            # The link from earlier had died, in this job or before it. Nothing took effect.
+            return self._run_alone(job)
         return Outcome(job, None, error)
+
+    def _undo(self, link: Link) -> None:
+        """Undo what a job did; a link that cannot even do that is given up, which undoes it too."""
+        try:
+            link.roll_back()
+        except link.errors:
+            self._drop_link()
+        else:
+            if link.is_broken:
+                self._drop_link()
 
     def _commit(self, link: Link) -> None:
         try:
