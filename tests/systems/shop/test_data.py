@@ -165,7 +165,7 @@ def test_customers_are_replayed_in_order(extract: Year) -> None:
 
 def test_an_invoices_time_and_place_are_its_first_lines(tmp_path: Path) -> None:
     """A first line that is not sellable still decides when the invoice is replayed (rule 10)."""
-    later = datetime(2010, 4, 12, 10, 31)  # noqa: DTZ001
+    later = datetime(2010, 4, 12, 10, 31)  # noqa: DTZ001 - the file tells no zone
     frame = _frame(
         Invoice=["A", "B", "A", "B"],
         StockCode=["POST", "10002", "10002", "10002"],
@@ -280,7 +280,7 @@ def test_a_value_that_no_order_can_have(
 ) -> None:
     """What the shop could not take is refused with the file, not met in the middle of a replay."""
     schema = {"Price": pl.Float64} if column == "Price" else {}
-    frame = _frame(**{column: values}).cast(schema)  # type: ignore[arg-type]
+    frame = _frame(**{column: values}).cast(schema)
     with pytest.raises(DataFileError, match=rule) as caught:
         read_year(_write(tmp_path, frame))
     assert column == caught.value.column

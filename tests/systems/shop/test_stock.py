@@ -256,4 +256,4 @@ async def test_the_tables_themselves_refuse_a_negative_stock(open_shop: OpenShop
         "UPDATE stock SET on_hand = on_hand - 1",
     ):
         with pytest.raises(ConstraintError):
-            await store.transaction(lambda tx, sql=sql: tx.execute(sql).changed)  # type: ignore[misc]
+            await store.transaction(lambda tx, sql=sql: tx.execute(sql).changed)

@@ -124,10 +124,10 @@ def test_counts_that_do_not_close_are_refused() -> None:
         "adjustment_lines": 1,
     }
     skipped = {"not_a_product": 1, "returned_or_damaged": 1, "free": 1}
-    Counts(**right, skipped=skipped)  # type: ignore[arg-type]
+    Counts(**right, skipped=skipped)
     for name in right:
         with pytest.raises(ValueError, match="are counted"):
-            Counts(**{**right, name: 9}, skipped=skipped)  # type: ignore[arg-type]
+            Counts(**{**right, name: 9}, skipped=skipped)
 
 
 def test_an_order_becomes_a_request() -> None:

@@ -102,10 +102,13 @@ def compare(file: FileSide, stores: StoreSide, terms: Terms) -> CheckReport:
     rejected = stores.orders.filter(state="rejected")["reason"].fill_null("").value_counts()
     sold = file.orders.join(confirmed, on="order_id", how="semi")
     return CheckReport(
-        findings=tuple(
-            finding
-            for part in (_orders, _outcomes, _stock, _reservations, _payments, _ledger)
-            for finding in part(file, stores, terms)
+        findings=(
+            *_orders(file, stores),
+            *_outcomes(file, stores, terms),
+            *_stock(file, stores),
+            *_reservations(file, stores),
+            *_payments(file, stores),
+            *_ledger(stores),
         ),
         counts=file.counts,
         skipped=file.skipped,
@@ -130,7 +133,7 @@ def _differ(left: Frame, right: Frame, on: list[str], columns: list[str]) -> Fra
     return both.filter(pl.any_horizontal(different))
 
 
-def _orders(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Finding]:  # noqa: ARG001
+def _orders(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
     pl = load_polars()
     missing = file.orders.join(stores.orders, on="order_id", how="anti")
     yield from _found("order_missing", "every order of the file was taken", missing)
@@ -204,7 +207,7 @@ def _outcomes(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Findi
     )
 
 
-def _stock(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Finding]:  # noqa: ARG001
+def _stock(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
     pl = load_polars()
     stock, key = stores.stock, "product_id"
     parts = pl.col("on_hand") + pl.col("reserved") + pl.col("shipped")
@@ -242,7 +245,7 @@ def _stock(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Finding]
     )
 
 
-def _reservations(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Finding]:  # noqa: ARG001
+def _reservations(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
     pl = load_polars()
     both = stores.orders.join(
         stores.reservations, on="order_id", how="full", coalesce=True, suffix="_held"
@@ -268,7 +271,7 @@ def _reservations(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[F
     yield from _found("reservation_lines_wrong", "a confirmed order holds the file's units", wrong)
 
 
-def _payments(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Finding]:  # noqa: ARG001
+def _payments(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
     pl = load_polars()
     captured = stores.payments.filter(state="captured")
     confirmed = stores.orders.filter(state="confirmed")
@@ -301,7 +304,7 @@ def _payments(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Findi
     yield from _found("refund_unexpected", "nothing is refunded", given_back, "payment_id")
 
 
-def _ledger(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Finding]:  # noqa: ARG001
+def _ledger(stores: StoreSide) -> Iterator[Finding]:
     pl = load_polars()
     key = "transaction_id"
     sums = stores.ledger.group_by(key).agg(
