@@ -104,8 +104,9 @@ def check_excepts(house: House) -> Iterator[Finding]:
             last = node.body[-1]
             if isinstance(last, ast.Raise) and last.exc is None:
                 continue
-            if "noqa: BLE001" not in module.comment(node.lineno):
-                message = "catch what you expect, or say why: # noqa: BLE001 - reason"
+            _, _, reason = module.comment(node.lineno).partition("#")
+            if len(reason.removeprefix(" noqa: BLE001").strip(" -")) < REASON_CHARACTERS_MIN:
+                message = "catch what you expect, or say why beside it"
                 yield Finding("except", f"{module.place}:{node.lineno}", message)
 
 

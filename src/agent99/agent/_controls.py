@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
-from agent99.dispatch import Context, Route, State, Statistics
+from agent99.agent._blueprint import Blueprint
+from agent99.dispatch import Context, Dispatcher, Route, State, Statistics
 from agent99.envelope import AnswerCodec, BodyCodec, parse_name
 from agent99.errors import BadRequestError, Failure
-
-if TYPE_CHECKING:
-    from agent99.agent._running import Running
+from agent99.registry import Description
 
 Action = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -32,10 +31,41 @@ class Status(msgspec.Struct, frozen=True):
     events: Statistics
 
 
+class Controlled(Protocol):
+    """A running instance, as far as controlling it needs."""
+
+    config: Any
+    instance: str
+    blueprint: Blueprint
+    dispatcher: Dispatcher
+    events: Dispatcher
+
+    @property
+    def description(self) -> Description:
+        """What it says of itself now."""
+        ...
+
+    def uptime_s(self) -> float:
+        """Return the seconds since it was hosted."""
+        ...
+
+    async def pause(self) -> bool:
+        """Leave the queue groups; returns whether that was a change."""
+        ...
+
+    async def resume(self) -> bool:
+        """Join the queue groups again; returns whether that was a change."""
+        ...
+
+    def begin_stop(self) -> object:
+        """Stop in the background."""
+        ...
+
+
 class Controls:
     """The built-in actions of one instance, as routes."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Controlled) -> None:
         self._running = running
 
     def __repr__(self) -> str:
@@ -67,10 +97,10 @@ class Controls:
     async def _status(self, _payload: dict[str, Any]) -> dict[str, Any]:
         running = self._running
         status = Status(
-            name=running.name,
+            name=running.blueprint.name,
             instance=running.instance,
             state=running.description.state,
-            missing=running.missing,
+            missing=running.description.missing,
             uptime_s=round(running.uptime_s(), 3),
             config=msgspec.to_builtins(running.config, str_keys=True),
             operations=running.dispatcher.statistics(),
