@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from agent99.store import Migration, Transaction, open_store
+from agent99.store import Migration, StoreOptions, Transaction, open_store
 
 TABLES = (
     Migration(
@@ -42,7 +42,8 @@ def effect(number: int) -> Callable[[Transaction], int]:
 async def main(url: str, first: int, count: int) -> None:
     """Run the numbers from `first` on, each once."""
     numbers = iter(range(first, first + count))
-    async with open_store(url, migrations=TABLES) as store:
+    options = StoreOptions(lock_s_max=30.0)  # a busy machine makes nobody give up
+    async with open_store(url, migrations=TABLES, options=options) as store:
 
         async def caller() -> None:
             for number in numbers:

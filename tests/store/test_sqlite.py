@@ -69,7 +69,7 @@ async def test_the_file_is_set_up_for_durability(sqlite_url: str) -> None:
 
 async def test_waiting_transactions_share_a_commit(sqlite_url: str) -> None:
     """64 that wait together cost a few commits; with `batch_max=1` each costs its own."""
-    for batch_max, commits_max in ((256, 4), (1, 64)):
+    for batch_max, commits_max in ((256, 16), (1, 64)):
         options = StoreOptions(batch_max=batch_max)
         async with open_store(sqlite_url, migrations=TABLES, options=options) as store:
             before = store.statistics().commits
