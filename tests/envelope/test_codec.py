@@ -29,6 +29,7 @@ from agent99.envelope import (
     encode_error,
     encode_message,
     encode_user_headers,
+    split_message,
 )
 from agent99.errors import (
     BadAnswerError,
@@ -122,6 +123,27 @@ def test_any_object_travels_unchanged(body: dict[str, Any]) -> None:
     assert parsed == body
 
 
+@given(bodies, st.dictionaries(st.from_regex(r"[A-Z]{1,4}", fullmatch=True), st.text(max_size=5)))
+def test_a_message_splits_into_what_it_was_made_of(
+    body: dict[str, Any], headers: dict[str, str]
+) -> None:
+    """Header and body come apart as they were put together, in whatever order they stand."""
+    data = encode_message(HEADER, encode_body(body), encode_user_headers(headers))
+    header, alone = split_message(data)
+    assert (header, msgspec.json.decode(alone)) == (HEADER, body)
+    parts = msgspec.json.decode(data)
+    held = parts.pop("header")
+    header, alone = split_message(msgspec.json.encode({**parts, "header": held}))
+    assert (header, msgspec.json.decode(alone)) == (HEADER, body)
+
+
+def test_a_second_header_changes_nothing() -> None:
+    """Of two headers the first counts: what is checked at the door is what stands at the front."""
+    other = msgspec.json.encode(msgspec.structs.replace(HEADER, event_uuid="e2"))
+    header, _ = split_message(message(b'{"a":1,"header":' + other + b"}"))
+    assert header.event_uuid == "e1"
+
+
 @given(json_values)
 def test_any_result_travels_unchanged(result: Any) -> None:
     """Whatever the result is, object or not, the caller gets the same."""
@@ -129,7 +151,7 @@ def test_any_result_travels_unchanged(result: Any) -> None:
     outcome, body = codec.encode(result)
     data = message(body, type="response", outcome=outcome)
     assert codec.decode(decode_header(data).outcome, data) == result
-    assert codec.decode(outcome, body, enveloped=False) == result
+    assert codec.decode_body(outcome, body) == result
 
 
 def test_a_result_with_a_key_header_travels_as_a_value() -> None:
@@ -162,7 +184,7 @@ def test_any_type_of_object_can_be_a_payload(body_type: Any, value: Any) -> None
     parts = msgspec.json.decode(data)
     header = parts.pop("header")
     assert codec.decode(msgspec.json.encode({**parts, "header": header})) == value
-    assert codec.decode(encode_body(value), enveloped=False) == value
+    assert codec.decode_body(encode_body(value)) == value
 
 
 @pytest.mark.parametrize("body_type", [int, str, list[int], Line | int, type(None)])
@@ -237,10 +259,20 @@ BAD_HEADERS = [
 @pytest.mark.parametrize(("data", "path"), BAD_HEADERS)
 def test_a_message_that_cannot_be_read_is_refused_with_its_path(data: bytes, path: str) -> None:
     """Malformed JSON, wrong header fields, bad UTF-8 and deep nesting each name the place."""
-    with pytest.raises(BadRequestError) as caught:
-        decode_header(data)
-    assert caught.value.path == path
-    assert caught.value.rule
+    for read in (decode_header, split_message):
+        with pytest.raises(BadRequestError) as caught:
+            read(data)
+        assert caught.value.path == path
+        assert caught.value.rule
+
+
+@pytest.mark.parametrize("rest", [b",", b",}", b", 1}", b"]", b"", b',"a":1', b',"a"}'])
+def test_a_message_with_a_broken_body_never_gives_a_value(rest: bytes) -> None:
+    """What `split_message` leaves unread is refused by the decode of the body."""
+    with pytest.raises(BadRequestError):
+        BodyCodec[Any](dict[str, Any], of="x").decode_body(
+            split_message(message(b"{}")[:-1] + rest)[1]
+        )
 
 
 def test_nesting_up_to_the_bound_is_read() -> None:
@@ -255,10 +287,11 @@ def test_nesting_up_to_the_bound_is_read() -> None:
 def test_no_bytes_raise_anything_but_a_bad_request(data: bytes) -> None:
     """Hostile bytes have one expected end."""
     for hostile in (data, b'{"header":' + data, message(b"{}")[:-1] + b"," + data):
-        try:
-            decode_header(hostile)
-        except BadRequestError as error:
-            assert error.code == "BAD_REQUEST"  # noqa: PT017 - either end is right, no third
+        for read in (decode_header, split_message):
+            try:
+                read(hostile)
+            except BadRequestError as error:
+                assert error.code == "BAD_REQUEST"  # noqa: PT017 - either end is right, no third
 
 
 BAD_BODIES = [

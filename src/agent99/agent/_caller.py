@@ -231,7 +231,7 @@ class Caller:
         result = answer.body
         if isinstance(result, RequestError):
             raise decode_error(encode_error(result))  # a copy, as if it had travelled
-        return codec.decode(answer.outcome, result, enveloped=False)
+        return codec.decode_body(answer.outcome, result)
 
     # --- events -----------------------------------------------------------------------------------
 

@@ -269,7 +269,11 @@ class Dispatcher:
         outcome: Outcome = "error"
         answer: bytes | RequestError
         try:
-            payload = route.body.decode(call.data, enveloped=call.reply is not None)
+            payload = (
+                route.body.decode_body(call.data)
+                if call.reply is None
+                else route.body.decode(call.data)
+            )
             try:
                 result = await route.handle(context, payload)
             except RequestError as error:

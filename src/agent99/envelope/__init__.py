@@ -6,8 +6,8 @@ May import:  errors; msgspec
 Never:       awaits, reads a clock, draws a random number, opens a socket.
 """
 
+from agent99.envelope._body import DEPTH_MAX
 from agent99.envelope._codec import (
-    DEPTH_MAX,
     HEADER_BYTES_MAX,
     AnswerCodec,
     BodyCodec,
@@ -21,6 +21,7 @@ from agent99.envelope._codec import (
     encode_error,
     encode_message,
     encode_user_headers,
+    split_message,
 )
 from agent99.envelope._names import (
     Name,
@@ -67,5 +68,6 @@ __all__ = [
     "parse_pattern",
     "parse_topic",
     "sender_of",
+    "split_message",
     "topic_of",
 ]

@@ -14,11 +14,14 @@ import msgspec
 from msgspec import Meta
 
 from agent99.envelope._body import (
+    HEAD,
+    UNREADABLE,
+    check_text,
     decode_json,
     joined,
+    refusal,
     refuse_header_field,
     refuse_no_object,
-    takes_flat,
     without_header,
 )
 from agent99.errors import (
@@ -31,8 +34,6 @@ from agent99.errors import (
     request_error,
 )
 
-DEPTH_MAX = 64
-"""Objects and arrays within one another; deeper messages are refused."""
 HEADER_BYTES_MAX = 8 * 1024
 """A user's own headers together, names and values."""
 HEADERS_MAX = 32
@@ -97,6 +98,7 @@ class _Value(msgspec.Struct, Generic[T]):
 
 
 _encode = msgspec.json.Encoder().encode
+_decode_bare_header = msgspec.json.Decoder(Header).decode
 _decode_enveloped = msgspec.json.Decoder(_Enveloped).decode
 _decode_error_answer = msgspec.json.Decoder(_ErrorAnswer).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -123,7 +125,33 @@ def decode_header(data: bytes) -> Header:
         BadRequestError: malformed JSON, no object, no header, a wrong field, text that is not
             UTF-8, or nesting beyond 64; names the path and the rule.
     """
-    return decode_json(_decode_enveloped, data, DEPTH_MAX).header
+    header: Header = decode_json(_decode_enveloped, data).header
+    return header
+
+
+def split_message(data: bytes) -> tuple[Header, bytes]:
+    """Return the header of a message that arrived, and its body alone, for a codec's `decode_body`.
+
+    Of a body that follows its header, as in every message that we write, the JSON is not read here
+    but by whoever decodes it. Where such a message has a second header, the first one counts.
+
+    Raises:
+        BadRequestError: no header, a wrong field, text that is not UTF-8, or nesting beyond 64;
+            names the path and the rule.
+    """
+    try:
+        check_text(data)
+        end = data.find(b"}")
+        if data.startswith(HEAD) and data[end + 1 : end + 3] == b',"':
+            try:
+                header = _decode_bare_header(data[len(HEAD) : end + 1])
+            except msgspec.DecodeError:
+                pass  # wrong, or a brace within a text: the long way tells
+            else:
+                return header, b"{" + data[end + 2 :]
+        return _decode_enveloped(data).header, without_header(data)
+    except UNREADABLE as error:
+        raise refusal(error) from error
 
 
 class BodyCodec(Generic[T]):
@@ -137,7 +165,6 @@ class BodyCodec(Generic[T]):
         self.body_type = body_type
         refuse_header_field(body_type, of)
         refuse_no_object(body_type, of)
-        self._flat = takes_flat(body_type)
         try:
             self._schema: dict[str, Any] = msgspec.json.schema(body_type)
             decoder = msgspec.json.Decoder[Any](body_type)
@@ -153,18 +180,24 @@ class BodyCodec(Generic[T]):
         """Return the JSON Schema (draft 2020-12) of the body."""
         return self._schema
 
-    def decode(self, data: bytes, *, enveloped: bool = True) -> T:
+    def decode(self, data: bytes) -> T:
         """Return the body of a message, validated.
-
-        Args:
-            enveloped: False where `data` is a body alone, that never left the process.
 
         Raises:
             BadRequestError: names the path and the rule.
         """
-        if enveloped and not self._flat:
-            data = without_header(data)
-        return decode_json(self._decode, data, None)
+        return self.decode_body(_body_of(data))
+
+    def decode_body(self, body: bytes) -> T:
+        """Return a body that stands alone, validated.
+
+        Raises:
+            BadRequestError: names the path and the rule.
+        """
+        try:
+            return self._decode(body)
+        except UNREADABLE as error:
+            raise refusal(error) from error
 
 
 def encode_body(value: Any) -> bytes:
@@ -197,7 +230,6 @@ class AnswerCodec(Generic[T]):
         self.result_type = result_type
         refuse_header_field(result_type, of)
         self._exact = result_type if isinstance(result_type, type) else None
-        self._flat = takes_flat(result_type)
         try:
             self._schema: dict[str, Any] = msgspec.json.schema(result_type)
             decoder = msgspec.json.Decoder[Any](result_type)
@@ -241,25 +273,42 @@ class AnswerCodec(Generic[T]):
             return "ok", body
         return "value", b'{"result":%b}' % body
 
-    def decode(self, outcome: Outcome | None, data: bytes, *, enveloped: bool = True) -> T:
+    def decode(self, outcome: Outcome | None, data: bytes) -> T:
+        """Return the result that a whole message brings; see `decode_body`."""
+        try:
+            body = _body_of(data)
+        except BadRequestError as error:
+            raise _bad_answer(error) from error
+        return self.decode_body(outcome, body)
+
+    def decode_body(self, outcome: Outcome | None, body: bytes) -> T:
         """Return the result of an answer whose outcome is `ok` or `value` (none: `ok`, from Ruby).
 
         Args:
-            enveloped: False where `data` is a body alone, that never left the process.
+            body: The answer without its header.
 
         Raises:
             BadAnswerError: the answer is not of the type; names the path and the rule.
         """
         try:
             if outcome == "value":
-                return decode_json(self._decode_value, data, None).result
-            if enveloped and not self._flat:
-                data = without_header(data)
-            return decode_json(self._decode, data, None)
-        except BadRequestError as error:
-            raise BadAnswerError(
-                f"the answer is not what was asked for: {error.message}", details=error.details
-            ) from error
+                return self._decode_value(body).result
+            return self._decode(body)
+        except UNREADABLE as error:
+            raise _bad_answer(refusal(error)) from error
+
+
+def _body_of(data: bytes) -> bytes:
+    try:
+        return without_header(data)
+    except UNREADABLE as error:
+        raise refusal(error) from error
+
+
+def _bad_answer(error: BadRequestError) -> BadAnswerError:
+    return BadAnswerError(
+        f"the answer is not what was asked for: {error.message}", details=error.details
+    )
 
 
 def encode_error(error: RequestError) -> bytes:
@@ -276,7 +325,7 @@ def encode_error(error: RequestError) -> bytes:
 def decode_error(data: bytes) -> RequestError:
     """Return the error that an answer with outcome `error` stands for."""
     try:
-        body = decode_json(_decode_error_answer, data, DEPTH_MAX).error
+        body = decode_json(_decode_error_answer, data).error
     except BadRequestError as error:
         return BadAnswerError(f"an error answer that cannot be read: {error.message}")
     return request_error(body.code, body.message, body.details, body.retryable)
