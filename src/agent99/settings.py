@@ -30,6 +30,7 @@ _NAME = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"
 _VARIABLES = {
     "AGENT99_URL": "url",
     "AGENT99_MESH": "mesh",
+    "AGENT99_PERMISSIONS": "permissions",
     "AGENT99_STATE": "state_folder",
     "AGENT99_LINGER_S": "linger_s",
     "AGENT99_NATS_SERVER": "server_binary",
@@ -52,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The address of a NATS server, or several parted by commas; None: the embedded server."""
     mesh: Annotated[str, Meta(pattern=_NAME)] = "main"
     """The namespace: agents of different meshes do not see each other."""
+    permissions: bool = False
+    """Whether the server gives each user its own permissions: then the URL's user is the sender
+    that subjects name, and answers go only to inboxes of the sender that the server proves."""
     linger_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
     """Seconds from the last user's end to the embedded server's."""
     server_binary: Path | None = None

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from agent99.clock import Clock
 from agent99.embedded import acquire_server
+from agent99.envelope import parse_name
+from agent99.errors import UsageError
 from agent99.ids import Ids
 from agent99.journal import JetStreamJournal, Journal
 from agent99.settings import Settings, redact_url
 from agent99.wire import Wire, open_wire
+
+SENDER_CHARACTERS = 20
+"""Of a random identity: 80 bits."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -69,3 +75,20 @@ async def _connected(url: str, sender: str, clock: Clock, ids: Ids) -> AsyncGene
         yield Parts(wire, JetStreamJournal(wire, clock=clock, ids=ids), redact_url(url))
     finally:
         await wire.aclose()
+
+
+def identity_of(settings: Settings, ids: Ids) -> str:
+    """Return the sender that this process's subjects name.
+
+    With permissions on it is the URL's user, whom the server proves; where all share a credential,
+    a random one of the connection's own.
+
+    Raises:
+        UsageError: permissions are on and the URL has no user, or one that is no name.
+    """
+    if not settings.permissions:
+        return ids.token().decode()[:SENDER_CHARACTERS]
+    user = urlsplit((settings.url or "").split(",", 1)[0]).username
+    if not user:
+        raise UsageError("with permissions on, the URL must name a user: nats://user:…@host")
+    return parse_name("user", unquote(user))

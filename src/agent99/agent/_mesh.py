@@ -13,7 +13,7 @@ import msgspec
 from agent99.agent._agent import Agent
 from agent99.agent._blocking import Blocking
 from agent99.agent._caller import Caller
-from agent99.agent._engine import Engine, NatsEngine
+from agent99.agent._engine import Engine, NatsEngine, identity_of
 from agent99.agent._gather import Survey, control, survey
 from agent99.agent._invoke import Pools
 from agent99.agent._link import Link
@@ -84,11 +84,11 @@ class Mesh:
             ServerUnavailableError: nobody answers.
             ServerVersionError, AuthenticationError: it is not for us.
             EmbeddedServerError: the embedded server could not be started.
-            UsageError: this mesh is open already.
+            UsageError: this mesh is open already, or permissions are on and the URL has no user.
         """
         if self._stack is not None:
             raise UsageError("this mesh is open already")
-        sender = self._ids.token().decode()[:20]
+        sender = identity_of(self._settings, self._ids)
         async with AsyncExitStack() as stack:
             parts = await stack.enter_async_context(
                 self._engine.open(sender, clock=self._clock, ids=self._ids)
@@ -113,7 +113,7 @@ class Mesh:
                 clock=self._clock,
                 ids=self._ids,
                 deadlines=deadlines,
-                verify_senders=False,
+                verify_senders=self._settings.permissions,
             )
             self._caller = Caller(self._link, self._ids.uuid())
             self._url = parts.url
