@@ -13,13 +13,14 @@ from agent99.cli._exits import Exit, RefusalError
 from agent99.cli._find import find_instance, find_named, nobody
 from agent99.cli._join import join, run_async
 from agent99.cli._scope import Scope
-from agent99.cli._show import print_json, print_table, tell
+from agent99.cli._show import compact, duration, print_json, print_table, short, tell
 from agent99.cli._survey import survey_document, survey_rows
 from agent99.cli._values import parse_words
 
 EVERYBODY = "all"
-QUIET = frozenset({"pause", "resume", "shutdown", "update_config"})
-"""Actions whose answers say nothing beyond "done": only what went wrong is shown."""
+QUIET = frozenset({"pause", "resume", "shutdown", "status", "update_config"})
+"""Actions whose answers need no line of their own: only what went wrong is shown."""
+_STATUS = ("agent", "instance", "state", "uptime", "requests", "errors", "in flight", "config")
 
 
 def ctl(
@@ -83,9 +84,28 @@ def _whom(peers: Sequence[Peer], target: str) -> Target | None:
 
 
 def _show(action: str, found: Survey, names: dict[str, str]) -> None:
+    if action == "status" and found.results:
+        print_table(_STATUS, [_status_row(answer.result) for answer in found.answers if answer.ok])
     rows = survey_rows(found, names)
     if action in QUIET:
         rows = [row for row in rows if row[2] != "answered"]
     if rows:
         print_table(("agent", "instance", "outcome", "answer"), rows)
     tell(f"{len(found.results)} of {found.asked} applied")
+
+
+def _status_row(status: Any) -> tuple[str, ...]:
+    operations = status["operations"]
+    state = status["state"]
+    if status["missing"]:
+        state = f"{state} (missing {', '.join(status['missing'])})"
+    return (
+        status["name"],
+        short(status["instance"]),
+        state,
+        duration(status["uptime_s"]),
+        str(operations["requests"]),
+        str(operations["errors"]),
+        str(operations["in_flight"] + operations["waiting"]),
+        compact(status["config"]),
+    )

@@ -21,18 +21,22 @@ class ShopOptions(Output, frozen=True):
         str | None, typer.Option("--data", metavar="FILE", help="Order lines to replay.")
     ] = None
     decline_rate: Annotated[
-        float, typer.Option("--decline-rate", min=0.0, max=1.0, help="Payments that are declined.")
-    ] = 0.03
-    seed: Annotated[int, typer.Option("--seed", help="What the declines are drawn from.")] = 7
+        float | None,
+        typer.Option("--decline-rate", min=0.0, max=1.0, help="The part of payments declined."),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="What the declines are drawn from.")
+    ] = None
     scarcity: Annotated[
-        float, typer.Option("--scarcity", min=0.0, help="How scarce stock is; 0: never sold out.")
-    ] = 0.0
+        float | None, typer.Option("--scarcity", min=0.0, help="How scarce stock is; 0: never.")
+    ] = None
     instances: Annotated[
-        int, typer.Option("--instances", min=1, max=32, help="Of inventory and of payment.")
-    ] = 2
+        int | None, typer.Option("--instances", min=1, max=32, help="Of inventory and of payment.")
+    ] = None
     speed: Annotated[
-        float, typer.Option("--speed", min=0.0, help="Days of the data per second; 0: no limit.")
-    ] = 0.0
+        float | None,
+        typer.Option("--speed", min=0.0, help="Days of data per second; 0: no limit."),
+    ] = None
 
 
 def list_demos(output: Output) -> int:
@@ -60,7 +64,7 @@ def shop(options: ShopOptions) -> int:
     """
     run = _entry("agent99.systems.shop", "run_demo", extra="shop")
     given = {field: getattr(options, field) for field in options.__struct_fields__}
-    return int(run(given))
+    return int(run({key: value for key, value in given.items() if value is not None}))
 
 
 def _entry(module_name: str, function: str, *, extra: str) -> Any:

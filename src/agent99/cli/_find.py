@@ -7,7 +7,6 @@ from difflib import get_close_matches
 
 from agent99.agent import Peer
 from agent99.cli._exits import Exit, RefusalError
-from agent99.cli._show import short
 
 PREFIX_CHARACTERS_MIN = 4
 """So many characters of an instance's UUID are enough, if only one begins so."""
@@ -58,8 +57,3 @@ def nobody(peers: Sequence[Peer], word: str, *, capabilities: bool) -> RefusalEr
         names = sorted({peer.name for peer in capable})
         hint = f"; it is a capability of {', '.join(names)}"
     return RefusalError(f"there is no {what} {word!r}{hint}", Exit.NOBODY, code="NO_AGENT")
-
-
-def label(peer: Peer) -> str:
-    """Return a peer's name and short instance."""
-    return f"{peer.name} {short(peer.instance)}"

@@ -51,10 +51,17 @@ async def host(
 async def _start(mesh: Mesh, classes: Sequence[type[Agent]], instances: int) -> None:
     for agent_class in classes:
         for _ in range(instances):
-            try:
-                await mesh.host(agent_class())
-            except Exception as error:  # the user's `__init__` and `start`
-                raise _not_started(agent_class, error) from error
+            await _start_one(mesh, agent_class)
+
+
+async def _start_one(mesh: Mesh, agent_class: type[Agent]) -> None:
+    try:
+        await mesh.host(agent_class())
+    except Exception as error:  # noqa: BLE001 - the user's `__init__` and `start`
+        failed = error
+    else:
+        return
+    raise _not_started(agent_class, failed) from failed
 
 
 def _not_started(agent_class: type[Agent], error: Exception) -> RefusalError:
@@ -110,7 +117,7 @@ def ready_document(mesh: Mesh, *, embedded: bool) -> dict[str, Any]:
 
 
 def ready_line(document: dict[str, Any], workers: int = 0) -> str:
-    """Return the same as one line."""
+    """Return the same as one line; with workers, the document is one worker's."""
     groups: dict[str, int] = {}
     for agent in document["agents"]:
         offered = ", ".join(agent["capabilities"])

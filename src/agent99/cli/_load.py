@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -47,7 +48,7 @@ def _parted(source: str) -> tuple[str, str]:
 
 
 def _is_file(where: str) -> bool:
-    return where.endswith(".py") or "/" in where or "\\" in where or Path(where).is_file()
+    return where.endswith(".py") or "/" in where or "\\" in where or Path(where).exists()
 
 
 def load_file(path: Path) -> ModuleType:
@@ -78,10 +79,10 @@ def load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
+        _execute(str(path), partial(spec.loader.exec_module, module))
+    except BaseException:
         del sys.modules[name]
-        raise _not_loaded(str(path), error) from error
+        raise
     return module
 
 
@@ -96,15 +97,24 @@ def load_module(name: str) -> ModuleType:
         sys.path.insert(0, here)
     if not all(part.isidentifier() for part in name.split(".")):
         raise RefusalError(f"there is no file or module {name!r}")
+    _execute(name, partial(importlib.import_module, name))
+    return sys.modules[name]
+
+
+def _execute(where: str, load: Callable[[], object]) -> None:
+    failed: BaseException
     try:
-        return importlib.import_module(name)
+        load()
     except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            hint = f"; did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
-            raise RefusalError(f"there is no module {name!r}{hint}") from error
-        raise _not_loaded(name, error) from error
-    except BaseException as error:
-        raise _not_loaded(name, error) from error
+        if error.name is not None and (where == error.name or where.startswith(f"{error.name}.")):
+            hint = f"; did you mean {where}.py?" if Path(f"{where}.py").is_file() else ""
+            raise RefusalError(f"there is no module {where!r}{hint}") from error
+        failed = error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code, while it loads
+        failed = error
+    else:
+        return
+    raise _not_loaded(where, failed) from failed
 
 
 def pick(module: ModuleType, where: str, class_name: str) -> list[AgentClass]:
@@ -171,8 +181,6 @@ def _near_file(path: Path) -> str:
 
 
 def _not_loaded(where: str, error: BaseException) -> RefusalError:
-    if isinstance(error, KeyboardInterrupt):
-        raise error
     if isinstance(error, SyntaxError):
         text = (error.text or "").strip()
         place = f"{error.filename}:{error.lineno}" if error.filename else where

@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import msgspec
 import typer
 
+from agent99.cli._exits import Exit
 from agent99.cli._host import host, ready_line, set_up_log
 from agent99.cli._join import scoped_settings
 from agent99.cli._lifeline import Lifeline, find_lifeline
 from agent99.cli._load import load_agents
 from agent99.cli._scope import Scope
 from agent99.cli._show import print_json, tell
-from agent99.cli._wish import StopWish, end_soon
+from agent99.cli._wish import StopWish, end_process, end_soon
+from agent99.cli._workers import Crew, Plan
 from agent99.clock import SystemClock
 
 WORKERS_MAX = 256
@@ -86,6 +88,8 @@ def run(
 
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             code = runner.run(work())
+            if code == Exit.INTERRUPTED:
+                end_process(code)
             end_soon(code)
     return code
 
@@ -109,47 +113,34 @@ def _stdout_for_json(scope: Scope) -> Generator[TextIO]:
 
 
 def _supervise(scope: Scope, options: RunOptions, sources: Sequence[str]) -> int:
+
     settings = scoped_settings(scope)  # what is wrong here is said once
     environ = {**os.environ, "PYTHONUNBUFFERED": "1", "AGENT99_MESH": settings.mesh}
     if scope.url is not None:  # by the environment: a credential never stands on a command line
         environ["AGENT99_URL"] = scope.url
     command = [sys.executable, "-m", "agent99", "run", "--count", str(options.count)]
     command += ["--debug"] if scope.debug else []
-    command += ["--", *sources]
-    return asyncio.run(_crew(scope, options, command, environ, crew_name(sources)))
+    plan = Plan((*command, "--", *sources), environ, crew_name(sources), options.workers or 1)
+    return asyncio.run(_watch_crew(scope, plan))
 
 
-async def _crew(
-    scope: Scope,
-    options: RunOptions,
-    command: Sequence[str],
-    environ: dict[str, str],
-    name: str,
-) -> int:
-    from agent99.cli._workers import Crew
-
-    crew = Crew(
-        command,
-        environ,
-        name=name,
-        workers=options.workers or 1,
-        wish=StopWish(),
-        clock=SystemClock(),
-        stdout=(sys.stderr if scope.json else sys.stdout).buffer,
-    )
-    telling = asyncio.ensure_future(_tell_ready(scope, crew.wait_ready()))
+async def _watch_crew(scope: Scope, plan: Plan) -> int:
+    stdout = sys.stderr if scope.json else sys.stdout
+    crew = Crew(plan, wish=StopWish(), clock=SystemClock(), stdout=stdout.buffer)
+    telling = asyncio.ensure_future(_tell_ready(scope, crew))
     try:
         return await crew.run()
     finally:
         telling.cancel()
 
 
-async def _tell_ready(scope: Scope, ready: Awaitable[dict[str, Any]]) -> None:
-    document = await ready
+async def _tell_ready(scope: Scope, crew: Crew) -> None:
+    documents = await crew.wait_ready()
     if scope.json:
-        print_json(document)
+        agents = [agent for document in documents for agent in document["agents"]]
+        print_json({**documents[0], "workers": len(documents), "agents": agents})
     else:
-        tell(ready_line(document, document["workers"]))
+        tell(ready_line(documents[0], len(documents)))
 
 
 def crew_name(sources: Sequence[str]) -> str:

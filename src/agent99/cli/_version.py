@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 
 from agent99.cli._scope import Output
 from agent99.cli._show import print_json, tell
@@ -25,7 +23,9 @@ def version(output: Output) -> int:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return version_of(package)
+        return version(package)
     except PackageNotFoundError:
         return None

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -29,6 +29,22 @@ LINE_BYTES_MAX = 65_536
 READY_BYTES_MAX = 1_048_576
 """A worker's announcement; longer ones are ignored."""
 _HOPELESS = frozenset({Exit.USAGE, Exit.MESH})
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a crew is to run."""
+
+    command: tuple[str, ...]
+    """Runs one worker."""
+    environ: dict[str, str]
+    """The workers' whole environment; it may hold a credential, so it is never shown."""
+    name: str
+    """What the workers are called."""
+    workers: int
+    """How many processes."""
+
+    def __repr__(self) -> str:
+        return f"Plan({self.name!r}, workers={self.workers})"
 
 
 class Worker:
@@ -56,20 +72,9 @@ class Crew:
     Invariant: a process lives only while its worker's `_live` runs.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        *,
-        name: str,
-        workers: int,
-        wish: StopWish,
-        clock: Clock,
-        stdout: BinaryIO,
-    ) -> None:
-        self.workers = [Worker(index, name) for index in range(1, workers + 1)]
-        self._command = tuple(command)
-        self._environ = dict(environ)
+    def __init__(self, plan: Plan, *, wish: StopWish, clock: Clock, stdout: BinaryIO) -> None:
+        self.workers = [Worker(index, plan.name) for index in range(1, plan.workers + 1)]
+        self._plan = plan
         self._wish = wish
         self._clock = clock
         self._stdout = stdout
@@ -93,12 +98,11 @@ class Crew:
             await asyncio.gather(*keeping, return_exceptions=True)
         return Exit.INTERRUPTED if self._wish.forced.is_set() else code
 
-    async def wait_ready(self) -> dict[str, Any]:
-        """Wait until every worker was ready; returns what all of them run."""
+    async def wait_ready(self) -> list[dict[str, Any]]:
+        """Wait until every worker was ready; returns what each of them runs."""
         for worker in self.workers:
             await worker.ready.wait()
-        agents = [agent for worker in self.workers for agent in worker.document["agents"]]
-        return {**self.workers[0].document, "workers": len(self.workers), "agents": agents}
+        return [worker.document for worker in self.workers]
 
     # --- one worker -------------------------------------------------------------------------------
 
@@ -135,12 +139,12 @@ class Crew:
             with theirs:
                 handle = theirs.fileno()
                 worker.process = process = await asyncio.create_subprocess_exec(
-                    *self._command,
+                    *self._plan.command,
                     stdin=DEVNULL,
                     stdout=PIPE,
                     stderr=PIPE,
                     pass_fds=(handle,),
-                    env={**self._environ, VARIABLE: str(handle)},
+                    env={**self._plan.environ, VARIABLE: str(handle)},
                     process_group=0,  # Ctrl-C in the terminal is for the supervisor alone
                 )
             if self._wish.asked.is_set():

@@ -1,0 +1,69 @@
+"""Which error ends with which exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent99.cli._exits import MEANINGS, Exit, RefusalError, error_document, exit_of, exit_table
+from agent99.errors import (
+    Agent99Error,
+    AuthenticationError,
+    BadAnswerError,
+    BadRequestError,
+    ClosedError,
+    DeadlineExceededError,
+    HandlerError,
+    InvalidNameError,
+    NoAgentError,
+    OverloadedError,
+    PausedError,
+    PayloadTooLargeError,
+    RemoteError,
+    ServerStartError,
+    ServerUnavailableError,
+    StateFolderError,
+    StreamFullError,
+    UnknownOperationError,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RemoteError("no", code="NO"), Exit.FAILED),
+        (HandlerError("broke"), Exit.FAILED),
+        (BadAnswerError("what"), Exit.FAILED),
+        (ClosedError("mesh"), Exit.FAILED),
+        (InvalidNameError("capability", "a b", "rule"), Exit.USAGE),
+        (PayloadTooLargeError("payload", 2, 1), Exit.USAGE),
+        (BadRequestError("schema"), Exit.USAGE),
+        (NoAgentError("nobody"), Exit.NOBODY),
+        (UnknownOperationError("what"), Exit.NOBODY),
+        (DeadlineExceededError("late"), Exit.DEADLINE),
+        (ServerUnavailableError("nats://x", "gone"), Exit.MESH),
+        (AuthenticationError("nats://x", "no"), Exit.MESH),
+        (ServerStartError("no"), Exit.MESH),
+        (StateFolderError("no"), Exit.MESH),
+        (StreamFullError("full"), Exit.MESH),
+        (OverloadedError("full"), Exit.BUSY),
+        (PausedError("paused"), Exit.BUSY),
+        (RefusalError("no", Exit.NOBODY), Exit.NOBODY),
+    ],
+)
+def test_an_error_has_its_exit_code(error: Agent99Error, expected: Exit) -> None:
+    """Scripts can tell outcomes apart."""
+    assert expected == exit_of(error)
+
+
+def test_every_exit_code_has_a_meaning_in_the_help() -> None:
+    """No code is a riddle."""
+    assert set(Exit) == set(MEANINGS)
+    for code, meaning in MEANINGS.items():
+        assert f"{code:>4}  {meaning}" in exit_table()
+
+
+def test_an_error_as_json() -> None:
+    """It carries what a programme wants to know."""
+    error = RemoteError("no stock", code="NO_STOCK", details={"left": 1}, retryable=True)
+    expected = {"code": "NO_STOCK", "message": "no stock", "details": {"left": 1}}
+    assert {"error": {**expected, "retryable": True}} == error_document(error)
