@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from asyncio import Future
 
-from agent99.clock import Clock, DeadlineSlot, DeadlineSlots
+from agent99.clock import Clock, TimerHandle
 from agent99.errors import (
     Agent99Error,
     ClosedError,
@@ -18,18 +19,24 @@ from agent99.wire._events import Events
 from agent99.wire._headers import is_no_responders
 from agent99.wire._port import Message, Receive
 
-_SWEEP_MIN = 1_024
+_GROWTH_MIN = 1_024
+_TIMER_S_MAX = 3_600.0
+_SWEEP_S_MIN = 0.01
+_SWEEP_S_MAX = 0.08
+_SWEEP_SHARE = 20  # a sweep may take a twentieth of the time
 
-_Waiting = tuple[Future[Message], bytes]  # the future, and the subject that was asked
+_Waiting = tuple[Future[Message], bytes, float]  # the future, the subject asked, the deadline
 
 
 class Inbox:
     """Everyone on this connection who waits for an answer.
 
-    A request costs four dictionary operations and no timer of its own. A request that was cancelled
-    stays in the table until its deadline, or until the table has doubled, whichever comes first.
+    A request costs two dictionary operations and no timer of its own: one timer stands at the
+    earliest deadline, and then all who wait are looked through. Most are answered long before, so
+    that it hardly ever runs; the more there are, the less often it does, at most 80 ms late. One
+    that was cancelled stays until then, or until the table has doubled, whichever comes first.
 
-    Invariant: a token in `_slots` is a key of the slot that it maps to, and the other way round.
+    Invariant: the timer stands at `_next_s`, at most `_SWEEP_S_MAX` after the earliest deadline.
     """
 
     def __init__(
@@ -44,50 +51,49 @@ class Inbox:
         self.prefix = prefix
         """What every inbox begins with, the dot included."""
         self._prefix_size = len(prefix)
+        self._clock = clock
         self._draw_token = ids.token
         self._create_future = loop.create_future
         self._events = events
-        self._deadlines: DeadlineSlots[bytes, _Waiting] = DeadlineSlots(clock, self._expire)
-        self._slots: dict[bytes, DeadlineSlot[bytes, _Waiting]] = {}
+        self._waiting: dict[bytes, _Waiting] = {}
         self._receivers: dict[bytes, Receive] = {}
-        self._sweep_at = _SWEEP_MIN
+        self._timer: TimerHandle | None = None
+        self._next_s = math.inf
+        self._sweep_at = _GROWTH_MIN
 
     def __repr__(self) -> str:
-        return f"Inbox({self.prefix!r}, waiting={len(self._slots)}, open={len(self._receivers)})"
+        return f"Inbox({self.prefix!r}, waiting={len(self)}, open={len(self._receivers)})"
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._waiting)
 
     def expect(self, subject: bytes, deadline_s: float) -> tuple[bytes, Future[Message]]:
         """Return a fresh token and the future of the first answer to `prefix` and token."""
         token = self._draw_token()
         future: Future[Message] = self._create_future()
-        slot = self._deadlines.slot(deadline_s)
-        slot[token] = (future, subject)
-        self._slots[token] = slot
-        if len(self._slots) > self._sweep_at:
+        self._waiting[token] = (future, subject, deadline_s)
+        if deadline_s < self._next_s:
+            self._set_timer(deadline_s)
+        if len(self._waiting) > self._sweep_at:
             self._sweep()
         return token, future
 
     def forget(self, token: bytes) -> None:
         """Expect no answer any more: the request could not be sent."""
-        if token in self._slots:
-            self._remove(token)
+        self._waiting.pop(token, None)
 
     def receive(self, message: Message) -> None:
         """Take what came to any inbox of this connection."""
         token = message.subject[self._prefix_size :]
-        slot = self._slots.pop(token, None)
-        if slot is None:
+        waiting = self._waiting.pop(token, None)
+        if waiting is None:
             self._receive_open(token, message)
             return
-        future, subject = slot.pop(token)
-        if not slot:
-            self._deadlines.release(slot)
+        future = waiting[0]
         if future.done():  # cancelled by the caller
             self._events.dropped["late_answer"] += 1
         elif message.headers and is_no_responders(message):
-            future.set_exception(NoRespondersError(subject.decode()))
+            future.set_exception(NoRespondersError(waiting[1].decode()))
         else:
             future.set_result(message)
 
@@ -105,45 +111,32 @@ class Inbox:
     def deny(self, subject: bytes) -> bool:
         """End every request to `subject` (compared without case); returns whether there was one."""
         wanted = subject.lower()
-        tokens = [token for token, slot in self._slots.items() if slot[token][1].lower() == wanted]
-        for token in tokens:
-            asked = self._slots[token][token][1].decode()
-            self._end(token, PermissionDeniedError("publish to", asked))
-        return bool(tokens)
+        denied = [token for token, row in self._waiting.items() if row[1].lower() == wanted]
+        for token in denied:
+            self._end(token, PermissionDeniedError("publish to", self._waiting[token][1].decode()))
+        return bool(denied)
 
     def deny_reply(self, reply: bytes) -> bool:
         """End the request that wanted its answer at `reply`; returns whether there was one."""
         token = reply[self._prefix_size :]
-        if not reply.startswith(self.prefix) or token not in self._slots:
+        if not reply.startswith(self.prefix) or token not in self._waiting:
             return False
         self._end(token, PermissionDeniedError("want answers at", reply.decode()))
         return True
 
     def end_all(self) -> None:
         """End everything with `ClosedError`."""
-        for token in tuple(self._slots):
+        for token in tuple(self._waiting):
             self._end(token, ClosedError("wire"))
-        self._deadlines.close()
         self._receivers.clear()
-
-    def _remove(self, token: bytes) -> _Waiting:
-        slot = self._slots.pop(token)
-        waiting = slot.pop(token)
-        if not slot:
-            self._deadlines.release(slot)
-        return waiting
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _end(self, token: bytes, error: Agent99Error) -> None:
-        future, _ = self._remove(token)
+        future = self._waiting.pop(token)[0]
         if not future.done():
             future.set_exception(error)
-
-    def _expire(self, token: bytes, waiting: _Waiting) -> None:
-        self._slots.pop(token, None)
-        future, subject = waiting
-        if not future.done():
-            error = DeadlineExceededError(f"no answer from {subject.decode()!r} by the deadline")
-            future.set_exception(error)
+            future.exception()  # whoever waits gets it; nobody is told of one that was abandoned
 
     def _receive_open(self, token: bytes, message: Message) -> None:
         receive = self._receivers.get(token)
@@ -152,8 +145,39 @@ class Inbox:
         else:
             receive(message)
 
+    def _set_timer(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_s = at_s
+        # Loops bound their timers; a later deadline is looked at again every hour.
+        delay_s = min(max(at_s - self._clock.monotonic_s(), 0.0), _TIMER_S_MAX)
+        self._timer = self._clock.call_later(delay_s, self._sweep)
+
     def _sweep(self) -> None:
-        """Forget the cancelled; the next sweep comes when the table has doubled: amortised O(1)."""
-        for token in [token for token, slot in self._slots.items() if slot[token][0].done()]:
-            self._remove(token)
-        self._sweep_at = max(_SWEEP_MIN, 2 * len(self._slots))
+        """End what has expired, forget what was cancelled, and set the timer for the rest."""
+        now, next_s = self._clock.monotonic_s(), math.inf
+        gone: list[bytes] = []
+        for token, (future, _, deadline_s) in self._waiting.items():
+            if deadline_s <= now or future.done():
+                gone.append(token)
+            elif deadline_s < next_s:
+                next_s = deadline_s
+        for token in gone:
+            future, subject, _ = self._waiting.pop(token)
+            if not future.done():
+                name = subject.decode()
+                future.set_exception(
+                    DeadlineExceededError(f"no answer from {name!r} by the deadline")
+                )
+        self._sweep_at = max(_GROWTH_MIN, 2 * len(self._waiting))
+        took_s = self._clock.monotonic_s() - now
+        pause_s = min(max(_SWEEP_S_MIN, _SWEEP_SHARE * took_s), _SWEEP_S_MAX)
+        self._set_timer_after(next_s, now + pause_s)
+
+    def _set_timer_after(self, next_s: float, pause_until_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._next_s = math.inf
+        if next_s < math.inf:
+            self._set_timer(max(next_s, pause_until_s))
