@@ -16,6 +16,7 @@ from agent99.agent._blueprint import Blueprint, Declared, Method, blueprint_of
 from agent99.agent._caller import Caller
 from agent99.agent._controls import Controls
 from agent99.agent._gather import Survey, survey
+from agent99.agent._interest import Interest
 from agent99.agent._invoke import Pools, handler_of
 from agent99.agent._log import AgentLog
 from agent99.dispatch import (
@@ -30,13 +31,12 @@ from agent99.dispatch import (
     Tally,
     fold,
 )
-from agent99.envelope import QUEUE, Name, decode_header, parse_name
-from agent99.errors import Agent99Error, BadRequestError
+from agent99.envelope import Name
+from agent99.errors import Agent99Error, DeadlineExceededError, JournalError, TransportError
 from agent99.registry import Description, OperationCounts, TableChange
 
 if TYPE_CHECKING:
     from agent99.agent._link import Destination, Link
-    from agent99.wire import Message, Subscription
 
 _log = logging.getLogger("agent99.agent")
 
@@ -83,8 +83,6 @@ class Running:
         self._link = link
         self._on_stop = on_stop
         self._missing: tuple[str, ...] = ()
-        self._queued: list[Subscription] = []
-        self._direct: list[Subscription] = []
         self._changes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
@@ -104,7 +102,8 @@ class Running:
             self.control.routes.add(route)
         for method in self.blueprint.controls.values():
             self.control.routes.add(self._route(method, pools, ()))
-        self._listening = [(m, self._route(m, pools, ())) for m in self.blueprint.listeners]
+        heard = [(m.mark.pattern, self._route(m, pools, ())) for m in self.blueprint.listeners]
+        self._interest = Interest(self, link, heard)
 
     def __repr__(self) -> str:
         return f"Running({self.name!r}, {self.instance!r}, {self.state.value})"
@@ -177,17 +176,18 @@ class Running:
         self.lifecycle.fire(LifecycleEvent.START)
         try:
             await self.agent.start()
-            self._listen()
-            self._join()
+            self._interest.listen()
+            self._interest.join()
             await self._link.wire.flush()
+            self.lifecycle.fire(LifecycleEvent.STARTED)
+            self._missing = self._link.registry.table.missing(self.blueprint.uses)
+            await self._announce()
         except BaseException:
-            self._leave_all()
+            self._interest.end()
+            self.lifecycle.fire(LifecycleEvent.STOP)
             self.lifecycle.fire(LifecycleEvent.STOPPED)
             self.agent._running = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - and unties
             raise
-        self.lifecycle.fire(LifecycleEvent.STARTED)
-        self._missing = self._link.registry.table.missing(self.blueprint.uses)
-        await self._link.registry.announce(self.description)
         self._forget_change = self._link.registry.on_change(self._look_again)
         self._link.services.add(self)
 
@@ -196,9 +196,9 @@ class Running:
         async with self._changes:
             changed = self.lifecycle.fire(LifecycleEvent.PAUSE)
             if changed:
-                await self._leave_queues()  # what is under way to this instance is still taken
+                await self._interest.leave()  # what is under way to this instance is still taken
                 self.dispatcher.refusal = "paused"
-                await self._link.registry.announce(self.description)
+                await self._announce()
             return changed
 
     async def resume(self) -> bool:
@@ -207,9 +207,9 @@ class Running:
             changed = self.lifecycle.fire(LifecycleEvent.RESUME)
             if changed:
                 self.dispatcher.refusal = ""
-                self._join()
+                self._interest.join()
                 await self._link.wire.flush()
-                await self._link.registry.announce(self.description)
+                await self._announce()
             return changed
 
     def begin_stop(self) -> asyncio.Task[None]:
@@ -231,7 +231,7 @@ class Running:
         async with self._changes:
             self.lifecycle.fire(LifecycleEvent.STOP)
             try:
-                await self._leave_queues()
+                await self._interest.leave()
                 await self._link.registry.withdraw(self.instance)
             except Agent99Error as error:  # a server that is away must not keep it from stopping
                 self.log.warning("stopping without the server's word: %s", error)
@@ -248,81 +248,13 @@ class Running:
                 self.log.warning("the agent's stop failed", exc_info=error)
             await self.control.wait_idle(1.0)
             self.control.stop()
-            self._leave_all()
+            self._interest.end()
             self._forget_change()
             self._link.services.remove(self.instance)
             for task in self._tasks:
                 task.cancel()
             self.lifecycle.fire(LifecycleEvent.STOPPED)
             self._on_stop()
-
-    # --- what it listens to -----------------------------------------------------------------------
-
-    @property
-    def _targets(self) -> list[tuple[str, Name]]:
-        named = [("name", self.name)] if self.blueprint.operations else []
-        return [*(("capability", c) for c in self.blueprint.capabilities), *named]
-
-    def _listen(self) -> None:
-        subjects, wire = self._link.subjects, self._link.wire
-        instance = parse_name("instance", self.instance)
-        direct = self._direct
-        receive = self.dispatcher.receive_by_subject
-        direct.append(wire.subscribe(subjects.instance_listen(self.name, instance), receive))
-        for subject in subjects.control_listen(self.name, instance):
-            direct.append(wire.subscribe(subject, self.control.receive_by_subject))
-        for target in {self.name, *self.blueprint.capabilities}:
-            direct.append(wire.subscribe(subjects.cancel_listen(target), self._receive_cancel))
-        for method, route in self._listening:
-            if method.mark.pattern is not None:
-                subject = subjects.event_listen(method.mark.pattern)
-                direct.append(wire.subscribe(subject, self.events.receiver(route)))
-
-    def _join(self) -> None:
-        """Enter the queue groups, by one subscription per target and operation.
-
-        Groups merge across overlapping patterns: a wider one would hand one operation's requests
-        to another.
-        """
-        subjects, wire = self._link.subjects, self._link.wire
-        for kind, target in self._targets:
-            listen = subjects.capability_listen if kind == "capability" else subjects.named_listen
-            for operation in dict.fromkeys((*self.blueprint.operations, DEFAULT_OPERATION)):
-                route = self.dispatcher.routes.find(operation)
-                receive = (
-                    self.dispatcher.receiver(route) if route else self.dispatcher.receive_by_subject
-                )
-                subject = listen(target, operation)
-                self._queued.append(wire.subscribe(subject, receive, queue=QUEUE))
-            self._link.locals.setdefault((kind, target), []).append(self)
-        self._link.locals[("instance", self.instance)] = [self]
-
-    async def _leave_queues(self) -> None:
-        self._forget_local()
-        queued, self._queued = self._queued, []
-        await asyncio.gather(*(subscription.drain() for subscription in queued))
-
-    def _leave_all(self) -> None:
-        self._forget_local()
-        for subscription in (*self._queued, *self._direct):
-            subscription.unsubscribe()
-        self._queued, self._direct = [], []
-
-    def _forget_local(self) -> None:
-        for key in (*self._targets, ("instance", self.instance)):
-            found = self._link.locals.get(key)
-            if found and self in found:
-                found.remove(self)
-
-    def _receive_cancel(self, message: Message) -> None:
-        try:
-            decode_header(message.payload)
-            event_ids = _decode_cancel(message.payload).event_uuids
-        except (BadRequestError, msgspec.MsgspecError, RecursionError):
-            self.control.counts.drop("bad_cancel")
-            return
-        sender = message.subject.rpartition(b".")[2]
-        self.dispatcher.cancel(sender, event_ids)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -364,7 +296,14 @@ class Running:
     async def _announce_again(self) -> None:
         async with self._changes:
             if self.state in (State.READY, State.PAUSED):
-                await self._link.registry.announce(self.description)
+                await self._announce()
+
+    async def _announce(self) -> None:
+        """Tell the registry; what cannot be written now it writes as soon as it can."""
+        try:
+            await self._link.registry.announce(self.description)
+        except (TransportError, JournalError, DeadlineExceededError) as error:
+            self.log.warning("the registry will hear of its state later: %s", error)
 
     async def survey(self, capability: str, operation: str, payload: Any, **how: Any) -> Survey:
         """See `Mesh.survey`."""
@@ -380,10 +319,3 @@ class Running:
 
 def _nothing() -> None:
     return None
-
-
-class _Cancel(msgspec.Struct):
-    event_uuids: list[str]
-
-
-_decode_cancel = msgspec.json.Decoder(_Cancel).decode
