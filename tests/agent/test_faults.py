@@ -101,7 +101,7 @@ async def test_killing_one_of_two_instances_costs_only_what_it_had(
 
 
 async def test_killing_the_server_under_load_ends_every_request_in_time(
-    start_nats_server: Callable[..., NatsServer],
+    start_nats_server: Callable[..., NatsServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Agents are back and registered within 5 s of its return; no request outlives its deadline."""
     server = start_nats_server()
@@ -113,6 +113,7 @@ async def test_killing_the_server_under_load_ends_every_request_in_time(
         await client.registry.wait_until(lambda t: len(t.discover("shop")) == 2, timeout_s=5)
         load = Load(client, timeout_s=0.5)
         await load.wait_answers(200)
+        caplog.clear()
         server.kill()
         failed = len(load.failed)
         await eventually(lambda: len(load.failed) > failed + 32)  # each caller fails twice or so
@@ -124,6 +125,7 @@ async def test_killing_the_server_under_load_ends_every_request_in_time(
         assert len(survey.results) == 2
         assert asyncio.get_running_loop().time() - back_s < 5
         await load.stop()
+        assert any("the link to the server is lost" in r.getMessage() for r in caplog.records)
         assert load.longest_s < load.timeout_s + 0.1
         assert {error.code for _, error in load.failed} <= {
             "DEADLINE_EXCEEDED",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -16,7 +17,9 @@ from agent99.errors import UsageError
 from agent99.ids import Ids
 from agent99.journal import JetStreamJournal, Journal
 from agent99.settings import Settings, redact_url
-from agent99.wire import Wire, open_wire
+from agent99.wire import ConnectionState, Wire, open_wire
+
+_log = logging.getLogger("agent99.wire")
 
 SENDER_CHARACTERS = 20
 """Of a random identity: 80 bits."""
@@ -71,10 +74,24 @@ class NatsEngine:
 async def _connected(url: str, sender: str, clock: Clock, ids: Ids) -> AsyncGenerator[Parts]:
     addresses = [part.strip() for part in url.split(",")]
     wire = await open_wire(addresses, sender=sender.encode("ascii"), clock=clock, ids=ids)
+    wire.on_state(_tell_state)
+    wire.on_error(_tell_error)
     try:
         yield Parts(wire, JetStreamJournal(wire, clock=clock, ids=ids), redact_url(url))
     finally:
         await wire.aclose()
+
+
+def _tell_state(state: ConnectionState) -> None:
+    if state is ConnectionState.RECONNECTING:
+        _log.warning("the link to the server is lost; trying again until it is back")
+    elif state is ConnectionState.CONNECTED:
+        _log.info("the link to the server is back")
+
+
+def _tell_error(error: Exception) -> None:
+    """What nobody waits for, a denied subscription among it, is at least said."""
+    _log.error("%s", error)
 
 
 def identity_of(settings: Settings, ids: Ids) -> str:
