@@ -476,7 +476,7 @@ async def test_a_context_tells_what_a_handler_may_know(make_bench: Make) -> None
     await settle()
     assert seen == [("alice", "work", "k1"), 1.5]
     assert bench.codes() == ["HANDLER_ERROR"]
-    assert "e1" in repr(Context(_header(), "w", "s", 1.0, bench.clock, {}))
+    assert "e1" in repr(Context("w", "s", 1.0, bench.clock, {}, _header(), None))
 
 
 def _header() -> Header:
@@ -532,55 +532,85 @@ async def test_an_event_is_answered_by_nobody(make_bench: Make) -> None:
     assert bench.dispatcher.statistics().errors == 1
 
 
-class Local:
-    """Where a call within the process leaves its outcome."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[tuple[str, bytes | RequestError]] = []
-
-    def __call__(self, _call: Call, outcome: str, body: bytes | RequestError) -> None:
-        self.outcomes.append((outcome, body))
-
-
-def submit(bench: Bench, route: Any, respond: Local, body: bytes = b"{}", ttl_s: float = 5) -> Call:
+def submit(bench: Bench, route: Any, body: bytes = b"{}", ttl_s: float = 5) -> Call:
     """Make a request within the process."""
     return bench.dispatcher.submit(
         route,
-        _header(),
+        _header,
         body,
         sender="alice",
         deadline_s=bench.clock.monotonic_s() + ttl_s,
         headers={"user_agent": "x"},
-        respond=respond,
     )
 
 
 async def test_within_the_process_the_semantics_are_the_same(make_bench: Make) -> None:
     """Decoded, validated, bounded, ended at the deadline: only the broker is left out."""
-    bench, local = make_bench(concurrency_max=1, waiting_max=0), Local()
+    bench = make_bench(concurrency_max=1, waiting_max=0)
     route = bench.offer(echo, body=dict[str, int])
-    submit(bench, route, local, b'{"a":1}')
-    await settle()
-    submit(bench, route, local, b'{"a":"x"}')
-    await settle()
-    (ok, body), (failed, error) = local.outcomes
-    assert (ok, body, failed) == ("ok", b'{"a":1}', "error")
-    assert isinstance(error, BadRequestError)
-    slow = bench.offer(forever, operation="slow")
-    call = submit(bench, slow, local, ttl_s=0.5)
+    fine = submit(bench, route, b'{"a":1}')
+    await bench.dispatcher.wait(fine)
+    broken = submit(bench, route, b'{"a":"x"}')
+    await bench.dispatcher.wait(broken)
+    assert (fine.outcome, fine.answer, broken.outcome) == ("ok", b'{"a":1}', "error")
+    assert isinstance(broken.answer, BadRequestError)
+    slow = submit(bench, bench.offer(forever, operation="slow"), ttl_s=0.5)
     await settle()
     with pytest.raises(OverloadedError):
-        submit(bench, route, local)
+        submit(bench, route)
+    assert slow.outcome is None
     await bench.clock.advance(0.6)
-    await settle()
-    assert local.outcomes[-1][0] == "error"
-    assert isinstance(local.outcomes[-1][1], RequestError)
-    assert local.outcomes[-1][1].code == "DEADLINE_EXCEEDED"
-    bench.dispatcher.give_up(call)
+    await bench.dispatcher.wait(slow)
+    assert slow.outcome == "error"
+    assert isinstance(slow.answer, RequestError)
+    assert slow.answer.code == "DEADLINE_EXCEEDED"
+    bench.dispatcher.give_up(slow)
     bench.dispatcher.refusal = "paused"
     with pytest.raises(PausedError):
-        submit(bench, route, local)
-    assert len(local.outcomes) == 3
+        submit(bench, route)
+
+
+async def test_a_caller_in_the_process_that_is_cancelled_gives_its_call_up(
+    make_bench: Make,
+) -> None:
+    """The handler is cancelled with whoever waits for it."""
+    bench, ended = make_bench(), []
+
+    async def work(_payload: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
+
+    call = submit(bench, bench.offer(work))
+    waiting = asyncio.ensure_future(bench.dispatcher.wait(call))
+    await settle()
+    waiting.cancel()
+    await settle()
+    assert (waiting.cancelled(), call.outcome, ended) == (True, "error", ["cancelled"])
+
+
+async def test_the_header_of_a_request_in_the_process_is_made_when_it_is_looked_at(
+    make_bench: Make,
+) -> None:
+    """It costs nothing where no handler asks, and is the same however often one does."""
+    bench, made = make_bench(), []
+
+    def make() -> Header:
+        made.append(1)
+        return _header()
+
+    async def work(context: Context, payload: dict[str, Any]) -> list[str]:
+        return [context.event_id, context.request.event_uuid] if payload else []
+
+    route = bench.offer(work, with_context=True)
+    for body, expected in ((b"{}", b"[]"), (b'{"a":1}', b'["e1","e1"]')):
+        call = bench.dispatcher.submit(
+            route, make, body, sender="alice", deadline_s=9.0, headers={}
+        )
+        await bench.dispatcher.wait(call)
+        assert call.answer == b'{"result":' + expected + b"}"
+    assert made == [1]
 
 
 async def test_the_counts_say_what_happened(make_bench: Make) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -30,7 +32,7 @@ def test_the_first_step_is_taken_before_the_task_is_returned() -> None:
         task = eager_starter(asyncio.get_running_loop())(quick())
         order.append("returned")
         assert order == ["ran", "returned"]
-        assert task.done()
+        assert task is None
 
     run(main)
 
@@ -138,7 +140,7 @@ def test_a_handler_starts_others_at_once() -> None:
 
         async def outer() -> None:
             order.append("outer begins")
-            assert start(inner()).done()
+            assert start(inner()) is None
             order.append("outer ends")
 
         start(outer())
@@ -188,9 +190,184 @@ def test_without_uvloop_the_loop_is_asyncios(monkeypatch: pytest.MonkeyPatch) ->
             done.append(1)
 
         async def main() -> None:
-            assert eager_starter(loop)(handler()).done()
+            assert eager_starter(loop)(handler()) is None
 
         loop.run_until_complete(main())
         assert done == [1]
     finally:
         loop.close()
+
+
+needs_spares = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="3.12 makes a task for each start"
+)
+
+
+@needs_spares
+def test_work_that_ends_at_once_shares_a_task_that_nobody_kept() -> None:
+    """The task is made once: the dearest part of a short request."""
+
+    async def main() -> None:
+        seen: list[int] = []
+
+        async def quick() -> None:
+            seen.append(id(asyncio.current_task()))
+
+        start = eager_starter(asyncio.get_running_loop())
+        for _ in range(3):
+            assert start(quick()) is None
+        assert len(set(seen)) == 1
+
+    run(main)
+
+
+@needs_spares
+@pytest.mark.parametrize("mark", ["keep", "weakly", "cancel", "callback", "name"])
+def test_a_task_on_which_somebody_left_a_mark_ends_with_its_work(mark: str) -> None:
+    """Whoever has kept a task sees it done, and no later work is touched by what was done to it."""
+
+    async def main() -> None:
+        kept: list[Any] = []
+        called: list[bool] = []
+
+        async def marked() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            if mark == "keep":
+                kept.append(task)
+            elif mark == "weakly":
+                kept.append(weakref.ref(task))
+            elif mark == "cancel":
+                task.cancel()
+            elif mark == "callback":
+                task.add_done_callback(lambda task: called.append(task.done()))
+            else:
+                task.set_name("mine")
+
+        async def after() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            assert task not in kept
+            assert (task.cancelling(), task.get_name() == "mine") == (0, False)
+            await asyncio.sleep(0)
+            called.append(True)
+
+        start = eager_starter(asyncio.get_running_loop())
+        assert start(marked()) is None
+        if mark == "keep":
+            assert kept[0].done()
+        following = start(after())
+        assert following is not None
+        await following
+        assert called == ([True, True] if mark == "callback" else [True])
+
+    run(main)
+
+
+@needs_spares
+def test_a_task_that_stands_ready_is_not_among_all_tasks() -> None:
+    """A loop that ends waits for what runs, and for nothing else."""
+
+    async def main() -> None:
+        async def quick() -> None:
+            assert asyncio.current_task() not in asyncio.all_tasks()
+
+        async def slow() -> None:
+            await asyncio.sleep(0)
+            assert asyncio.current_task() in asyncio.all_tasks()
+
+        start = eager_starter(asyncio.get_running_loop())
+        assert start(quick()) is None
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        task = start(slow())
+        assert task is not None
+        assert asyncio.all_tasks() == {asyncio.current_task(), task}
+        assert "slow" in repr(task)
+        await task
+
+    run(main)
+
+
+def test_context_variables_stay_within_one_piece_of_work() -> None:
+    """What work sets is seen after its waits and by what it starts, and by nobody else."""
+    variable: ContextVar[str] = ContextVar("variable", default="none")
+
+    async def main() -> None:
+        seen: list[str] = []
+
+        async def child() -> None:
+            seen.append(variable.get())
+
+        async def sets(value: str) -> None:
+            assert variable.get() == "outer"
+            variable.set(value)
+            await asyncio.sleep(0)
+            await asyncio.create_task(child())
+            seen.append(variable.get())
+
+        async def quick() -> None:
+            variable.set("quick")
+
+        variable.set("outer")
+        start = eager_starter(asyncio.get_running_loop())
+        started = [start(sets("a")), start(quick()), start(sets("b"))]
+        await asyncio.gather(*(task for task in started if task is not None))
+        assert sorted(seen) == ["a", "a", "b", "b"]
+        assert variable.get() == "outer"
+
+    run(main)
+
+
+def test_work_that_cancels_itself_in_its_first_step_ends_at_its_first_wait() -> None:
+    """As any task: what it waits for is cancelled with it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        waited_for: asyncio.Future[None] = loop.create_future()
+        ended: list[str] = []
+
+        async def cancels(wait: Callable[[], Any]) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            try:
+                await wait()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        start = eager_starter(loop)
+        for wait in (lambda: waited_for, lambda: asyncio.sleep(0)):
+            task = start(cancels(wait))
+            assert task is not None
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert (waited_for.cancelled(), ended) == (True, ["cancelled"] * 2)
+
+    run(main)
+
+
+def test_work_can_be_started_within_a_first_step_and_outlive_it() -> None:
+    """Starts nest, and each has a task of its own."""
+
+    async def main() -> None:
+        start = eager_starter(asyncio.get_running_loop())
+        tasks: list[Any] = []
+
+        async def inner() -> None:
+            tasks.append(asyncio.current_task())
+            await asyncio.sleep(0)
+
+        async def outer() -> None:
+            started = start(inner())
+            assert started is not None
+            tasks.append(asyncio.current_task())
+            await started
+
+        task = start(outer())
+        assert task is not None
+        await task
+        assert tasks[0] is not tasks[1]
+        assert tasks[1] is task
+
+    run(main)

@@ -9,11 +9,10 @@ from typing import Any
 
 from agent99.agent._link import Destination, Link, Local
 from agent99.agent._targets import Peer, Target
-from agent99.dispatch import DEFAULT_OPERATION, Call, Context, Route, find_context
+from agent99.dispatch import DEFAULT_OPERATION, Context, Route, find_context
 from agent99.envelope import (
     AnswerCodec,
     Header,
-    Outcome,
     decode_error,
     decode_header,
     encode_body,
@@ -206,32 +205,26 @@ class Caller:
         codec: AnswerCodec[Any],
     ) -> Any:
         instance, route = local
-        answer = _LocalAnswer()
         dispatcher = instance.dispatcher
         try:
             if destination.operation == DEFAULT_OPERATION:
                 route = dispatcher.routes.choose_by_payload(body)
             call = dispatcher.submit(
                 route,
-                header,
+                lambda: header,
                 body,
                 sender=self._link.subjects.sender,
                 deadline_s=self._link.clock.monotonic_s() + (header.ttl_us or 0) * 1e-6,
                 headers=headers or {},
-                respond=answer.set,
             )
         except (PausedError, OverloadedError) as error:
             raise _NotTaken from error
-        if answer.outcome is None:
-            try:
-                await answer.wait()
-            except asyncio.CancelledError:
-                dispatcher.give_up(call)
-                raise
-        result = answer.body
-        if isinstance(result, RequestError):
-            raise decode_error(encode_error(result))  # a copy, as if it had travelled
-        return codec.decode_body(answer.outcome, result)
+        if call.outcome is None:
+            await dispatcher.wait(call)
+        answer = call.answer
+        if isinstance(answer, RequestError):
+            raise decode_error(encode_error(answer))  # a copy, as if it had travelled
+        return codec.decode_body(call.outcome, answer)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -259,24 +252,3 @@ class Caller:
 
 class _NotTaken(Exception):  # noqa: N818 - no error: it is tried elsewhere
     pass
-
-
-class _LocalAnswer:
-    """Where a call in the same process leaves its outcome; a future only if it takes time."""
-
-    __slots__ = ("_waiter", "body", "outcome")
-
-    def __init__(self) -> None:
-        self.outcome: Outcome | None = None
-        self.body: bytes | RequestError = b""
-        self._waiter: asyncio.Future[None] | None = None
-
-    def set(self, _call: Call, outcome: Outcome, body: bytes | RequestError) -> None:
-        self.outcome = outcome
-        self.body = body
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter

@@ -7,7 +7,7 @@ Never:       knows what an agent or a mesh is, decides where a request should go
 """
 
 from agent99.dispatch._admission import Admission
-from agent99.dispatch._call import Call, Respond
+from agent99.dispatch._call import Call
 from agent99.dispatch._context import Context, current_context, find_context, use_context
 from agent99.dispatch._counts import Counts, Statistics, Tally
 from agent99.dispatch._dispatcher import Dispatcher, DispatchOptions
@@ -28,7 +28,6 @@ __all__ = [
     "Lifecycle",
     "LifecycleEvent",
     "Middleware",
-    "Respond",
     "Route",
     "Routes",
     "State",

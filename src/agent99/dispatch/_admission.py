@@ -46,9 +46,10 @@ class Admission(Generic[T]):
         self._waiting.append(work)
         return True
 
-    def leave(self) -> None:
-        """Give a place back."""
+    def leave(self) -> bool:
+        """Give a place back; returns whether somebody waits for one."""
         self.in_flight -= 1
+        return bool(self._waiting)
 
     def next(self) -> T | None:
         """Return the work that has waited longest, with a place taken for it, or None."""

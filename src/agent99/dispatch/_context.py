@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar, Token
+
+import msgspec
 
 from agent99.clock import Clock
 from agent99.envelope import Header, decode_user_headers
@@ -36,34 +38,32 @@ class HeaderView(MutableMapping[str, str]):
         return len({**self._received, **self.answer})
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """One request, as its handler sees it."""
 
-    __slots__ = ("_clock", "_message", "_view", "deadline_s", "operation", "request", "sender")
-
-    def __init__(
-        self,
-        request: Header,
-        operation: str,
-        sender: str,
-        deadline_s: float,
-        clock: Clock,
-        message: bytes | Mapping[str, str],
-    ) -> None:
-        self.request = request
-        """The envelope's own header of the request."""
-        self.operation = operation
-        """The operation that was chosen."""
-        self.sender = sender
-        """Who asks, as the subject says; with permissions on, the server has proved it."""
-        self.deadline_s = deadline_s
-        """Monotonic time by which the caller wants the answer."""
-        self._clock = clock
-        self._message = message
-        self._view: HeaderView | None = None
+    operation: str
+    """The operation that was chosen; of an event, its topic."""
+    sender: str
+    """Who asks, as the request's subject says; with permissions on, the server has proved it."""
+    deadline_s: float
+    """Monotonic time by which the caller wants the answer."""
+    _clock: Clock
+    _message: bytes | Mapping[str, str]
+    _request: Header | Callable[[], Header]
+    _view: HeaderView | None
 
     def __repr__(self) -> str:
-        return f"Context(operation={self.operation!r}, event_id={self.event_id!r})"
+        return f"{type(self).__name__}(operation={self.operation!r}, event_id={self.event_id!r})"
+
+    @property
+    def request(self) -> Header:
+        """The envelope's own header of the request."""
+        request = self._request
+        if not isinstance(
+            request, Header
+        ):  # of a caller in this process: made when it is looked at
+            request = self._request = request()
+        return request
 
     @property
     def event_id(self) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
 
 from agent99.clock import Clock, Deadlines
 from agent99.dispatch._admission import Admission
-from agent99.dispatch._call import Call, Respond
-from agent99.dispatch._context import Context, use_context
+from agent99.dispatch._call import Call
+from agent99.dispatch._context import use_context
 from agent99.dispatch._counts import Counts, Statistics
 from agent99.dispatch._reply import Replier
 from agent99.dispatch._route import Route
@@ -22,10 +22,10 @@ from agent99.envelope import (
     Header,
     Kind,
     Outcome,
-    decode_header,
     is_inbox_of,
     operation_of,
     sender_of,
+    split_message,
     topic_of,
 )
 from agent99.errors import (
@@ -123,25 +123,35 @@ class Dispatcher:
     def submit(
         self,
         route: Route,
-        request: Header,
+        request: Callable[[], Header],
         body: bytes,
         *,
         sender: str,
         deadline_s: float,
         headers: Mapping[str, str],
-        respond: Respond,
     ) -> Call:
-        """Take a request from this process. `respond` is called once, maybe before this returns.
+        """Take a request from this process; its `outcome` may be there when this returns.
 
         Raises:
             PausedError, OverloadedError: it was not taken on and will not run.
         """
         if self.refusal:
             raise self._refused()
-        context = Context(request, route.operation, sender, deadline_s, self._clock, headers)
-        call = Call(route, context, body, None, respond)
+        operation, clock = route.operation, self._clock
+        call = Call(operation, sender, deadline_s, clock, headers, request, None, route, body, None)
         self._admit(call)
         return call
+
+    async def wait(self, call: Call) -> None:
+        """Wait for the outcome of a call that was submitted; to be cancelled gives the call up."""
+        if call.outcome is not None:
+            return
+        call.waiter = self._loop.create_future()
+        try:
+            await call.waiter
+        except asyncio.CancelledError:
+            self.give_up(call)
+            raise
 
     def give_up(self, call: Call) -> None:
         """End a call whose caller in this process does not wait for it any longer."""
@@ -150,8 +160,8 @@ class Dispatcher:
     def cancel(self, sender: bytes, event_ids: list[str]) -> None:
         """End the calls of that sender with those ids."""
         wanted = sender.decode("ascii", "replace"), set(event_ids)
-        for call in [c for c in self._calls if c.context.sender == wanted[0]]:
-            if call.context.event_id in wanted[1]:
+        for call in [c for c in self._calls if c.sender == wanted[0]]:
+            if call.event_id in wanted[1]:
                 self.give_up(call)
 
     async def wait_idle(self, timeout_s: float) -> bool:
@@ -184,10 +194,10 @@ class Dispatcher:
     # --- arrival ----------------------------------------------------------------------------------
 
     def _receive(self, route: Route | str, message: Message) -> None:
-        data, reply, clock = message.payload, message.reply, self._clock
+        data, clock = message.payload, self._clock
         try:
-            header = decode_header(data)
-            route = self.routes.choose(route, header, data)
+            header, body = split_message(data)
+            route = self.routes.choose(route, header, body)
             if self.refusal:
                 raise self._refused()
         except RequestError as error:
@@ -196,21 +206,23 @@ class Dispatcher:
         if header.deadline is not None and clock.wall_us() - header.deadline > self._stale_us:
             self.counts.drop("stale")
             return
+        options, reply = self.options, message.reply
         if self.kind == "event":
             sender, operation = topic_of(message.subject)
-            reply, respond = b"", None
+            reply = b""
         else:
             sender, operation = sender_of(message.subject), route.operation
-            respond = self._replier.respond
-            if not self._may_answer(sender, reply):
+            if (options.verify_senders or not reply) and not self._may_answer(sender, reply):
                 return
-        ttl_s = self.options.timeout_s_max
+        ttl_s = options.timeout_s_max
         if header.ttl_us is not None:
             ttl_s = min(header.ttl_us * 1e-6, ttl_s)
         deadline_s = clock.monotonic_s() + ttl_s
-        context = Context(header, operation, sender.decode(), deadline_s, clock, data)
+        call = Call(
+            operation, sender.decode(), deadline_s, clock, data, header, None, route, body, reply
+        )
         try:
-            self._admit(Call(route, context, data, reply, respond))
+            self._admit(call)
         except OverloadedError as error:
             self._refuse(message, error)
 
@@ -252,30 +264,27 @@ class Dispatcher:
 
     def _start(self, call: Call) -> None:
         call.route.tally.requests += 1
-        call.task = task = self._start_task(self._run(call))
-        if not task.done():
+        task = self._start_task(self._run(call))
+        if task is not None:
+            call.task = task
             if call.ticket is None:
                 self._track(call)
             task.add_done_callback(partial(self._end_unstarted, call))
 
     def _track(self, call: Call) -> None:
         self._calls.add(call)
-        call.ticket = self._deadlines.add(call.context.deadline_s, partial(self._expire, call))
+        call.ticket = self._deadlines.add(call.deadline_s, partial(self._expire, call))
 
     async def _run(self, call: Call) -> None:
-        context, route, now_s = call.context, call.route, self._clock.monotonic_s
-        use_context(context)
+        route, now_s = call.route, self._clock.monotonic_s
+        use_context(call)
         began_s = now_s()
         outcome: Outcome = "error"
         answer: bytes | RequestError
         try:
-            payload = (
-                route.body.decode_body(call.data)
-                if call.reply is None
-                else route.body.decode(call.data)
-            )
+            payload = route.body.decode_body(call.body)
             try:
-                result = await route.handle(context, payload)
+                result = await route.handle(call, payload)
             except RequestError as error:
                 answer = _escaped(error)
             else:
@@ -287,23 +296,27 @@ class Dispatcher:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's handler: the one place
             answer = _broken(error)
             if not call.ended:
-                _log.exception("operation %s broke, event %s", route.operation, context.event_id)
+                _log.exception("operation %s broke, event %s", route.operation, call.event_id)
         route.tally.processing_ns += int((now_s() - began_s) * 1e9)
-        self._finish(call, outcome, answer)
-
-    def _finish(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
         if call.ticket is not None:
             self._untrack(call)
         call.task = None
         if not call.ended:  # else it is accounted for already: dropped, or its caller told
             call.ended = True
             if isinstance(answer, RequestError):
-                tally = call.route.tally
-                tally.errors += 1
-                tally.last_error = self.counts.last_error = f"{answer.code}: {answer.message}"
-            if call.respond is not None:
-                call.respond(call, outcome, answer)
+                route.tally.errors += 1
+                route.tally.last_error = self.counts.last_error = f"{answer.code}: {answer.message}"
+            self._deliver(call, outcome, answer)
         self._leave()
+
+    def _deliver(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
+        """Bring an outcome to whoever asked; an event was asked by nobody."""
+        if call.reply:
+            self._replier.respond(call, outcome, answer)
+        elif call.reply is None:
+            call.outcome, call.answer = outcome, answer
+            if call.waiter is not None:
+                _wake(call.waiter)
 
     def _untrack(self, call: Call) -> None:
         if call.ticket is not None:
@@ -312,11 +325,9 @@ class Dispatcher:
             call.ticket = None
 
     def _leave(self) -> None:
-        admission = self._admission
-        admission.leave()
-        if admission.waiting and not self._pumping:
+        if self._admission.leave() and not self._pumping:
             self._pump()
-        if admission.in_flight == 0 and self._idle_waiters:
+        if self._idle_waiters and self._admission.in_flight == 0:
             for waiter in self._idle_waiters:
                 _wake(waiter)
 
@@ -341,10 +352,10 @@ class Dispatcher:
         if call.ended:
             return
         call.ended = True
-        if call.reply is not None or call.respond is None:
-            self.counts.drop(reason)
+        if call.reply is None:
+            self._deliver(call, "error", error)
         else:
-            call.respond(call, "error", error)
+            self.counts.drop(reason)
         if call.task is not None:
             call.task.cancel()
 

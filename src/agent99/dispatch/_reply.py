@@ -28,6 +28,7 @@ _log = logging.getLogger("agent99.dispatch")
 
 ENVELOPE_BYTES = 16 * 1024
 """What is kept free of the server's largest payload, for the header."""
+_SMALL_BYTES = 1024  # so much fits every server: most answers need not ask for the bound
 
 
 class Replier:
@@ -44,13 +45,14 @@ class Replier:
 
     def respond(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
         """Answer a call; what cannot be sent becomes an error answer, or a counted drop."""
-        request = call.context.request
+        request = call.request
         try:
             body = answer if isinstance(answer, bytes) else encode_error(answer)
-            limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
-            if len(body) > limit:
-                raise PayloadTooLargeError("answer", len(body), limit)
-            headers = call.context.answer_headers
+            if len(body) > _SMALL_BYTES:
+                limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
+                if len(body) > limit:
+                    raise PayloadTooLargeError("answer", len(body), limit)
+            headers = call.answer_headers
             user = encode_user_headers(headers) if headers else b""
         except UsageError as error:
             outcome, user = "error", b""

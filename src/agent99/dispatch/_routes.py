@@ -47,11 +47,12 @@ class Routes:
         """Return the route of an operation, or None."""
         return self._routes.get(operation)
 
-    def choose(self, route: Route | str, header: Header, data: bytes) -> Route:
+    def choose(self, route: Route | str, header: Header, body: bytes) -> Route:
         """Return the route that a message means.
 
         Args:
             route: By its subject: a route, or the name of an operation that is not offered.
+            body: The message without its header.
 
         Raises:
             BadRequestError: another kind of message, or another version of the envelope.
@@ -66,23 +67,26 @@ class Routes:
         if isinstance(route, str):
             if route != DEFAULT_OPERATION:
                 raise self._unknown(route)
-            return self.choose_by_payload(data)
+            return self.choose_by_payload(body)
         if route.operation == DEFAULT_OPERATION and len(self._routes) > 1:
-            return self.choose_by_payload(data)
+            return self.choose_by_payload(body)
         return route
 
-    def choose_by_payload(self, data: bytes) -> Route:
+    def choose_by_payload(self, body: bytes) -> Route:
         """Return the route that the payload's `operation` or `action` names, else the default one.
 
         Ruby peers name the operation in the payload.
 
         Raises:
             UnknownOperationError: it names none that is offered, and there is no default.
+            BadRequestError: it is no JSON.
         """
         try:
-            action = _decode_action(data)
-        except (msgspec.MsgspecError, RecursionError):
+            action = _decode_action(body)
+        except msgspec.ValidationError:
             action = _Action()
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
+            raise _bad("$", str(error)) from error
         chosen = ""
         for word in (action.operation, action.action):
             if isinstance(word, str) and word:

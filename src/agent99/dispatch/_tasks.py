@@ -2,8 +2,7 @@
 
 Most handlers finish, or reach their first await, in microseconds; waiting a turn of the loop for
 that costs up to a third of the throughput. Python 3.12 has `eager_start`. On 3.11 a loop of our own
-hands over the task's first step instead of queueing it; on any other 3.11 loop a plain task is
-made.
+has tasks that stand ready; on any other 3.11 loop a plain task is made.
 """
 
 from __future__ import annotations
@@ -11,21 +10,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Callable, Coroutine
-from contextvars import Context as ContextVars
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import cast
 
-_Step = tuple[Callable[..., object], ContextVars]
+from agent99.dispatch._spare import SpareTask, Work, enter_task, leave_task
 
+Starter = Callable[[Work], "Task[None] | None"]
+"""Starts work; returns its task, or None where the work has ended already."""
 
-class _HandsOverFirstStep(Protocol):
-    """What the loop classes below have in addition."""
-
-    agent99_first_steps: list[_Step] | None
+_OURS = "agent99_starts_at_once"
 
 
 def new_event_loop() -> AbstractEventLoop:
-    """Return a loop that starts handlers at once: uvloop's where installed, else asyncio's."""
+    """Return an event loop that starts handlers at once: uvloop's if installed, else asyncio's."""
     base: type[asyncio.AbstractEventLoop]
     try:
         import uvloop  # noqa: PLC0415 - optional, and not needed to import agent99
@@ -35,67 +33,75 @@ def new_event_loop() -> AbstractEventLoop:
         base = asyncio.SelectorEventLoop
     if sys.version_info >= (3, 12):
         return base()
-    return _handing_over(base)()
-
-
-def _handing_over(base: type[AbstractEventLoop]) -> type[AbstractEventLoop]:
-    def call_soon(
-        self: Any,
-        callback: Callable[..., object],
-        *args: Any,
-        context: ContextVars | None = None,
-    ) -> Any:
-        steps = self.agent99_first_steps
-        if steps is None:
-            return call_soon_of_base(self, callback, *args, context=context)
-        steps.append((callback, context))
-        return None
-
-    call_soon_of_base = base.call_soon
-
-    namespace = {"agent99_first_steps": None, "call_soon": call_soon}
-    return type(f"Eager{base.__name__}", (base,), namespace)
-
-
-Starter = Callable[[Coroutine[Any, Any, None]], "Task[None]"]
+    return cast("AbstractEventLoop", type(f"Eager{base.__name__}", (base,), {_OURS: True})())
 
 
 def eager_starter(loop: AbstractEventLoop) -> Starter:
-    """Return a function that makes a task and takes its first step; the task may be done already.
+    """Return a function that takes the first step of work at once, in a task of its own.
 
     On Python 3.11, on a loop that is not one of `new_event_loop`, the first step waits its turn.
     """
     if sys.version_info >= (3, 12):
 
-        def start(work: Coroutine[Any, Any, None]) -> Task[None]:
-            return Task(work, loop=loop, eager_start=True)
+        def start(work: Work) -> Task[None] | None:
+            task = Task(work, loop=loop, eager_start=True)
+            return None if task.done() else task
 
         return start
-    if not hasattr(loop, "agent99_first_steps"):
+    if not hasattr(loop, _OURS):
         return loop.create_task
-    return _starter_of(loop, cast("_HandsOverFirstStep", loop))
+    return _SpareStarter(loop).start
 
 
-def _starter_of(loop: AbstractEventLoop, handing: _HandsOverFirstStep) -> Starter:
-    current_task = asyncio.current_task
+class _SpareStarter:
+    """Takes first steps in the name of tasks that stand ready.
 
-    def start(work: Coroutine[Any, Any, None]) -> Task[None]:
-        steps: list[_Step] = []
-        handing.agent99_first_steps = steps
+    A task that turns out not to be needed is the dearest part of a short request. So the task is
+    made before, and when the work ends in its first step, the next work has the same one.
+
+    Invariant: what is in `_ready` has never run, and nobody else knows of it.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ready: list[SpareTask] = []  # one, and one more for each start within a first step
+
+    def __repr__(self) -> str:
+        return f"_SpareStarter(ready={len(self._ready)})"
+
+    def start(self, work: Work) -> Task[None] | None:
+        """Take the first step of work; what it raises there stays in its task."""
+        loop = self._loop
+        spare = self._ready.pop() if self._ready else SpareTask(loop)
+        context = copy_context()
+        outer = asyncio.current_task(loop)
+        if outer is not None:
+            leave_task(loop, outer)
         try:
-            task = Task(work, loop=loop)
+            enter_task(loop, spare.task)
+            try:
+                waits_for = context.run(work.send, None)
+            finally:
+                leave_task(loop, spare.task)
+            spare.go_on_with(work, context, waits_for)
+        except StopIteration:  # it has ended
+            if spare.is_like_new():
+                self._ready.append(spare)
+            else:
+                spare.end(_nothing())
+            return None
+        except BaseException as error:  # noqa: BLE001 - the task has it
+            spare.end(_fail(error))
         finally:
-            handing.agent99_first_steps = None
-        step, context = steps[0]
-        outer = current_task(loop)
-        if outer is None:
-            context.run(step)
-            return task
-        asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001 - what 3.12 does in eager_start
-        try:
-            context.run(step)
-        finally:
-            asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001 - the reverse
-        return task
+            if outer is not None:
+                enter_task(loop, outer)
+        return spare.task
 
-    return start
+
+async def _nothing() -> None:
+    """Be what is left of work that has ended."""
+
+
+async def _fail(error: BaseException) -> None:
+    """Be what is left of work that has failed."""
+    raise error
