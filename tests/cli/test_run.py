@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests._nats_server import NatsServer
-from tests.cli._cli import Cli
+from tests._wait import wait_until
+from tests.cli._cli import Cli, children_of, is_gone
 from tests.cli._programmes import CREW, NO_START, SLOW_START
 
 
@@ -209,3 +210,16 @@ def test_a_named_server_is_used_and_none_started(cli: Cli, nats_server: NatsServ
     assert not (cli.folder / "state").exists()
     running.signal(signal.SIGTERM)
     assert 0 == running.wait()
+
+
+@pytest.mark.slow
+def test_no_process_of_a_pool_outlives_a_kill(cli: Cli) -> None:
+    """Operations that run in processes leave none behind, however their agent ends."""
+    cli.write("crew.py", CREW)
+    running = cli.start("run", "crew.py")
+    running.wait_line("^ready: ")
+    assert "45\n" == cli.run("call", "greeter", "crunch", "n=10").out
+    pool = children_of(running.pid)
+    assert pool
+    running.signal(signal.SIGKILL)
+    wait_until(lambda: all(map(is_gone, pool)))

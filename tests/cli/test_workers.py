@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests._wait import wait_until
-from tests.cli._cli import Cli, Started
+from tests.cli._cli import Cli, children_of, is_gone
 from tests.cli._programmes import CREW, NO_START
 
 DYING = """
@@ -28,42 +27,28 @@ class Mortal(Agent):
 """
 
 
-def _workers(running: Started) -> list[int]:
-    """Return the pids of a supervisor's processes."""
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text()
-    return [int(pid) for pid in children.split()]
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
 def test_a_killed_worker_is_started_again_and_ctrl_c_drains_all(cli: Cli) -> None:
     """The others go on meanwhile; what they print says who said it."""
     cli.write("crew.py", CREW)
     running = cli.start("run", "crew.py:Greeter", "--workers", "2")
     ready = running.wait_line("^ready: ")
     assert ready.startswith("ready: 2 workers of greeter (greeter, hello_world: ")
-    first = set(_workers(running))
+    first = set(children_of(running.pid))
     assert 2 == len(first)
     os.kill(min(first), signal.SIGKILL)
     running.wait_line("was killed by SIGKILL; starting it again in 0.1 s")
     assert '"Hello, World!"\n' == cli.run("call", "greeter", "greet").out
-    wait_until(lambda: len(set(_workers(running)) - first) == 1)
+    wait_until(lambda: len(set(children_of(running.pid)) - first) == 1)
     call = cli.start("call", "greeter", "wait", "seconds=1.5")
     running.wait_line(r"^\[Greeter/\d\] waiting$")
-    alive = _workers(running)
+    alive = children_of(running.pid)
     running.signal(signal.SIGINT)
     running.wait_line("draining 2 workers; Ctrl-C again ends at once")
     running.wait_line(r"^\[Greeter/\d\] agent99: draining: 1 operation in flight")
     assert 0 == running.wait()
     assert 0 == call.wait()
     assert '"waited"' in call.lines
-    assert all(map(_is_gone, alive))
+    assert all(map(is_gone, alive))
 
 
 @pytest.mark.slow
@@ -73,7 +58,7 @@ def test_a_second_ctrl_c_ends_all_workers_at_once(cli: Cli) -> None:
     running = cli.start("run", "crew.py:Greeter", "--workers", "1", "--json")
     document = json.loads(running.wait_line("^{"))
     assert (1, ["greeter"]) == (document["workers"], [a["name"] for a in document["agents"]])
-    alive = _workers(running)
+    alive = children_of(running.pid)
     call = cli.start("call", "greeter", "freeze", "seconds=60", "--timeout", "60")
     running.wait_line("frozen")
     running.signal(signal.SIGINT)
@@ -81,7 +66,7 @@ def test_a_second_ctrl_c_ends_all_workers_at_once(cli: Cli) -> None:
     running.signal(signal.SIGINT)
     assert 130 == running.wait()
     assert 1 == call.wait()
-    assert all(map(_is_gone, alive))
+    assert all(map(is_gone, alive))
 
 
 @pytest.mark.slow
@@ -90,9 +75,9 @@ def test_workers_drain_when_their_supervisor_is_killed(cli: Cli) -> None:
     cli.write("crew.py", CREW)
     running = cli.start("run", "crew.py:Greeter", "--workers", "1")
     running.wait_line("^ready: ")
-    (worker,) = _workers(running)
+    (worker,) = children_of(running.pid)
     running.signal(signal.SIGKILL)
-    wait_until(lambda: _is_gone(worker), timeout_s=20.0)
+    wait_until(lambda: is_gone(worker), timeout_s=20.0)
 
 
 @pytest.mark.slow
@@ -131,7 +116,7 @@ def test_a_worker_that_exits_in_an_operation(cli: Cli) -> None:
     cli.write("dying.py", DYING)
     running = cli.start("run", "dying.py", "--workers", "1")
     running.wait_line("^ready: ")
-    before = _workers(running)
+    before = children_of(running.pid)
     assert 0 != cli.run("call", "mortal", "die", "--timeout", "0.5").code
     running.wait_line("worker dying/1 ended with exit code 7; starting it again in 0.1 s")
-    wait_until(lambda: _workers(running) and _workers(running) != before)
+    wait_until(lambda: children_of(running.pid) and children_of(running.pid) != before)

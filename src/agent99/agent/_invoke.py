@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -49,7 +50,7 @@ class Pools:
             self._processes = ProcessPoolExecutor(
                 os.cpu_count(),
                 mp_context=multiprocessing.get_context("spawn"),  # a fork would copy the connection
-                initializer=_ignore_interrupt,
+                initializer=_start_process,
             )
         return self._processes
 
@@ -67,9 +68,19 @@ class Pools:
         self._threads = self._processes = None
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches the whole process group; the agent's own process decides what it means."""
+def _start_process() -> None:
+    """Leave the end of a pool's process to the agent's own process, and end with it."""
+    # Ctrl-C reaches the whole process group; the agent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, however it comes: after a kill -9 nobody else would end this."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def handler_of(owner: object, method: Method, pools: Pools) -> Handler:

@@ -86,10 +86,12 @@ class Crew:
         """Run until a wish, until all workers ended by themselves, or until one is hopeless."""
         keeping = [asyncio.ensure_future(self._keep(worker)) for worker in self.workers]
         stopping = asyncio.ensure_future(self._stop_on_wish())
+        waiting = set(keeping)
         code = 0
         try:
-            for finished in asyncio.as_completed(keeping):
-                code = code or await finished
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                code = code or max(task.result() for task in done)
                 if code and not self._wish.asked.is_set():
                     self._wish.ask()
         finally:
