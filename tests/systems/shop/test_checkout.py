@@ -19,7 +19,7 @@ from agent99.systems.shop._checkout import Checkout
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._model import Charge, ChargeReceipt, PlaceOrder, Reservation, Reserve
-from agent99.systems.shop._orders import Refusal
+from agent99.systems.shop._order import Refusal
 from agent99.systems.shop._states import OrderEvent
 from tests.systems.shop._shop import Local, OpenShop, Shop, an_id, order_of
 

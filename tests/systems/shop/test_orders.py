@@ -13,7 +13,7 @@ from agent99.errors import Failure, IdempotencyConflictError
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._identity import order_uuid
-from agent99.systems.shop._orders import Refusal
+from agent99.systems.shop._order import Refusal
 from agent99.systems.shop._states import INITIAL, TRANSITIONS, OrderEvent, OrderState
 from tests.systems.shop._shop import OpenShop, an_id, order_of
 

@@ -3,13 +3,23 @@
 Given:       orders of customers, as messages; a file of order lines to replay; URLs of databases.
 Gives:       five agents' logic over stores, the year in memory, and a check of the end result that
              shares no code with them; Failure with the sample's codes, DataFileError.
-May import:  errors clock ids store agent99; msgspec polars sqlalchemy
+May import:  errors clock ids settings embedded store dispatch registry agent99; msgspec polars
+             rich sqlalchemy
 Never:       holds money in floats, trusts a client's price, imports polars before it reads a file.
 """
 
+from agent99.systems.shop._agents import (
+    FulfillmentAgent,
+    InventoryAgent,
+    NotificationAgent,
+    OrderProcessingAgent,
+    PaymentAgent,
+)
 from agent99.systems.shop._check import CheckReport, Finding, Terms, check_shop
 from agent99.systems.shop._data import EXTRACT, read_year
+from agent99.systems.shop._demo import run_demo
 from agent99.systems.shop._errors import DataFileError, IllegalTransitionError, MoneyError
+from agent99.systems.shop._settings import ShopSettings, load_shop_settings
 from agent99.systems.shop._year import Counts, Invoice, Year, place_order
 
 __all__ = [
@@ -18,12 +28,20 @@ __all__ = [
     "Counts",
     "DataFileError",
     "Finding",
+    "FulfillmentAgent",
     "IllegalTransitionError",
+    "InventoryAgent",
     "Invoice",
     "MoneyError",
+    "NotificationAgent",
+    "OrderProcessingAgent",
+    "PaymentAgent",
+    "ShopSettings",
     "Terms",
     "Year",
     "check_shop",
+    "load_shop_settings",
     "place_order",
     "read_year",
+    "run_demo",
 ]

@@ -27,7 +27,8 @@ from agent99.systems.shop._model import (
     StockLine,
 )
 from agent99.systems.shop._money import to_pounds
-from agent99.systems.shop._orders import Order, Orders, Refusal
+from agent99.systems.shop._order import Order, Refusal
+from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._states import OrderEvent, OrderState
 
 _NO_STOCK: Final = frozenset({INVENTORY_ERROR, PRODUCT_NOT_FOUND})

@@ -5,8 +5,7 @@ Any number of processes may share one database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
 from typing import Any, Final
@@ -24,15 +23,14 @@ from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._model import (
     ORDER_NOT_FOUND,
     HistoryEntry,
-    OrderConfirmation,
     OrderLine,
     OrderView,
     PlaceOrder,
 )
 from agent99.systems.shop._money import MONEY_PENCE_MAX, to_pounds
+from agent99.systems.shop._order import Aftermath, Order, Refusal, Step
 from agent99.systems.shop._states import INITIAL, OrderEvent, OrderState, move
 
-DELIVERY_DAYS: Final = 7
 ORDER_TOO_LARGE: Final = "ORDER_TOO_LARGE"
 _RECEIVE = "receive"  # the first entry of every history; no event of the table
 _PRICES_MAX = 50_000  # rows of the price list in one statement
@@ -54,6 +52,8 @@ _MOVE = (
     "UPDATE orders SET state = :state, reason = :reason, failure = :failure, steps = :step,"
     " updated_us = :now_us WHERE order_id = :order_id"
 )
+_SET_STEPS = "UPDATE orders SET steps = :step, updated_us = :now_us WHERE order_id = :order_id"
+_EVENTS = "SELECT event FROM order_history WHERE order_id = :order_id"
 _FIND = "SELECT * FROM orders WHERE order_id = :order_id"
 _HAPPENED = "SELECT 1 FROM order_history WHERE order_id = :order_id AND event = :event"
 _LINES = "SELECT * FROM order_lines WHERE order_id = :order_id ORDER BY line"
@@ -67,45 +67,6 @@ _PRICES = (
     " WHERE product_id > :product_id OR (product_id = :product_id AND price_pence > :price_pence)"
     " ORDER BY product_id, price_pence LIMIT :rows"
 )
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """Why an order was rejected, in the words that its customer was told."""
-
-    code: str
-    message: str
-    details: Mapping[str, Any] = {}
-
-    @classmethod
-    def of(cls, failure: Failure) -> Refusal:
-        """Return what a failure says."""
-        return cls(failure.code, failure.message, failure.details)
-
-    def failure(self) -> Failure:
-        """Return the failure again."""
-        return Failure(self.message, code=self.code, details=self.details)
-
-
-class Order(msgspec.Struct, frozen=True):
-    """An order as it stands, without its lines."""
-
-    order_id: UUID
-    customer_id: UUID
-    state: OrderState
-    total_pence: int
-    received_us: int
-    refusal: Refusal | None = None
-    """Why it was rejected."""
-
-    def confirmation(self) -> OrderConfirmation:
-        """Return the customer's answer: the same whenever it is asked for."""
-        received = datetime.fromtimestamp(self.received_us // 1_000_000, UTC).date()
-        return OrderConfirmation(
-            order_id=self.order_id,
-            total=to_pounds(self.total_pence),
-            estimated_delivery=received + timedelta(days=DELIVERY_DAYS),
-            total_pence=self.total_pence,
-        )
 
 
 class Orders:
@@ -166,6 +127,28 @@ class Orders:
             _move, order_id=order_id, event=event, refusal=refusal, now_us=self._clock.wall_us()
         )
         return await self._store.transaction(work)
+
+    async def note(self, order_id: UUID, outcomes: Iterable[Aftermath]) -> None:
+        """Add to an order's history what followed it; its state stays as it is.
+
+        What is done already is not noted a second time.
+
+        Raises:
+            Failure: `ORDER_NOT_FOUND`.
+            StoreError: and its kinds.
+        """
+        work = partial(
+            _note, order_id=order_id, outcomes=tuple(outcomes), now_us=self._clock.wall_us()
+        )
+        await self._store.transaction(work)
+
+    async def steps_of(self, order_id: UUID) -> frozenset[Step]:
+        """Return what followed an order and is done.
+
+        Raises:
+            StoreError: and its kinds.
+        """
+        return await self._store.read(partial(_steps_of, order_id=order_id))
 
     async def find(self, order_id: UUID) -> Order:
         """Return an order as it stands.
@@ -270,6 +253,35 @@ def _move(
     tx.execute(_MOVE, values)
     tx.execute(_NOTE, values)
     return msgspec.structs.replace(before, state=state, refusal=refusal)
+
+
+def _note(tx: Transaction, *, order_id: UUID, outcomes: tuple[Aftermath, ...], now_us: int) -> None:
+    name = str(order_id)
+    row: Any = tx.lock("orders", (name,), key="order_id").get(name)
+    if row is None:
+        raise _no_order(order_id)
+    done = _steps_of(tx, order_id=order_id)
+    new = [each for each in outcomes if each.step not in done]
+    entries = [
+        {
+            "order_id": name,
+            "event": each.event,
+            "state": row.state,
+            "reason": each.failure,
+            "step": row.steps + index,
+            "now_us": now_us,
+        }
+        for index, each in enumerate(new, start=1)
+    ]
+    if entries:
+        tx.execute(_NOTE, entries)
+        last = {"step": row.steps + len(entries), "now_us": now_us, "order_id": name}
+        tx.execute(_SET_STEPS, last)
+
+
+def _steps_of(tx: Transaction, *, order_id: UUID) -> frozenset[Step]:
+    found = {row.event for row in tx.execute(_EVENTS, {"order_id": str(order_id)})}
+    return frozenset(step for step in Step if step.value in found)
 
 
 def _find(tx: Transaction, *, order_id: UUID) -> Order:

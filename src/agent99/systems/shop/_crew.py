@@ -1,0 +1,146 @@
+"""The processes of the demo, as it sees them: started, watched, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from agent99.errors import Agent99Error
+from agent99.systems.shop._worker import Plan
+
+END_S: Final = 12.0
+"""Seconds until the agents have ended; longer than they grant themselves."""
+_MODULE: Final = "agent99.systems.shop._nursery"
+
+
+class CrewError(Agent99Error):
+    """The agents' processes did not start, or kept dying."""
+
+    code = "CREW"
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A line of the nursery's news."""
+
+    place: str
+    event: str
+    pid: int
+    how: str = ""
+
+
+class Crew:
+    """The agents' processes. Use it with `async with`: at the end all of them are gone.
+
+    Invariant: a process of it lives only while the pipe to the nursery is open, and a few seconds
+    more.
+    """
+
+    def __init__(self, *, on_news: Callable[[str], None]) -> None:
+        self._on_news = on_news
+        self._process: Process | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._is_ending = False
+        self.pids: dict[int, str] = {}
+        """The place of every process that was started."""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when the demo cannot go on without somebody."""
+
+    def __repr__(self) -> str:
+        return f"Crew({self._process!r})"
+
+    async def __aenter__(self) -> Self:
+        """Start the nursery, which loads what the agents need."""
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            _MODULE,
+            stdin=PIPE,
+            stdout=PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is for the demo alone
+        )
+        self._listening = asyncio.ensure_future(self._listen(process))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the agents; those that do not end are killed."""
+        process, listening = self._process, self._listening
+        if process is None or listening is None:
+            return
+        self._is_ending = True
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), END_S)
+        except TimeoutError:
+            _kill(process)
+            await process.wait()
+        await listening
+        if not self.lost.done():
+            self.lost.cancel()
+        elif not self.lost.cancelled():
+            self.lost.exception()  # told already, or not any longer of interest
+
+    async def send(self, plan: Plan) -> None:
+        """Send the plan: the agents start.
+
+        Raises:
+            CrewError: the nursery is gone.
+        """
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is None:
+            raise CrewError("the agents' processes are not there")
+        try:
+            stdin.write(msgspec.json.encode(plan) + b"\n")
+            await stdin.drain()
+        except OSError as error:
+            raise CrewError(f"the agents' processes did not start: {error}") from error
+
+    def expect_end(self) -> None:
+        """From now on a process that ends is no news."""
+        self._is_ending = True
+
+    async def wait_ended(self, timeout_s: float) -> None:
+        """Wait until all processes have ended by themselves; returns when the time is up, too."""
+        if self._process is not None:
+            waiting = asyncio.ensure_future(self._process.wait())
+            await asyncio.wait((waiting,), timeout=timeout_s)
+            waiting.cancel()
+
+    async def _listen(self, process: Process) -> None:
+        stdout = process.stdout
+        while stdout is not None and (line := await stdout.readline()):
+            self._hear(msgspec.json.decode(line, type=Started))
+        if not self._is_ending:
+            self._lose("the process that starts the agents ended")
+
+    def _hear(self, news: Started) -> None:
+        if news.event == "started":
+            self.pids[news.pid] = news.place
+        elif news.event == "given_up":
+            self._lose(f"{news.place} {news.how}")
+        elif news.how and not news.how.endswith("code 0"):
+            self._on_news(f"{news.place} (process {news.pid}) {news.how}; it is started again")
+
+    def _lose(self, message: str) -> None:
+        if not self.lost.done():
+            self.lost.set_exception(CrewError(message))
+
+
+def _kill(process: Process) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -1,0 +1,319 @@
+"""`agent99 demo shop`: the five agents, each in a process of its own, work off a file of orders."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from agent99 import Mesh, Settings, named
+from agent99.clock import Clock, SystemClock
+from agent99.dispatch import new_event_loop
+from agent99.embedded import temporary_server
+from agent99.ids import Ids, SystemIds
+from agent99.registry import Table
+from agent99.systems.shop._check import CheckReport, Terms, check_shop
+from agent99.systems.shop._crew import Crew
+from agent99.systems.shop._data import read_year
+from agent99.systems.shop._display import Bar, Display, display_for
+from agent99.systems.shop._figures import Figures, Instance, figures_of
+from agent99.systems.shop._options import DemoOptions, read_options
+from agent99.systems.shop._replay import Customer, Pace, Tally, in_time, replay
+from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
+from agent99.systems.shop._worker import Place, Plan
+from agent99.systems.shop._year import Invoice, Year
+
+START_S: Final = 30.0
+"""Seconds until all agents must be there."""
+STOP_S: Final = 20.0
+"""Seconds until an agent that was asked to stop must be gone."""
+INTERRUPTED: Final = 130
+
+
+def run_demo(options: Mapping[str, Any] | None = None) -> int:
+    """Run the shop, and return the exit code: 0 if the books close, 1 if they do not.
+
+    Args:
+        options: By name: data, decline_rate, seed, scarcity, instances, speed, json, debug, store;
+            `DemoOptions` says what each means and what it is by default.
+
+    Raises:
+        UsageError: an option or the file makes no sense; polars or SQLAlchemy is not installed.
+        EmbeddedServerError, TransportError: there is no server.
+        CrewError: the agents did not start, or kept dying.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM; every process has ended by then.
+    """
+    chosen = read_options(options or {})
+    display = display_for(chosen)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        figures = runner.run(_with_signals(chosen, display))
+    display.show(figures)
+    return 0 if figures.ok else 1
+
+
+async def _with_signals(options: DemoOptions, display: Display) -> Figures:
+    """End as with Ctrl-C when somebody asks this process to end."""
+    task = asyncio.current_task()
+    stop: list[int] = []
+
+    def on_signal(number: int) -> None:
+        stop.append(number)
+        if task is not None:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        return await run_shop(options, display)
+    except asyncio.CancelledError:
+        if not stop:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+async def run_shop(
+    options: DemoOptions,
+    display: Display,
+    *,
+    before_check: Callable[[ShopSettings], None] | None = None,
+) -> Figures:
+    """Run the shop and return its figures.
+
+    Args:
+        options: How.
+        display: Where to tell about it.
+        before_check: Called when the agents have ended and the check has not begun: for tests.
+
+    Raises:
+        as `run_demo`.
+    """
+    clock, ids = SystemClock(), SystemIds()
+    began_s = clock.monotonic_s()
+    with _folder() as folder:
+        async with Crew(on_news=display.tell) as crew:
+            reading = asyncio.ensure_future(asyncio.to_thread(read_year, options.path))
+            try:
+                async with _server(folder, ids) as settings:
+                    year = await reading
+                    shop = await _stock_up(options, folder, year, clock, ids)
+                    await crew.send(_plan(options, settings, shop))
+                    run = _Run(options, display, crew, clock, ids, began_s)
+                    result = await run.replay(settings, year)
+            finally:
+                reading.cancel()
+        if before_check is not None:
+            before_check(shop)
+        display.tell("checking the books against the file")
+        report = await asyncio.to_thread(_check, options, shop)
+    tally, times_s, instances = result
+    return figures_of(year.counts, tally, report, times_s=times_s, instances=instances)
+
+
+class _Run:
+    """One replay on a mesh whose agents are about to start."""
+
+    def __init__(
+        self,
+        options: DemoOptions,
+        display: Display,
+        crew: Crew,
+        clock: Clock,
+        ids: Ids,
+        began_s: float,
+    ) -> None:
+        self._options = options
+        self._display = display
+        self._crew = crew
+        self._clock = clock
+        self._ids = ids
+        self._began_s = began_s
+        self._first_s = 0.0
+
+    async def replay(
+        self, settings: Settings, year: Year
+    ) -> tuple[Tally, tuple[float, float], tuple[Instance, ...]]:
+        """Wait for the agents, replay the orders, and let the agents stop."""
+        async with Mesh(settings=settings) as mesh:
+            await self._unless_lost(self._wait_for_agents(mesh))
+            self._display.tell(self._greeting(mesh, year))
+            tally = Tally()
+            start_s = self._clock.monotonic_s()
+            with self._display.bar(year.counts.orders) as bar:
+                await self._unless_lost(self._replay(mesh, year, tally, bar))
+            took_s = self._clock.monotonic_s() - start_s
+            instances = await self._instances(mesh)
+            await self._unless_lost(self._stop(mesh))
+        return tally, (took_s, self._first_s), instances
+
+    async def _unless_lost(self, work: Any) -> None:
+        """Do it, unless an agent is lost for good meanwhile.
+
+        Raises:
+            CrewError
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task, self._crew.lost), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._crew.lost.result()
+            await task
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    async def _wait_for_agents(self, mesh: Mesh) -> None:
+        wanted = _places(self._options)
+
+        def all_there(table: Table) -> bool:
+            ready = [each.name for each in table.everybody() if each.state == "ready"]
+            return len(ready) >= len(wanted)
+
+        await mesh.registry.wait_until(all_there, timeout_s=START_S)
+
+    def _greeting(self, mesh: Mesh, year: Year) -> str:
+        counts = year.counts
+        return (
+            f"{counts.invoices:,} invoices of {len(year.customers):,} customers;"
+            f" {len(mesh.peers())} agents in as many processes on mesh {mesh.name!r} at {mesh.url}"
+        )
+
+    async def _replay(self, mesh: Mesh, year: Year, tally: Tally, bar: Bar) -> None:
+        customer = Customer(mesh, self._clock, self._ids)
+        clock = self._clock
+
+        async def place(invoice: Invoice) -> None:
+            start_s = clock.monotonic_s()
+            outcome = await customer.place(invoice)
+            now_s = clock.monotonic_s()
+            tally.add(outcome, now_s - start_s)
+            if not self._first_s and outcome.fate == "confirmed":
+                self._first_s = now_s - self._began_s
+            bar.advance()
+
+        await replay(in_time(year), place, pace=Pace(clock, self._options.speed))
+
+    async def _instances(self, mesh: Mesh) -> tuple[Instance, ...]:
+        """Ask every instance what it did."""
+        found: list[Instance] = []
+        pids = {peer.instance: peer.description.pid for peer in mesh.peers()}
+        for name in dict.fromkeys(place.agent for place in _places(self._options)):
+            survey = await mesh.control(named(name), "status")
+            for answer in survey.answers:
+                if not answer.ok:
+                    continue
+                pid = pids.get(answer.instance, 0)
+                counts = answer.result["operations"]
+                found.append(
+                    Instance(
+                        agent=name,
+                        instance=answer.instance,
+                        place=self._crew.pids.get(pid, name),
+                        pid=pid,
+                        messages=counts["requests"],
+                        errors=counts["errors"],
+                    )
+                )
+        return tuple(sorted(found, key=lambda each: each.place))
+
+    async def _stop(self, mesh: Mesh) -> None:
+        """Stop the agents in the order in which they call each other, so that none is missed."""
+        self._crew.expect_end()
+        for name in ("order-processing", "inventory", "payment", "fulfillment", "notification"):
+            await mesh.control(named(name), "shutdown")
+            await mesh.registry.wait_until(partial(_is_gone, name), timeout_s=STOP_S)
+        await self._crew.wait_ended(STOP_S)
+
+
+def _is_gone(name: str, table: Table) -> bool:
+    return not any(each.name == name for each in table.everybody())
+
+
+def _places(options: DemoOptions) -> tuple[Place, ...]:
+    """Return the processes; those that are needed first come first."""
+    several = [
+        Place(agent, index)
+        for index in range(1, options.instances + 1)
+        for agent in ("inventory", "payment")
+    ]
+    rest = [Place(agent, 1) for agent in ("order-processing", "fulfillment", "notification")]
+    return (*rest, *several)
+
+
+def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings) -> Plan:
+    return Plan(
+        folder=str(settings.project),
+        url=settings.url or "",
+        mesh=settings.mesh,
+        shop=shop,
+        places=_places(options),
+        debug=options.debug,
+    )
+
+
+@contextmanager
+def _folder() -> Generator[Path]:
+    with tempfile.TemporaryDirectory(prefix="agent99-shop-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@asynccontextmanager
+async def _server(folder: Path, ids: Ids) -> AsyncGenerator[Settings]:
+    """Give a mesh of the demo's own: on a server of its own, or on the one at AGENT99_URL."""
+    url = os.environ.get("AGENT99_URL", "")
+    mesh = f"shop-{ids.token().decode()[:10]}"
+    if url:
+        yield Settings(project=folder, state_folder=folder, url=url, mesh=mesh)
+        return
+    async with temporary_server() as server:
+        yield Settings(project=folder, state_folder=folder, url=server.url, mesh=mesh)
+
+
+async def _stock_up(
+    options: DemoOptions, folder: Path, year: Year, clock: Clock, ids: Ids
+) -> ShopSettings:
+    """Put the price list and the opening stock into the stores."""
+    from agent99.systems.shop._opening import (  # noqa: PLC0415 - loads SQLAlchemy
+        open_orders,
+        open_payments,
+        open_stock,
+    )
+
+    shop = (
+        settings_in(folder, options.declines)
+        if options.store is None
+        else settings_on(options.store, options.declines)
+    )
+    store, orders = await open_orders(shop, clock, ids)
+    try:
+        await orders.add_prices(year.price_list())
+    finally:
+        await store.aclose()
+    store, stock = await open_stock(shop, clock, ids)
+    try:
+        await stock.fill(year.opening_stock(options.scarcity))
+    finally:
+        await store.aclose()
+    store, _ = await open_payments(shop, clock, ids)
+    await store.aclose()
+    return shop
+
+
+def _check(options: DemoOptions, shop: ShopSettings) -> CheckReport:
+    terms = Terms(decline_rate=options.decline_rate, seed=options.seed, scarcity=options.scarcity)
+    return check_shop(
+        options.path,
+        orders_url=shop.orders_url,
+        stock_url=shop.stock_url,
+        payments_url=shop.payments_url,
+        terms=terms,
+    )

@@ -1,0 +1,196 @@
+"""What people see of the demo: a progress bar on a terminal, then a table; or one JSON object."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+
+from agent99.systems.shop._figures import Figures, as_document
+from agent99.systems.shop._options import DemoOptions
+
+
+class Bar(Protocol):
+    """A progress bar."""
+
+    def advance(self) -> None:
+        """One more order is done."""
+        ...
+
+    def note(self, sentence: str) -> None:
+        """Tell something above the bar."""
+        ...
+
+
+class Display(Protocol):
+    """How the demo talks."""
+
+    def tell(self, sentence: str) -> None:
+        """Tell how far it is."""
+        ...
+
+    def bar(self, total: int) -> Any:
+        """Return a context that gives a `Bar`."""
+        ...
+
+    def show(self, figures: Figures) -> None:
+        """Show the result."""
+        ...
+
+
+def display_for(options: DemoOptions) -> Display:
+    """Return what suits the options."""
+    return JsonDisplay() if options.json else TerminalDisplay(options)
+
+
+class _Silent:
+    def advance(self) -> None:
+        """Say nothing."""
+
+    def note(self, sentence: str) -> None:
+        """Say it on standard error: standard output is for the document."""
+        sys.stderr.write(f"agent99: {sentence}\n")
+
+
+class JsonDisplay:
+    """One object on standard output, and nothing else."""
+
+    def __repr__(self) -> str:
+        return "JsonDisplay()"
+
+    def tell(self, sentence: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def bar(self, total: int) -> Generator[Bar]:
+        """Give a bar that nobody sees."""
+        del total
+        yield _Silent()
+
+    def show(self, figures: Figures) -> None:
+        """Print the object: indented on a terminal, else in one line."""
+        data = msgspec.json.encode(as_document(figures))
+        if sys.stdout.isatty():
+            data = msgspec.json.format(data, indent=2)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data + b"\n")
+        sys.stdout.buffer.flush()
+
+
+class TerminalDisplay:
+    """Sentences, a bar and tables."""
+
+    def __init__(self, options: DemoOptions) -> None:
+        from rich.console import Console  # noqa: PLC0415 - not needed with --json
+
+        self._options = options
+        width = None if sys.stdout.isatty() else _PIPED_WIDTH
+        self._console = Console(highlight=False, width=width)
+
+    def __repr__(self) -> str:
+        return "TerminalDisplay()"
+
+    def tell(self, sentence: str) -> None:
+        """Print a sentence."""
+        self._console.print(sentence, markup=False)
+
+    @contextmanager
+    def bar(self, total: int) -> Generator[Bar]:
+        """Give a progress bar, where there is a terminal to draw it on."""
+        from rich import progress  # noqa: PLC0415 - not needed with --json
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        drawing = progress.Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            refresh_per_second=4,
+            disable=not self._console.is_terminal,
+        )
+        with drawing:
+            yield _Bar(drawing, drawing.add_task("orders", total=total), self.tell)
+
+    def show(self, figures: Figures) -> None:
+        """Print the result."""
+        from rich.table import Table  # noqa: PLC0415 - not needed with --json
+
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column()
+        table.add_column(justify="right")
+        for name, value in rows_of(figures):
+            table.add_row(name, value)
+        self._console.print()
+        self._console.print(table)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("AGENT", "PROCESS", "INSTANCE"):
+            table.add_column(column)
+        table.add_column("MESSAGES", justify="right")
+        table.add_column("REFUSED", justify="right")
+        for each in figures.instances:
+            counts = (f"{each.messages:,}", f"{each.errors:,}")
+            table.add_row(each.place, str(each.pid), each.instance[:8], *counts)
+        self._console.print()
+        self._console.print(table)
+        self._console.print()
+        for finding in figures.findings:
+            self.tell(f"FAULT {finding}")
+        self.tell(_verdict(figures))
+
+
+class _Bar:
+    def __init__(self, drawing: Any, task: Any, tell: Any) -> None:
+        self._drawing = drawing
+        self._task = task
+        self._tell = tell
+
+    def advance(self) -> None:
+        self._drawing.advance(self._task)
+
+    def note(self, sentence: str) -> None:
+        self._tell(sentence)
+
+
+_PIPED_WIDTH = 200
+
+
+def rows_of(figures: Figures) -> list[tuple[str, str]]:
+    """Return the figures in words."""
+    rows = [
+        ("invoices read", f"{figures.invoices:,}"),
+        ("  orders", f"{figures.orders:,}"),
+        ("  cancellations (not replayed yet)", f"{figures.cancellations:,}"),
+        ("  adjustments", f"{figures.adjustments:,}"),
+        ("  without a sale", f"{figures.unsellable:,}"),
+        ("orders confirmed", f"{figures.confirmed:,}"),
+    ]
+    for title, counted in (
+        ("orders rejected", figures.rejected),
+        ("orders unfinished", figures.unfinished),
+        ("lines skipped", figures.skipped),
+    ):
+        rows += [(f"{title}: {reason}", f"{count:,}") for reason, count in counted.items()]
+    return [
+        *rows,
+        ("revenue", f"£{figures.revenue_pence / 100:,.2f}"),
+        ("orders per second", f"{figures.orders_per_s:,.1f}"),
+        ("latency, half of all orders", f"{figures.p50_ms:,.1f} ms"),
+        ("latency, 99 of 100", f"{figures.p99_ms:,.1f} ms"),
+        ("time", f"{figures.took_s:,.1f} s"),
+    ]
+
+
+def _verdict(figures: Figures) -> str:
+    if figures.ok:
+        return (
+            "The books close: orders, revenue, stock and money agree with the file, to the penny."
+        )
+    return f"The books do not close: {len(figures.findings)} kinds of difference."

@@ -1,0 +1,176 @@
+"""The nursery: a process that imports what the agents need, once, and forks one process for each.
+
+    python -m agent99.systems.shop._nursery < plan
+
+Seven interpreters that import SQLAlchemy each would take longer than the first order may. It has no
+thread, no event loop and no connection, so that a fork is as good as a fresh process. One that dies
+is started again; when the pipe to the demo closes, all end.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections import deque
+from types import FrameType
+from typing import Final
+
+import msgspec
+
+from agent99.clock import Clock, SystemClock
+from agent99.systems.shop import _checkout, _handover, _opening
+from agent99.systems.shop._worker import END_S, Place, Plan, leave, run_worker
+
+PLAN_BYTES_MAX: Final = 1_048_576
+RESTARTS_MAX: Final = 5
+"""Times a place is started again within `RESTARTS_WINDOW_S`; then the demo is told, and ends."""
+RESTARTS_WINDOW_S: Final = 30.0
+PRELOADED: Final = (_checkout, _handover, _opening)
+"""Here for the agents that are forked: with these comes SQLAlchemy."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """What the nursery tells the demo; a line of JSON each."""
+
+    place: str
+    event: str
+    """`started`, `ended`, `given_up`."""
+    pid: int
+    how: str = ""
+    """How it ended, in words."""
+
+
+class Nursery:
+    """Forks the agents, and forks those again that died.
+
+    Invariant: `_alive` holds exactly the children that were not waited for.
+    """
+
+    def __init__(self, plan: Plan, clock: Clock) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._alive: dict[int, Place] = {}
+        self._ends: dict[str, deque[float]] = {each.label: deque() for each in plan.places}
+        self._wake, self._waker = os.pipe()
+        for handle in (self._wake, self._waker):
+            os.set_blocking(handle, False)
+
+    def __repr__(self) -> str:
+        return f"Nursery(alive={len(self._alive)})"
+
+    def run(self) -> None:
+        """Keep the agents running until standard input ends or all have ended by themselves."""
+        signal.signal(signal.SIGCHLD, _nothing)  # a handler must be there for the wake-up
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        for place in self._plan.places:
+            self._fork(place)
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while self._alive:
+            ready = {handle for handle, _ in poll.poll()}
+            if self._wake in ready:
+                os.read(self._wake, 4096)
+                self._reap()
+            if 0 in ready:
+                self._end()
+                return
+
+    def _fork(self, place: Place) -> None:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._become(place)
+        self._alive[pid] = place
+        tell(News(place.label, "started", pid))
+
+    def _become(self, place: Place) -> None:
+        """Be an agent; does not return."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for handle in (self._wake, self._waker):
+                os.close(handle)
+            os.dup2(2, 1)  # the news are the nursery's alone
+            code = run_worker(place, self._plan)
+        finally:
+            leave(code)
+
+    def _reap(self) -> None:
+        while self._alive:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            place = self._alive.pop(pid)
+            code = os.waitstatus_to_exitcode(status)
+            tell(News(place.label, "ended", pid, _how(code)))
+            if code != 0:
+                self._start_again(place, pid)
+
+    def _start_again(self, place: Place, pid: int) -> None:
+        ends, now_s = self._ends[place.label], self._clock.monotonic_s()
+        ends.append(now_s)
+        while ends and ends[0] < now_s - RESTARTS_WINDOW_S:
+            ends.popleft()
+        if len(ends) > RESTARTS_MAX:
+            tell(News(place.label, "given_up", pid, f"ended {len(ends)} times in a row"))
+        else:
+            self._fork(place)
+
+    def _end(self) -> None:
+        """Wait for the agents, which have seen the end too; after a while not any longer."""
+        end_s = self._clock.monotonic_s() + END_S
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        while self._alive:
+            left_s = end_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                break
+            poll.poll(left_s * 1000)
+            self._wait_all()
+        for pid in self._alive:
+            os.kill(pid, signal.SIGKILL)
+
+    def _wait_all(self) -> None:
+        while self._alive:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            del self._alive[pid]
+
+
+def tell(news: News) -> None:
+    """Tell the demo; when it is gone, standard input says so."""
+    try:
+        os.write(1, msgspec.json.encode(news) + b"\n")
+    except BrokenPipeError:
+        return
+
+
+def read_plan(handle: int) -> Plan | None:
+    """Return the plan: one line, and what follows it is for nobody. None: there is none."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < PLAN_BYTES_MAX:
+        chunk = os.read(handle, 65_536)
+        if not chunk:
+            return None
+        line += chunk
+    return msgspec.json.decode(line, type=Plan)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by {signal.Signals(-code).name}"
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    return
+
+
+if __name__ == "__main__":
+    if (given := read_plan(0)) is not None:
+        Nursery(given, SystemClock()).run()

@@ -1,0 +1,182 @@
+"""Replaying a year: orders of different customers at once, those of one customer in their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from agent99 import Mesh
+from agent99.clock import Clock
+from agent99.errors import Failure, RequestError, TransportError
+from agent99.ids import Ids
+from agent99.systems.shop._model import PENDING, OrderConfirmation, PlaceOrder
+from agent99.systems.shop._year import Invoice, Year, place_order
+
+AT_ONCE: Final = 48
+"""Orders under way at once."""
+TIMEOUT_S: Final = 10.0
+"""Seconds of one try; an order that brought no answer is asked for again, by the same key."""
+GIVE_UP_S: Final = 120.0
+"""Seconds after which an order without an answer counts as unfinished."""
+PAUSE_S_MAX: Final = 1.0
+
+Fate: TypeAlias = Literal["confirmed", "rejected", "unfinished"]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How one order ended."""
+
+    fate: Fate
+    reason: str = ""
+    """Why it was rejected or is unfinished: an error code."""
+    total_pence: int = 0
+
+
+Place: TypeAlias = Callable[[Invoice], Awaitable[Outcome]]
+
+
+class Tally:
+    """The outcomes so far, and how long they took.
+
+    Invariant: there is one latency for each outcome.
+    """
+
+    def __init__(self) -> None:
+        self.confirmed = 0
+        self.revenue_pence = 0
+        self.rejected: Counter[str] = Counter()
+        self.unfinished: Counter[str] = Counter()
+        self.latencies_s: list[float] = []
+
+    def __repr__(self) -> str:
+        return f"Tally(orders={len(self.latencies_s)}, confirmed={self.confirmed})"
+
+    def add(self, outcome: Outcome, latency_s: float) -> None:
+        """Count an outcome."""
+        self.latencies_s.append(latency_s)
+        if outcome.fate == "confirmed":
+            self.confirmed += 1
+            self.revenue_pence += outcome.total_pence
+        elif outcome.fate == "rejected":
+            self.rejected[outcome.reason] += 1
+        else:
+            self.unfinished[outcome.reason] += 1
+
+    def latency_ms(self, share: float) -> float:
+        """Return the latency that a share of all orders kept, in milliseconds; 0 without orders."""
+        if not self.latencies_s:
+            return 0.0
+        ordered = sorted(self.latencies_s)
+        return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 1)
+
+
+class Customer:
+    """Places orders on the mesh, and asks again until each is answered."""
+
+    def __init__(self, mesh: Mesh, clock: Clock, ids: Ids) -> None:
+        self._mesh = mesh
+        self._clock = clock
+        self._ids = ids
+
+    def __repr__(self) -> str:
+        return f"Customer({self._mesh!r})"
+
+    async def place(self, invoice: Invoice) -> Outcome:
+        """Place an order under its invoice's number, and return how it ended."""
+        request = place_order(invoice)
+        give_up_s = self._clock.monotonic_s() + GIVE_UP_S
+        pause_s = 0.02
+        while True:
+            try:
+                return await self._try(request, invoice.number)
+            except (RequestError, TransportError) as error:
+                # Refused at the door, or not known yet: the same key goes on from there.
+                if isinstance(error, Failure) and error.code != PENDING and not error.retryable:
+                    return Outcome("rejected", error.code)
+                if self._clock.monotonic_s() > give_up_s:
+                    return Outcome("unfinished", error.code)
+            await self._clock.sleep(pause_s * (0.5 + self._ids.fraction() / 2))
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
+
+    async def _try(self, request: PlaceOrder, key: str) -> Outcome:
+        answer = await self._mesh.request(
+            "order_processing",
+            payload=request,
+            returns=OrderConfirmation,
+            timeout_s=TIMEOUT_S,
+            idempotency_key=key,
+        )
+        return Outcome("confirmed", total_pence=answer.total_pence)
+
+
+class Pace:
+    """Lets time pass between orders as it passed in the file, faster.
+
+    Args:
+        clock: The source of time.
+        days_per_s: Days of the file in one second; 0: no order waits.
+    """
+
+    def __init__(self, clock: Clock, days_per_s: float) -> None:
+        self._clock = clock
+        self._days_per_s = days_per_s
+        self._first: tuple[datetime, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"Pace(days_per_s={self._days_per_s})"
+
+    async def wait(self, at: datetime) -> None:
+        """Wait until it is time for what happened then."""
+        if self._days_per_s <= 0:
+            return
+        now_s = self._clock.monotonic_s()
+        if self._first is None:
+            self._first = (at, now_s)
+        first, began_s = self._first
+        due_s = began_s + (at - first).total_seconds() / 86_400 / self._days_per_s
+        if due_s > now_s:
+            await self._clock.sleep(due_s - now_s)
+
+
+def in_time(year: Year) -> list[Invoice]:
+    """Return the orders by their time; those of one customer keep the order of their replay."""
+    return sorted(year.orders(), key=lambda order: order.at)
+
+
+async def replay(
+    orders: Iterable[Invoice],
+    place: Callable[[Invoice], Awaitable[None]],
+    *,
+    pace: Pace,
+    at_once: int = AT_ONCE,
+) -> None:
+    """Place orders: `at_once` at the most, and one of a customer only after the one before it.
+
+    Raises:
+        what `place` raises; the others are cancelled.
+    """
+    slots = asyncio.Semaphore(at_once)
+    window = asyncio.Semaphore(4 * at_once)  # of customers who wait for themselves
+    last: dict[UUID, asyncio.Task[None]] = {}
+
+    async def run(order: Invoice, before: asyncio.Task[None] | None) -> None:
+        try:
+            if before is not None:
+                await asyncio.wait((before,))
+            async with slots:
+                await place(order)
+        finally:
+            window.release()
+
+    async with asyncio.TaskGroup() as group:
+        for order in orders:
+            await pace.wait(order.at)
+            await window.acquire()
+            before = last.get(order.customer_id)
+            last[order.customer_id] = group.create_task(run(order, before))

@@ -1,0 +1,117 @@
+"""One agent in a process of its own, as the demo runs it: hosted until it is told to end.
+
+Its standard input is a pipe whose other end only the demo holds: when that closes, however the demo
+ended, the agent drains and the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent99 import Agent, Mesh, Settings
+from agent99.dispatch import new_event_loop
+from agent99.errors import Agent99Error
+from agent99.systems.shop._agents import (
+    FulfillmentAgent,
+    InventoryAgent,
+    NotificationAgent,
+    OrderProcessingAgent,
+    PaymentAgent,
+)
+from agent99.systems.shop._settings import ShopSettings
+
+END_S: Final = 8
+"""Whole seconds from the end of the demo to the end of this process, whatever it is doing."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One process of the demo."""
+
+    agent: str
+    """What it runs: an agent's name."""
+    index: int
+    """Which of several; starts at 1."""
+
+    @property
+    def label(self) -> str:
+        """Its name for people: `inventory/2`."""
+        return f"{self.agent}/{self.index}"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes need to know. It holds a credential: it travels by a pipe."""
+
+    folder: str
+    """Where the demo keeps its files."""
+    url: str
+    mesh: str
+    shop: ShopSettings
+    places: tuple[Place, ...]
+    debug: bool = False
+
+    def __repr__(self) -> str:
+        return f"Plan({self.mesh!r}, places={len(self.places)})"
+
+
+def make_agent(place: Place, settings: ShopSettings) -> Agent:
+    """Return the agent of a place."""
+    match place.agent:
+        case "order-processing":
+            return OrderProcessingAgent(settings)
+        case "inventory":
+            return InventoryAgent(settings)
+        case "payment":
+            return PaymentAgent(settings)
+        case "fulfillment":
+            return FulfillmentAgent()
+        case _:
+            return NotificationAgent()
+
+
+def run_worker(place: Place, plan: Plan) -> int:
+    """Host an agent until it is told to end; returns the exit code."""
+    level = logging.DEBUG if plan.debug else logging.WARNING
+    logging.basicConfig(level=level, format=f"[{place.label}] %(levelname)s %(message)s")
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        try:
+            runner.run(_host(place, plan))
+        except Agent99Error as error:
+            sys.stderr.write(f"[{place.label}] did not start: {error}\n")
+            return 1
+    return 0
+
+
+async def _host(place: Place, plan: Plan) -> None:
+    folder = Path(plan.folder)
+    settings = Settings(project=folder, state_folder=folder, url=plan.url, mesh=plan.mesh)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    loop.add_reader(0, lambda: _end(loop, ended))
+    async with Mesh(settings=settings) as mesh:
+        await mesh.host(make_agent(place, plan.shop))
+        waiting = [asyncio.ensure_future(each) for each in (ended.wait(), mesh.wait_empty())]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
+
+
+def _end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    loop.remove_reader(0)
+    signal.alarm(END_S)  # a loop that hangs cannot hold this up
+    ended.set()
+
+
+def leave(code: int) -> None:
+    """End this process, a fork, without what its parent would do at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
