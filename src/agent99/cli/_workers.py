@@ -196,7 +196,8 @@ class Crew:
     async def _stop_on_wish(self) -> None:
         await self._wish.asked.wait()
         alive = self._alive()
-        say(f"draining {count(len(alive), 'worker')}; Ctrl-C again ends at once")
+        if alive:
+            say(f"draining {count(len(alive), 'worker')}; Ctrl-C again ends at once")
         for process in alive:
             _signal(process, signal.SIGTERM)
         forced = asyncio.ensure_future(self._wish.forced.wait())
