@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from asyncio import Future
+from heapq import heapify, heappop, heappush
 
 from agent99.clock import Clock, TimerHandle
 from agent99.errors import (
@@ -20,10 +21,8 @@ from agent99.wire._headers import is_no_responders
 from agent99.wire._port import Message, Receive
 
 _GROWTH_MIN = 1_024
-_TIMER_S_MAX = 3_600.0
-_SWEEP_S_MIN = 0.01
-_SWEEP_S_MAX = 0.08
-_SWEEP_SHARE = 20  # a sweep may take a twentieth of the time
+_HORIZON_S = 0.5
+_PAUSE_S = 0.002  # expiries closer together than this are handled together
 
 _Waiting = tuple[Future[Message], bytes, float]  # the future, the subject asked, the deadline
 
@@ -31,12 +30,13 @@ _Waiting = tuple[Future[Message], bytes, float]  # the future, the subject asked
 class Inbox:
     """Everyone on this connection who waits for an answer.
 
-    A request costs two dictionary operations and no timer of its own: one timer stands at the
-    earliest deadline, and then all who wait are looked through. Most are answered long before, so
-    that it hardly ever runs; the more there are, the less often it does, at most 80 ms late. One
-    that was cancelled stays until then, or until the table has doubled, whichever comes first.
+    A request costs two dictionary operations and no timer of its own. Only deadlines before the
+    horizon, half a second away, stand in a heap with a timer at the first; at the horizon all who
+    wait are looked through for the next half second. Most are answered long before. A request that
+    was cancelled stays until then, or until the table has doubled, whichever comes first.
 
-    Invariant: the timer stands at `_next_s`, at most `_SWEEP_S_MAX` after the earliest deadline.
+    Invariant: while somebody waits the timer stands at the earliest of `_soon` or at the horizon;
+    `_soon` has every deadline before the horizon, and may have some of requests that are over.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class Inbox:
         self._waiting: dict[bytes, _Waiting] = {}
         self._receivers: dict[bytes, Receive] = {}
         self._timer: TimerHandle | None = None
-        self._next_s = math.inf
+        self._timer_s = math.inf
+        self._soon: list[tuple[float, bytes]] = []
+        self._horizon_s = math.inf
         self._sweep_at = _GROWTH_MIN
 
     def __repr__(self) -> str:
@@ -72,10 +74,10 @@ class Inbox:
         token = self._draw_token()
         future: Future[Message] = self._create_future()
         self._waiting[token] = (future, subject, deadline_s)
-        if deadline_s < self._next_s:
-            self._set_timer(deadline_s)
+        if deadline_s < self._horizon_s:
+            self._expect_soon(deadline_s, token)
         if len(self._waiting) > self._sweep_at:
-            self._sweep()
+            self._look_ahead(self._clock.monotonic_s())
         return token, future
 
     def forget(self, token: bytes) -> None:
@@ -145,39 +147,46 @@ class Inbox:
         else:
             receive(message)
 
+    def _expect_soon(self, deadline_s: float, token: bytes) -> None:
+        heappush(self._soon, (deadline_s, token))
+        if self._horizon_s == math.inf:  # nobody waited until now
+            self._horizon_s = self._clock.monotonic_s() + _HORIZON_S
+        at_s = min(deadline_s, self._horizon_s)
+        if at_s < self._timer_s:
+            self._set_timer(at_s)
+
     def _set_timer(self, at_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._next_s = at_s
-        # Loops bound their timers; a later deadline is looked at again every hour.
-        delay_s = min(max(at_s - self._clock.monotonic_s(), 0.0), _TIMER_S_MAX)
-        self._timer = self._clock.call_later(delay_s, self._sweep)
+        self._timer_s = at_s
+        delay_s = max(at_s - self._clock.monotonic_s(), _PAUSE_S)
+        self._timer = self._clock.call_later(delay_s, self._tick)
 
-    def _sweep(self) -> None:
-        """End what has expired, forget what was cancelled, and set the timer for the rest."""
-        now, next_s = self._clock.monotonic_s(), math.inf
-        gone: list[bytes] = []
-        for token, (future, _, deadline_s) in self._waiting.items():
-            if deadline_s <= now or future.done():
-                gone.append(token)
-            elif deadline_s < next_s:
-                next_s = deadline_s
-        for token in gone:
-            future, subject, _ = self._waiting.pop(token)
-            if not future.done():
-                name = subject.decode()
-                future.set_exception(
-                    DeadlineExceededError(f"no answer from {name!r} by the deadline")
-                )
+    def _tick(self) -> None:
+        """End what has expired, look ahead when the horizon is reached, and set the timer."""
+        now, soon = self._clock.monotonic_s(), self._soon
+        while soon and soon[0][0] <= now:
+            waiting = self._waiting.pop(heappop(soon)[1], None)
+            if waiting is not None and not waiting[0].done():
+                name = waiting[1].decode()
+                error = DeadlineExceededError(f"no answer from {name!r} by the deadline")
+                waiting[0].set_exception(error)
+        if self._horizon_s <= now:
+            self._look_ahead(now)
+        self._timer, self._timer_s = None, math.inf
+        if self._horizon_s < math.inf:
+            self._set_timer(min(soon[0][0], self._horizon_s) if self._soon else self._horizon_s)
+
+    def _look_ahead(self, now: float) -> None:
+        """Forget what was cancelled, and move the horizon; it goes when nobody waits."""
+        self._waiting = {
+            token: waiting for token, waiting in self._waiting.items() if not waiting[0].done()
+        }
+        self._horizon_s = now + _HORIZON_S if self._waiting else math.inf
+        self._soon[:] = [
+            (deadline_s, token)
+            for token, (_, _, deadline_s) in self._waiting.items()
+            if deadline_s < self._horizon_s
+        ]
+        heapify(self._soon)
         self._sweep_at = max(_GROWTH_MIN, 2 * len(self._waiting))
-        took_s = self._clock.monotonic_s() - now
-        pause_s = min(max(_SWEEP_S_MIN, _SWEEP_SHARE * took_s), _SWEEP_S_MAX)
-        self._set_timer_after(next_s, now + pause_s)
-
-    def _set_timer_after(self, next_s: float, pause_until_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._next_s = math.inf
-        if next_s < math.inf:
-            self._set_timer(max(next_s, pause_until_s))
