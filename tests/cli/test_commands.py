@@ -78,6 +78,7 @@ def test_call_prints_the_result_as_json(ask: Any, words: str, out: str) -> None:
         ("why greeter greet --where region", 2, "is no filter"),
         ("why greeter greet --timeout 0", 2, "--timeout is a number of seconds above 0"),
         ("demo nothing", 2, "nothing"),
+        ("demo shop --decline-rate 2", 2, "--decline-rate"),
         ("nothing", 2, "nothing"),
         ("call --nothing", 2, "--nothing"),
     ],

@@ -18,24 +18,40 @@ class ShopOptions(Output, frozen=True):
     """The options of `agent99 demo shop`."""
 
     data: Annotated[
-        str | None, typer.Option("--data", metavar="FILE", help="Order lines to replay.")
+        str | None,
+        typer.Option("--data", metavar="FILE", help="What to replay; else the packaged extract."),
     ] = None
     decline_rate: Annotated[
         float | None,
-        typer.Option("--decline-rate", min=0.0, max=1.0, help="The part of payments declined."),
+        typer.Option(
+            "--decline-rate", min=0.0, max=1.0, help="Share of payments that the bank declines."
+        ),
     ] = None
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="What the declines are drawn from.")
-    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Which payments those are.", min=0)] = (
+        None
+    )
     scarcity: Annotated[
-        float | None, typer.Option("--scarcity", min=0.0, help="How scarce stock is; 0: never.")
+        float | None,
+        typer.Option(
+            "--scarcity", min=0.0, help="Opening stock as a share of what is sold; 1: enough."
+        ),
     ] = None
     instances: Annotated[
-        int | None, typer.Option("--instances", min=1, max=32, help="Of inventory and of payment.")
+        int | None,
+        typer.Option("--instances", min=1, max=32, help="Processes of inventory, and of payment."),
     ] = None
     speed: Annotated[
         float | None,
-        typer.Option("--speed", min=0.0, help="Days of data per second; 0: no limit."),
+        typer.Option("--speed", min=0.0, help="Days of the file in one second; 0: no limit."),
+    ] = None
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            envvar="AGENT99_SHOP_STORE",
+            help="An empty database for all agents; else SQLite files.",
+        ),
     ] = None
 
 
