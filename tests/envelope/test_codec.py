@@ -28,7 +28,9 @@ from agent99.envelope import (
     encode_body,
     encode_error,
     encode_message,
+    encode_request,
     encode_user_headers,
+    request_prefix,
     split_message,
 )
 from agent99.errors import (
@@ -135,6 +137,20 @@ def test_a_message_splits_into_what_it_was_made_of(
     held = parts.pop("header")
     header, alone = split_message(msgspec.json.encode({**parts, "header": held}))
     assert (header, msgspec.json.decode(alone)) == (HEADER, body)
+
+
+@given(bodies, st.text(max_size=6), st.integers(0, 10**12))
+def test_a_plain_request_is_what_the_long_way_makes(
+    body: dict[str, Any], operation: str, ttl_us: int
+) -> None:
+    """The constant part of a header may be made once: a reader cannot tell."""
+    encoded = encode_body(body)
+    plain = encode_request(
+        request_prefix("5f0c", "inventory", operation), "e1", HEADER.timestamp, ttl_us, encoded
+    )
+    long = message(encoded, operation=operation, ttl_us=ttl_us, deadline=HEADER.timestamp + ttl_us)
+    (header, alone), (expected, _) = split_message(plain), split_message(long)
+    assert (header, alone) == (expected, encoded)
 
 
 def test_a_second_header_changes_nothing() -> None:

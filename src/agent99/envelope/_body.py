@@ -52,7 +52,7 @@ def check_text(data: bytes) -> None:
         data.decode()
     # As many as `count` finds, in a third of its time.
     if len(data) - len(data.replace(b"{", b"").replace(b"[", b"")) > DEPTH_MAX:
-        _refuse_depth(data)
+        refuse_depth(data)
 
 
 UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
@@ -76,7 +76,12 @@ def _bad(path: str, rule: str) -> BadRequestError:
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
-def _refuse_depth(data: bytes) -> None:
+def refuse_depth(data: bytes) -> None:
+    """Refuse text that is nested too deeply, brackets within strings not counted.
+
+    Raises:
+        BadRequestError
+    """
     depth = 0
     for found in _STRING_OR_BRACKET.finditer(data):
         mark = data[found.start()]

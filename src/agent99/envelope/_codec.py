@@ -14,12 +14,13 @@ import msgspec
 from msgspec import Meta
 
 from agent99.envelope._body import (
+    DEPTH_MAX,
     HEAD,
     UNREADABLE,
-    check_text,
     decode_json,
     joined,
     refusal,
+    refuse_depth,
     refuse_header_field,
     refuse_no_object,
     without_header,
@@ -39,6 +40,7 @@ HEADER_BYTES_MAX = 8 * 1024
 HEADERS_MAX = 32
 """A user's own headers in one message."""
 WIRE_VERSION = 1
+_HEAD_SIZE = len(HEAD)
 
 T = TypeVar("T")
 Kind = Literal["request", "response", "control", "event"]
@@ -118,6 +120,26 @@ def encode_message(header: Header, body: bytes, user_headers: bytes = b"") -> by
     return b'{"header":%b,%b' % (encoded, body[1:])
 
 
+def request_prefix(from_uuid: str, to_uuid: str, operation: str) -> bytes:
+    """Return what is the same in every request from one to another: for `encode_request`."""
+    fields = {"type": "request", "from_uuid": from_uuid, "to_uuid": to_uuid, "operation": operation}
+    return b'{"header":%b,"event_uuid":"' % _encode(fields)[:-1]
+
+
+def encode_request(prefix: bytes, event_uuid: str, sent_us: int, ttl_us: int, body: bytes) -> bytes:
+    """Return a plain request as `encode_message` would, at half the cost.
+
+    Args:
+        event_uuid: A UUID of our own: it is not looked at again.
+        sent_us: When it is sent, microseconds since the epoch, UTC.
+        ttl_us: Microseconds that the caller will wait.
+    """
+    times = b'","timestamp":%d,"ttl_us":%d,"deadline":%d}' % (sent_us, ttl_us, sent_us + ttl_us)
+    if body == b"{}":
+        return b"%b%b%b}" % (prefix, event_uuid.encode(), times)
+    return b"%b%b%b,%b" % (prefix, event_uuid.encode(), times, body[1:])
+
+
 def decode_header(data: bytes) -> Header:
     """Return the header of a message that arrived.
 
@@ -140,15 +162,17 @@ def split_message(data: bytes) -> tuple[Header, bytes]:
             names the path and the rule.
     """
     try:
-        check_text(data)
-        end = data.find(b"}")
-        if data.startswith(HEAD) and data[end + 1 : end + 3] == b',"':
+        # `check_text`, spelled out: this is done for every message, on both sides.
+        if not data.isascii():
+            data.decode()
+        if len(data) - len(data.replace(b"{", b"").replace(b"[", b"")) > DEPTH_MAX:
+            refuse_depth(data)
+        end = data.find(b"}") + 1
+        if data[end : end + 2] == b',"' and data.startswith(HEAD):
             try:
-                header = _decode_bare_header(data[len(HEAD) : end + 1])
+                return _decode_bare_header(data[_HEAD_SIZE:end]), b"{" + data[end + 1 :]
             except msgspec.DecodeError:
                 pass  # wrong, or a brace within a text: the long way tells
-            else:
-                return header, b"{" + data[end + 2 :]
         return _decode_enveloped(data).header, without_header(data)
     except UNREADABLE as error:
         raise refusal(error) from error
