@@ -50,6 +50,8 @@ class Crew:
         self._is_ending = False
         self.pids: dict[int, str] = {}
         """The place of every process that was started."""
+        self._alive: set[int] = set()
+        self._changed = asyncio.Event()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when the demo cannot go on without somebody."""
 
@@ -112,6 +114,17 @@ class Crew:
         """From now on a process that ends is no news."""
         self._is_ending = True
 
+    async def wait_gone(self, agent: str, timeout_s: float) -> None:
+        """Wait until no process of an agent is left; returns when the time is up, too."""
+        deadline = asyncio.timeout(timeout_s)
+        try:
+            async with deadline:
+                while any(self.pids[pid].startswith(f"{agent}/") for pid in self._alive):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return
+
     async def wait_ended(self, timeout_s: float) -> None:
         """Wait until all processes have ended by themselves; returns when the time is up, too."""
         if self._process is not None:
@@ -129,10 +142,14 @@ class Crew:
     def _hear(self, news: Started) -> None:
         if news.event == "started":
             self.pids[news.pid] = news.place
+            self._alive.add(news.pid)
         elif news.event == "given_up":
             self._lose(f"{news.place} {news.how}")
-        elif news.how and not news.how.endswith("code 0"):
-            self._on_news(f"{news.place} (process {news.pid}) {news.how}; it is started again")
+        else:
+            self._alive.discard(news.pid)
+            if news.how:
+                self._on_news(f"{news.place} (process {news.pid}) {news.how}; it is started again")
+        self._changed.set()
 
     def _lose(self, message: str) -> None:
         if not self.lost.done():

@@ -8,9 +8,10 @@ import signal
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from agent99 import Mesh, Settings, named
 from agent99.clock import Clock, SystemClock
@@ -26,14 +27,14 @@ from agent99.systems.shop._figures import Figures, Instance, figures_of
 from agent99.systems.shop._options import DemoOptions, read_options
 from agent99.systems.shop._replay import Customer, Pace, Tally, in_time, replay
 from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
-from agent99.systems.shop._worker import Place, Plan
+from agent99.systems.shop._worker import Catalogue, Place, Plan
 from agent99.systems.shop._year import Invoice, Year
 
 START_S: Final = 30.0
 """Seconds until all agents must be there."""
 STOP_S: Final = 20.0
 """Seconds until an agent that was asked to stop must be gone."""
-INTERRUPTED: Final = 130
+_CATALOGUE: Final = "catalogue.json"
 
 
 def run_demo(options: Mapping[str, Any] | None = None) -> int:
@@ -100,15 +101,15 @@ async def run_shop(
     clock, ids = SystemClock(), SystemIds()
     began_s = clock.monotonic_s()
     with _folder() as folder:
+        shop = _shop_settings(options, folder)
         async with Crew(on_news=display.tell) as crew:
-            reading = asyncio.ensure_future(asyncio.to_thread(read_year, options.path))
+            reading = asyncio.ensure_future(asyncio.to_thread(_read, options, folder))
             try:
-                async with _server(folder, ids) as settings:
+                async with _server(folder, ids) as settings, Mesh(settings=settings) as mesh:
                     year = await reading
-                    shop = await _stock_up(options, folder, year, clock, ids)
                     await crew.send(_plan(options, settings, shop))
-                    run = _Run(options, display, crew, clock, ids, began_s)
-                    result = await run.replay(settings, year)
+                    run = _Run(options, display, crew, mesh, (clock, ids), began_s)
+                    result = await run.replay(year)
             finally:
                 reading.cancel()
         if before_check is not None:
@@ -127,32 +128,29 @@ class _Run:
         options: DemoOptions,
         display: Display,
         crew: Crew,
-        clock: Clock,
-        ids: Ids,
+        mesh: Mesh,
+        ports: tuple[Clock, Ids],
         began_s: float,
     ) -> None:
+        self._mesh = mesh
         self._options = options
         self._display = display
         self._crew = crew
-        self._clock = clock
-        self._ids = ids
+        self._clock, self._ids = ports
         self._began_s = began_s
         self._first_s = 0.0
 
-    async def replay(
-        self, settings: Settings, year: Year
-    ) -> tuple[Tally, tuple[float, float], tuple[Instance, ...]]:
+    async def replay(self, year: Year) -> tuple[Tally, tuple[float, float], tuple[Instance, ...]]:
         """Wait for the agents, replay the orders, and let the agents stop."""
-        async with Mesh(settings=settings) as mesh:
-            await self._unless_lost(self._wait_for_agents(mesh))
-            self._display.tell(self._greeting(mesh, year))
-            tally = Tally()
-            start_s = self._clock.monotonic_s()
-            with self._display.bar(year.counts.orders) as bar:
-                await self._unless_lost(self._replay(mesh, year, tally, bar))
-            took_s = self._clock.monotonic_s() - start_s
-            instances = await self._instances(mesh)
-            await self._unless_lost(self._stop(mesh))
+        await self._unless_lost(self._wait_for_agents())
+        self._display.tell(self._greeting(year))
+        tally = Tally()
+        start_s = self._clock.monotonic_s()
+        with self._display.bar(year.counts.orders) as bar:
+            await self._unless_lost(self._replay(year, tally, bar))
+        took_s = self._clock.monotonic_s() - start_s
+        instances = await self._instances()
+        await self._unless_lost(self._stop())
         return tally, (took_s, self._first_s), instances
 
     async def _unless_lost(self, work: Any) -> None:
@@ -171,24 +169,25 @@ class _Run:
             task.cancel()
             await asyncio.wait((task,))
 
-    async def _wait_for_agents(self, mesh: Mesh) -> None:
+    async def _wait_for_agents(self) -> None:
         wanted = _places(self._options)
 
         def all_there(table: Table) -> bool:
             ready = [each.name for each in table.everybody() if each.state == "ready"]
             return len(ready) >= len(wanted)
 
-        await mesh.registry.wait_until(all_there, timeout_s=START_S)
+        await self._mesh.registry.wait_until(all_there, timeout_s=START_S)
 
-    def _greeting(self, mesh: Mesh, year: Year) -> str:
+    def _greeting(self, year: Year) -> str:
         counts = year.counts
+        mesh = self._mesh
         return (
             f"{counts.invoices:,} invoices of {len(year.customers):,} customers;"
-            f" {len(mesh.peers())} agents in as many processes on mesh {mesh.name!r} at {mesh.url}"
+            f" {len(mesh.peers())} agents, each a process, on mesh {mesh.name!r} at {mesh.url}"
         )
 
-    async def _replay(self, mesh: Mesh, year: Year, tally: Tally, bar: Bar) -> None:
-        customer = Customer(mesh, self._clock, self._ids)
+    async def _replay(self, year: Year, tally: Tally, bar: Bar) -> None:
+        customer = Customer(self._mesh, self._clock, self._ids)
         clock = self._clock
 
         async def place(invoice: Invoice) -> None:
@@ -202,12 +201,12 @@ class _Run:
 
         await replay(in_time(year), place, pace=Pace(clock, self._options.speed))
 
-    async def _instances(self, mesh: Mesh) -> tuple[Instance, ...]:
+    async def _instances(self) -> tuple[Instance, ...]:
         """Ask every instance what it did."""
         found: list[Instance] = []
-        pids = {peer.instance: peer.description.pid for peer in mesh.peers()}
+        pids = {peer.instance: peer.description.pid for peer in self._mesh.peers()}
         for name in dict.fromkeys(place.agent for place in _places(self._options)):
-            survey = await mesh.control(named(name), "status")
+            survey = await self._mesh.control(named(name), "status")
             for answer in survey.answers:
                 if not answer.ok:
                     continue
@@ -225,17 +224,13 @@ class _Run:
                 )
         return tuple(sorted(found, key=lambda each: each.place))
 
-    async def _stop(self, mesh: Mesh) -> None:
+    async def _stop(self) -> None:
         """Stop the agents in the order in which they call each other, so that none is missed."""
         self._crew.expect_end()
         for name in ("order-processing", "inventory", "payment", "fulfillment", "notification"):
-            await mesh.control(named(name), "shutdown")
-            await mesh.registry.wait_until(partial(_is_gone, name), timeout_s=STOP_S)
+            await self._mesh.control(named(name), "shutdown")
+            await self._crew.wait_gone(name, STOP_S)
         await self._crew.wait_ended(STOP_S)
-
-
-def _is_gone(name: str, table: Table) -> bool:
-    return not any(each.name == name for each in table.everybody())
 
 
 def _places(options: DemoOptions) -> tuple[Place, ...]:
@@ -255,6 +250,7 @@ def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings) -> Plan:
         url=settings.url or "",
         mesh=settings.mesh,
         shop=shop,
+        catalogue=str(settings.project / _CATALOGUE),
         places=_places(options),
         debug=options.debug,
     )
@@ -278,34 +274,18 @@ async def _server(folder: Path, ids: Ids) -> AsyncGenerator[Settings]:
         yield Settings(project=folder, state_folder=folder, url=server.url, mesh=mesh)
 
 
-async def _stock_up(
-    options: DemoOptions, folder: Path, year: Year, clock: Clock, ids: Ids
-) -> ShopSettings:
-    """Put the price list and the opening stock into the stores."""
-    from agent99.systems.shop._opening import (  # noqa: PLC0415 - loads SQLAlchemy
-        open_orders,
-        open_payments,
-        open_stock,
-    )
+def _read(options: DemoOptions, folder: Path) -> Year:
+    """Read the file, and write down for the agents what it sells."""
+    year = read_year(options.path)
+    catalogue = Catalogue(tuple(year.price_list()), year.opening_stock(options.scarcity))
+    (folder / _CATALOGUE).write_bytes(msgspec.json.encode(catalogue))
+    return year
 
-    shop = (
-        settings_in(folder, options.declines)
-        if options.store is None
-        else settings_on(options.store, options.declines)
-    )
-    store, orders = await open_orders(shop, clock, ids)
-    try:
-        await orders.add_prices(year.price_list())
-    finally:
-        await store.aclose()
-    store, stock = await open_stock(shop, clock, ids)
-    try:
-        await stock.fill(year.opening_stock(options.scarcity))
-    finally:
-        await store.aclose()
-    store, _ = await open_payments(shop, clock, ids)
-    await store.aclose()
-    return shop
+
+def _shop_settings(options: DemoOptions, folder: Path) -> ShopSettings:
+    if options.store is None:
+        return settings_in(folder, options.declines)
+    return settings_on(options.store, options.declines)
 
 
 def _check(options: DemoOptions, shop: ShopSettings) -> CheckReport:

@@ -39,7 +39,7 @@ class News(msgspec.Struct, frozen=True):
     """`started`, `ended`, `given_up`."""
     pid: int
     how: str = ""
-    """How it ended, in words."""
+    """How it ended, in words; empty where all is well."""
 
 
 class Nursery:
@@ -106,7 +106,7 @@ class Nursery:
                 return
             place = self._alive.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            tell(News(place.label, "ended", pid, _how(code)))
+            tell(News(place.label, "ended", pid, _how(code) if code else ""))
             if code != 0:
                 self._start_again(place, pid)
 

@@ -13,12 +13,15 @@ import signal
 import sys
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
 from agent99 import Agent, Mesh, Settings
+from agent99.clock import SystemClock
 from agent99.dispatch import new_event_loop
 from agent99.errors import Agent99Error
+from agent99.ids import SystemIds
 from agent99.systems.shop._agents import (
     FulfillmentAgent,
     InventoryAgent,
@@ -26,6 +29,7 @@ from agent99.systems.shop._agents import (
     OrderProcessingAgent,
     PaymentAgent,
 )
+from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._settings import ShopSettings
 
 END_S: Final = 8
@@ -46,6 +50,15 @@ class Place(msgspec.Struct, frozen=True):
         return f"{self.agent}/{self.index}"
 
 
+class Catalogue(msgspec.Struct, frozen=True):
+    """What the stores hold before the first order: a file between the demo and its agents."""
+
+    prices: tuple[tuple[UUID, int], ...]
+    """Every product and price in pence."""
+    stock: dict[UUID, int]
+    """The opening units of every product."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What the processes need to know. It holds a credential: it travels by a pipe."""
 
@@ -54,6 +67,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     mesh: str
     shop: ShopSettings
+    catalogue: str
+    """The file of the catalogue."""
     places: tuple[Place, ...]
     debug: bool = False
 
@@ -96,12 +111,41 @@ async def _host(place: Place, plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_reader(0, lambda: _end(loop, ended))
+    await _stock_up(place, plan)
     async with Mesh(settings=settings) as mesh:
         await mesh.host(make_agent(place, plan.shop))
         waiting = [asyncio.ensure_future(each) for each in (ended.wait(), mesh.wait_empty())]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for each in waiting:
             each.cancel()
+
+
+async def _stock_up(place: Place, plan: Plan) -> None:
+    """Put the price list or the opening stock into an agent's store; what is there already stays.
+
+    Each agent's process does so for its own store, all at once, and the demo need not load
+    SQLAlchemy before its first order.
+    """
+    if place.agent not in ("order-processing", "inventory"):
+        return
+    from agent99.systems.shop._opening import (  # noqa: PLC0415 - loads SQLAlchemy
+        open_orders,
+        open_stock,
+    )
+
+    clock, ids = SystemClock(), SystemIds()
+    data = await asyncio.to_thread(Path(plan.catalogue).read_bytes)
+    catalogue = msgspec.json.decode(data, type=Catalogue)
+    if place.agent == "inventory":
+        store, stock = await open_stock(plan.shop, clock, ids)
+        work = stock.fill(catalogue.stock)
+    else:
+        store, orders = await open_orders(plan.shop, clock, ids)
+        work = orders.add_prices(PriceList.of(catalogue.prices))
+    try:
+        await work
+    finally:
+        await store.aclose()
 
 
 def _end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
