@@ -35,9 +35,7 @@ class Buckets:
         replicas = options.replicas
         self._journal = journal
         self._configs = (
-            BucketConfig(
-                name=f"{root}_registry", bytes_max=_REGISTRY_BYTES_MAX, replicas=replicas
-            ),
+            BucketConfig(name=f"{root}_registry", bytes_max=_REGISTRY_BYTES_MAX, replicas=replicas),
             BucketConfig(
                 name=f"{root}_leases",
                 ttl_s=options.lease_s,
