@@ -23,7 +23,7 @@ class MemoryEngine:
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.ids: Ids = ids if ids is not None else SeededIds(0)
         self.broker = MemoryBroker(ids=self.ids, clock=self.clock)
-        """The wires' meeting place; cut and restore their links here."""
+        """Where the wires of all meshes on this engine meet."""
         self.journal = MemoryJournal(clock=self.clock)
 
     def __repr__(self) -> str:
