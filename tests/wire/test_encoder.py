@@ -57,6 +57,15 @@ def test_subject(subjects: list[bytes]) -> None:
         assert not _accepted(checker, answer + b"\r\n")
 
 
+@pytest.mark.parametrize("byte", sorted(set(range(0x21, 0x7F)) - set(b".*>")))
+def test_every_printable_byte(byte: int) -> None:
+    """Every printable byte but the dot and the wildcards may stand in a token."""
+    token = bytes([byte])
+    SubjectChecker().check(token)
+    check_pattern(token + b".*." + token)
+    check_sender(token)
+
+
 def test_subject_memory_is_bounded() -> None:
     """The checker remembers no more than its bound."""
     checker = SubjectChecker()

@@ -14,7 +14,7 @@ SUBJECT_BYTES_MAX = 1_900
 _QUEUE_BYTES_MAX = 128
 _KNOWN_MAX = 4_096
 _RANDOM_TOKEN_BYTES = 22  # 128 bits take so many letters and digits at least
-_TOKEN = rb"[!-)+\-/-=?-~]+"  # printable ASCII without space, dot, * and >
+_TOKEN = rb"[!-)+,\-/-=?-~]+"  # printable ASCII without space, dot, * and >
 _is_token = re.compile(_TOKEN).fullmatch
 _is_literal = re.compile(rb"%b(?:\.%b)*" % (_TOKEN, _TOKEN)).fullmatch
 _is_pattern = re.compile(rb"(?:%b|\*)(?:\.(?:%b|\*))*(?:\.>)?|>" % (_TOKEN, _TOKEN)).fullmatch
