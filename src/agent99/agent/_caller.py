@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from agent99.agent._link import Destination, Link, Local
+from agent99.agent._link import Destination, Link, Taker
 from agent99.agent._targets import Peer, Target
-from agent99.dispatch import DEFAULT_OPERATION, Context, Route, find_context
+from agent99.dispatch import DEFAULT_OPERATION, Call, Context, find_context
 from agent99.envelope import (
     AnswerCodec,
     Header,
     decode_error,
-    decode_header,
     encode_body,
     encode_error,
     encode_message,
+    encode_request,
     encode_user_headers,
     parse_topic,
+    request_prefix,
+    split_message,
 )
 from agent99.errors import (
     Agent99Error,
@@ -39,6 +42,11 @@ ENVELOPE_BYTES = 16 * 1024
 NESTED_MARGIN_S = 0.005
 """A nested request ends so much before the one that it serves, that its outcome can be told."""
 KEY_CHARACTERS_MAX = 256
+_SMALL_BYTES = 1024  # so much fits every server: most payloads need not ask for the bound
+_PREFIXES_MAX = 4096
+_NO_HEADERS: Mapping[str, str] = {}
+_Asked = tuple[Destination, float, float, Context | None, str | None]
+"""Of a request: where to, sent when, to be answered when, serving whom, under which key."""
 SUSPECT_S = 10.0
 """How long an instance that did not answer is avoided."""
 
@@ -49,6 +57,7 @@ class Caller:
     def __init__(self, link: Link, from_uuid: str) -> None:
         self._link = link
         self.from_uuid = from_uuid
+        self._prefixes: dict[bytes, bytes] = {}
 
     def __repr__(self) -> str:
         return f"Caller({self.from_uuid!r})"
@@ -71,34 +80,45 @@ class Caller:
         body = self._body(payload)
         user = encode_user_headers(headers) if headers else b""
         context = find_context()
+        sent_s = link.clock.monotonic_s()
         deadline_s = self.deadline(timeout_s, context, destination)
-        header = self._header(destination, deadline_s, context, idempotency_key)
+        asked = (destination, sent_s, deadline_s, context, _checked(idempotency_key))
         local = link.find_local(destination)
-        instance = destination.instance
+        instance, event_id = destination.instance, ""
         if instance:
             link.loads[instance] = link.loads.get(instance, 0) + 1
         try:
             if local is not None:
-                try:
-                    return await self._ask_local(local, destination, header, body, headers, codec)
-                except _NotTaken:
-                    local = None  # this instance is at its bounds; others may not be
-            data = encode_message(header, body, user)
+                call = self._submit(local, asked, body, headers)
+                if call is not None:
+                    if call.outcome is None:
+                        await local[0].dispatcher.wait(call)
+                    return _local_result(call, codec)
+            if user or context is not None or idempotency_key is not None:
+                header = self._header(*asked)
+                event_id, data = header.event_uuid, encode_message(header, body, user)
+            else:
+                event_id = link.ids.uuid()
+                ttl_us = int((deadline_s - sent_s) * 1e6)
+                prefix = self._prefixes.get(destination.subject) or self._prefix(destination)
+                data = encode_request(prefix, event_id, link.clock.wall_us(), ttl_us, body)
             answer = await link.wire.request(destination.subject, data, deadline_s=deadline_s)
-            return self._decode(answer.payload, header, codec)
+            return _read(answer.payload, event_id, codec)
         except asyncio.CancelledError:
-            if local is None:
-                self.cancel(destination, header)
+            if event_id:
+                self.cancel(destination, event_id)
             raise
-        except NoRespondersError:
-            raise link.explain(destination) from None
-        except DeadlineExceededError:
-            raise self._unanswered(destination, timeout_s) from None
+        except (NoRespondersError, DeadlineExceededError) as error:
+            raise self._unanswered(error, destination, timeout_s) from None
         finally:
             if instance:
                 link.release(instance)
 
-    def _unanswered(self, destination: Destination, timeout_s: float) -> DeadlineExceededError:
+    def _unanswered(
+        self, error: Agent99Error, destination: Destination, timeout_s: float
+    ) -> Agent99Error:
+        if isinstance(error, NoRespondersError):
+            return self._link.explain(destination)
         if destination.instance:
             self._link.registry.suspect(destination.instance, SUSPECT_S)
         return DeadlineExceededError(
@@ -109,9 +129,10 @@ class Caller:
 
     def _body(self, payload: Any) -> bytes:
         body = encode_body(payload)
-        limit = self._link.wire.payload_bytes_max - ENVELOPE_BYTES
-        if len(body) > limit:
-            raise PayloadTooLargeError("payload", len(body), limit)
+        if len(body) > _SMALL_BYTES:
+            limit = self._link.wire.payload_bytes_max - ENVELOPE_BYTES
+            if len(body) > limit:
+                raise PayloadTooLargeError("payload", len(body), limit)
         return body
 
     def deadline(
@@ -142,29 +163,37 @@ class Caller:
     def _header(
         self,
         destination: Destination,
+        sent_s: float,
         deadline_s: float,
         context: Context | None,
         idempotency_key: str | None,
     ) -> Header:
-        if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_CHARACTERS_MAX:
-            raise UsageError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters")
         link = self._link
-        wall_us = link.clock.wall_us()
-        ttl_us = int((deadline_s - link.clock.monotonic_s()) * 1e6)
+        sent_us = link.clock.wall_us() - int((link.clock.monotonic_s() - sent_s) * 1e6)
+        ttl_us = int((deadline_s - sent_s) * 1e6)
         return Header(
             type="request",
             from_uuid=self.from_uuid,
             to_uuid=destination.instance or destination.target,
             event_uuid=link.ids.uuid(),
-            timestamp=wall_us,
+            timestamp=sent_us,
             operation=destination.operation,
-            ttl_us=max(ttl_us, 0),
-            deadline=wall_us + ttl_us,
+            ttl_us=ttl_us,
+            deadline=sent_us + ttl_us,
             traceparent=context.request.traceparent if context is not None else None,
             idempotency_key=idempotency_key,
         )
 
-    def cancel(self, destination: Destination, header: Header) -> None:
+    def _prefix(self, destination: Destination) -> bytes:
+        """Make what is the same in every plain request to there, and keep it."""
+        if len(self._prefixes) >= _PREFIXES_MAX:
+            self._prefixes.clear()
+        to_uuid = destination.instance or destination.target
+        prefix = request_prefix(self.from_uuid, to_uuid, destination.operation)
+        self._prefixes[destination.subject] = prefix
+        return prefix
+
+    def cancel(self, destination: Destination, event_id: str) -> None:
         """Tell whoever runs a request that nobody waits for it any longer."""
         link = self._link
         note = Header(
@@ -174,57 +203,32 @@ class Caller:
             event_uuid=link.ids.uuid(),
             timestamp=link.clock.wall_us(),
         )
-        body = encode_body({"event_uuids": [header.event_uuid]})
+        body = encode_body({"event_uuids": [event_id]})
         try:
             link.wire.publish(link.subjects.cancel(destination.target), encode_message(note, body))
         except Agent99Error:
             return  # best effort: the callee's own deadline ends it otherwise
 
-    def _decode(self, data: bytes, request: Header, codec: AnswerCodec[Any]) -> Any:
-        try:
-            header = decode_header(data)
-        except BadRequestError as error:
-            raise BadAnswerError(
-                f"the answer cannot be read: {error.message}", details=error.details
-            ) from error
-        if header.type != "response" or header.event_uuid != request.event_uuid:
-            raise BadAnswerError("what came back is no answer to this request")
-        if header.outcome == "error":
-            raise decode_error(data)
-        return codec.decode(header.outcome, data)
-
-    # --- in the same process ----------------------------------------------------------------------
-
-    async def _ask_local(
-        self,
-        local: tuple[Local, Route],
-        destination: Destination,
-        header: Header,
-        body: bytes,
-        headers: Mapping[str, str] | None,
-        codec: AnswerCodec[Any],
-    ) -> Any:
+    def _submit(
+        self, local: Taker, asked: _Asked, body: bytes, headers: Mapping[str, str] | None
+    ) -> Call | None:
+        """Hand a request to an instance in this process; None: it is at its bounds or pauses."""
         instance, route = local
+        destination, _, deadline_s, _, _ = asked
         dispatcher = instance.dispatcher
         try:
             if destination.operation == DEFAULT_OPERATION:
                 route = dispatcher.routes.choose_by_payload(body)
-            call = dispatcher.submit(
+            return dispatcher.submit(
                 route,
-                lambda: header,
+                partial(self._header, *asked),
                 body,
                 sender=self._link.subjects.sender,
-                deadline_s=self._link.clock.monotonic_s() + (header.ttl_us or 0) * 1e-6,
-                headers=headers or {},
+                deadline_s=deadline_s,
+                headers=headers or _NO_HEADERS,
             )
-        except (PausedError, OverloadedError) as error:
-            raise _NotTaken from error
-        if call.outcome is None:
-            await dispatcher.wait(call)
-        answer = call.answer
-        if isinstance(answer, RequestError):
-            raise decode_error(encode_error(answer))  # a copy, as if it had travelled
-        return codec.decode_body(call.outcome, answer)
+        except (PausedError, OverloadedError):
+            return None
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -250,5 +254,28 @@ class Caller:
         return [Peer(found, self) for found in self._link.registry.table.discover(*capabilities)]
 
 
-class _NotTaken(Exception):  # noqa: N818 - no error: it is tried elsewhere
-    pass
+def _checked(idempotency_key: str | None) -> str | None:
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_CHARACTERS_MAX:
+        raise UsageError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters")
+    return idempotency_key
+
+
+def _local_result(call: Call, codec: AnswerCodec[Any]) -> Any:
+    answer = call.answer
+    if isinstance(answer, RequestError):
+        raise decode_error(encode_error(answer))  # a copy, as if it had travelled
+    return codec.decode_body(call.outcome, answer)
+
+
+def _read(data: bytes, event_id: str, codec: AnswerCodec[Any]) -> Any:
+    try:
+        header, body = split_message(data)
+    except BadRequestError as error:
+        raise BadAnswerError(
+            f"the answer cannot be read: {error.message}", details=error.details
+        ) from error
+    if header.type != "response" or header.event_uuid != event_id:
+        raise BadAnswerError("what came back is no answer to this request")
+    if header.outcome == "error":
+        raise decode_error(data)
+    return codec.decode_body(header.outcome, body)

@@ -79,8 +79,7 @@ class Interest:
                 receive = dispatcher.receiver(route) if route else dispatcher.receive_by_subject
                 subject = listen(target, operation)
                 self._queued.append(self._link.wire.subscribe(subject, receive, queue=QUEUE))
-        for key in self._keys:
-            self._link.locals.setdefault(key, []).append(self._instance)
+        self._link.add_local(self._keys, self._instance)
 
     async def leave(self) -> None:
         """Leave the queue groups; returns when what was under way to this instance has come.
@@ -88,13 +87,13 @@ class Interest:
         Raises:
             DeadlineExceededError, DisconnectedError: the server did not confirm; they are left.
         """
-        self._forget_local()
+        self._link.remove_local(self._keys, self._instance)
         queued, self._queued = self._queued, []
         await asyncio.gather(*(subscription.drain() for subscription in queued))
 
     def end(self) -> None:
         """Hear nothing any more, at once."""
-        self._forget_local()
+        self._link.remove_local(self._keys, self._instance)
         for subscription in (*self._queued, *self._direct):
             subscription.unsubscribe()
         self._queued, self._direct = [], []
@@ -102,14 +101,6 @@ class Interest:
     @property
     def _keys(self) -> list[tuple[str, str]]:
         return [*self._targets, ("instance", self._instance.instance)]
-
-    def _forget_local(self) -> None:
-        for key in self._keys:
-            found = self._link.locals.get(key, [])
-            if self._instance in found:
-                found.remove(self._instance)
-                if not found:
-                    del self._link.locals[key]
 
     def _receive_cancel(self, message: Message) -> None:
         try:

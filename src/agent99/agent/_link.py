@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
@@ -52,6 +53,10 @@ class Local(Protocol):
         ...
 
 
+Taker = tuple[Local, "Route"]
+"""An instance in this process, and its route for what is asked."""
+
+
 class Link:
     """The parts that a mesh's callers and instances share. Made by the mesh, on its event loop."""
 
@@ -77,8 +82,8 @@ class Link:
         self.ids = ids
         self.deadlines = deadlines
         self.verify_senders = verify_senders
-        self.locals: dict[tuple[str, str], list[Local]] = {}
-        """Instances in this process by `(kind, target)`."""
+        self._locals: dict[tuple[str, str], list[Local]] = {}
+        self._takers: dict[bytes, list[Taker]] = {}
         self.loads: dict[str, int] = {}
         """Requests of this process in flight, by the instance that they are addressed to."""
         self._chosen: dict[tuple[str, Selection], str] = {}
@@ -95,14 +100,16 @@ class Link:
             InvalidNameError, UsageError: the target or operation could not be part of a subject.
             NoAgentError: nobody fits a `pick`.
         """
+        if isinstance(target, str):  # the hot path
+            key = (target, operation)
+            known = self._destinations.get(key)
+            return known if known is not None else self._keep(key, self._any(target, operation))
+        if isinstance(target, Peer):
+            return self._one(target.name, target.instance, operation)
         if isinstance(target, Pick):
             chosen = self._choose(target, operation)
             return self._one(chosen.name, chosen.instance, operation)
-        if isinstance(target, Peer):
-            return self._one(target.name, target.instance, operation)
-        key = (target, operation)
-        known = self._destinations.get(key)
-        return known if known is not None else self._keep(key, self._any(target, operation))
+        return self._any(target, operation)
 
     def _one(self, name: str, instance: str, operation: str) -> Destination:
         key = (instance, name, operation)
@@ -190,22 +197,46 @@ class Link:
             codec = self._codecs[returns] = AnswerCodec(returns, of="returns")
         return codec
 
-    def find_local(self, destination: Destination) -> tuple[Local, Route] | None:
+    def add_local(self, keys: Iterable[tuple[str, str]], instance: Local) -> None:
+        """Offer an instance to the callers in this process, by `(kind, target)`."""
+        for key in keys:
+            self._locals.setdefault(key, []).append(instance)
+        self._takers.clear()
+
+    def remove_local(self, keys: Iterable[tuple[str, str]], instance: Local) -> None:
+        """Offer an instance no longer. Idempotent."""
+        for key in keys:
+            found = self._locals.get(key, [])
+            if instance in found:
+                found.remove(instance)
+                if not found:
+                    del self._locals[key]
+        self._takers.clear()
+
+    def find_local(self, destination: Destination) -> Taker | None:
         """Return an instance in this process that takes the request now, and its route."""
-        if destination.kind == "instance":
-            key = ("instance", destination.instance)
-        else:
-            key = (destination.kind, destination.target)
-        instances = self.locals.get(key)
-        if not instances:
+        if not self._locals:
             return None
-        for index, instance in enumerate(instances):
-            route = instance.takes(destination)
-            if route is not None:
-                if len(instances) > 1:  # take turns
-                    instances.append(instances.pop(index))
-                return instance, route
-        return None
+        takers = self._takers.get(destination.subject)
+        if takers is None:
+            takers = self._find_takers(destination)
+        if not takers:
+            return None
+        if len(takers) > 1:  # they take turns
+            takers.append(takers.pop(0))
+        return takers[0]
+
+    def _find_takers(self, destination: Destination) -> list[Taker]:
+        kind = destination.kind
+        key = (kind, destination.instance if kind == "instance" else destination.target)
+        instances = self._locals.get(key, [])
+        routes = [(instance, instance.takes(destination)) for instance in instances]
+        takers = [(instance, route) for instance, route in routes if route is not None]
+        if takers and len(takers) == len(instances):  # else somebody starts, and will take it soon
+            if len(self._takers) >= _CACHE_MAX:
+                self._takers.clear()
+            self._takers[destination.subject] = takers
+        return takers
 
     def explain(self, destination: Destination) -> NoAgentError:
         """Return the error that says why nobody takes a request, from this process's table."""

@@ -181,15 +181,16 @@ class Running:
             await self._link.wire.flush()
             self.lifecycle.fire(LifecycleEvent.STARTED)
             self._missing = self._link.registry.table.missing(self.blueprint.uses)
-            await self._announce()
+            self._link.services.add(self)
+            await self._announce()  # the server's answer to it confirms the services too
         except BaseException:
+            self._link.services.remove(self.instance)
             self._interest.end()
             self.lifecycle.fire(LifecycleEvent.STOP)
             self.lifecycle.fire(LifecycleEvent.STOPPED)
             self.agent._running = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - and unties
             raise
         self._forget_change = self._link.registry.on_change(self._look_again)
-        self._link.services.add(self)
 
     async def pause(self) -> bool:
         """Leave the queue groups; returns whether that was a change. In-flight work goes on."""
