@@ -35,6 +35,10 @@ class Lifeline:
 
         loop.add_reader(self._socket, look)  # the supervisor writes nothing: it can only end
 
+    def close(self) -> None:
+        """Let go of it."""
+        self._socket.close()
+
     def tell_ready(self, document: Any) -> None:
         """Tell the supervisor that this worker is ready, and what it runs."""
         self._socket.setblocking(True)

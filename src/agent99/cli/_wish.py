@@ -13,6 +13,7 @@ from agent99.cli._exits import Exit
 
 EXIT_GRACE_S = 3.0
 """Seconds that threads and processes of operations that never end may keep this process."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopWish:
@@ -28,14 +29,19 @@ class StopWish:
         """Somebody wants it now."""
         self.give_up: Callable[[], object] | None = None
         """What to do instead of draining, as long as there is nothing to drain."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        self._loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
             if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup
-            loop.add_signal_handler(number, self.ask)
+            self._loop.add_signal_handler(number, self.ask)
 
     def __repr__(self) -> str:
         return f"StopWish(asked={self.asked.is_set()}, forced={self.forced.is_set()})"
+
+    def close(self) -> None:
+        """Let signals mean what they meant before."""
+        for number in _SIGNALS:
+            self._loop.remove_signal_handler(number)
 
     def ask(self) -> None:
         """Wish for an end; the second time: at once."""
