@@ -546,6 +546,10 @@ class StateFolderError(EmbeddedServerError):
 # --- the table of what travels --------------------------------------------------------------------
 
 
+DID_NOT_RUN = frozenset({NoAgentError.code, OverloadedError.code, PausedError.code})
+"""The codes by which a caller knows that nothing ran: an operation that runs cannot use them."""
+
+
 class _Wire:
     """Errors that a responder sends and a caller raises again, by code."""
 

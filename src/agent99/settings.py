@@ -32,6 +32,7 @@ _VARIABLES = {
     "AGENT99_MESH": "mesh",
     "AGENT99_PERMISSIONS": "permissions",
     "AGENT99_STATE": "state_folder",
+    "AGENT99_REPLICAS": "replicas",
     "AGENT99_LINGER_S": "linger_s",
     "AGENT99_NATS_SERVER": "server_binary",
     "AGENT99_SERVER_PORT": "server_port",
@@ -56,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     permissions: bool = False
     """Whether the server gives each user its own permissions: then the URL's user is the sender
     that subjects name, and answers go only to inboxes of the sender that the server proves."""
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    """Copies of the registry that a cluster keeps: 3 outlive the loss of one server."""
     linger_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
     """Seconds from the last user's end to the embedded server's."""
     server_binary: Path | None = None
@@ -117,10 +120,11 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] | None =
 
 def redact_url(url: str) -> str:
     """Return the address, or the comma-separated addresses, without user, password or token."""
-    return ",".join(_redact_one(part) for part in _addresses(url))
+    return ",".join(_redact_one(part) for part in split_urls(url))
 
 
-def _addresses(url: str) -> list[str]:
+def split_urls(url: str) -> list[str]:
+    """Return the addresses that commas part; a comma inside a password parts nothing."""
     return [part.strip() for part in _BETWEEN.split(url)]
 
 
@@ -183,7 +187,7 @@ def _path(raw: Any, where: str, base: Path) -> Path:
 
 
 def _check_url(url: str, where: str) -> None:
-    for part in _addresses(url):
+    for part in split_urls(url):
         scheme, mark, rest = part.partition("://")
         host = rest.rpartition("@")[2]
         if not mark or scheme not in _SCHEMES or not host or any(c.isspace() for c in part):

@@ -99,6 +99,9 @@ async def test_an_event_reaches_every_listener_once(mesh: Mesh, open_mesh: OpenM
     await client.publish("order.placed.eu", {"n": -1})
     await client.publish("stock.low", {"n": -2})
     await eventually(lambda: all(len(shop.heard) == 20 for shop in shops))
+    for status in (await client.control(named("shop"), "status")).results:
+        assert status["events"]["requests"] == 20
+        assert status["connection"]["messages_in"] >= 20
     expected = [("order.placed", {"n": number}) for number in range(20)]
     assert [shop.heard for shop in shops] == [expected, expected]
     for topic in ("", "order.*", ">", "a b", "a\r\n", "é"):

@@ -81,6 +81,16 @@ async def test_another_senders_name_is_refused_by_the_server(
             await wire.request(b"a99.main.cap.shop.whoami.bob", b"{}", deadline_s=deadline_s)
 
 
+async def test_a_comma_in_a_password_parts_nothing(
+    tmp_path: Path, start_nats_server: Callable[..., NatsServer]
+) -> None:
+    """Several addresses are parted where another begins."""
+    config = 'authorization { users: [ { user: ada, password: "a,b" } ] }'
+    server = start_nats_server(config=config)
+    async with Mesh(settings=settings(tmp_path, server, "ada:a,b")) as mesh:
+        assert mesh.url == server.url
+
+
 async def test_permissions_need_a_user(tmp_path: Path) -> None:
     """Without one there is nobody to prove."""
     for url in ("nats://127.0.0.1:9", None):

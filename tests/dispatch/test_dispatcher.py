@@ -122,6 +122,7 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
         (asyncio.CancelledError(), "HANDLER_ERROR", {}),
         (NoAgentError("nobody"), "HANDLER_ERROR", {"cause": "NO_AGENT"}),
         (OverloadedError("full"), "HANDLER_ERROR", {"cause": "OVERLOADED"}),
+        (Failure("full", code="OVERLOADED"), "HANDLER_ERROR", {"cause": "OVERLOADED"}),
         (RecursionError("deep"), "HANDLER_ERROR", {"exception": "RecursionError"}),
         (ExceptionGroup("many", [ValueError()]), "HANDLER_ERROR", {"exception": "ExceptionGroup"}),
     ],
@@ -476,7 +477,7 @@ async def test_a_context_tells_what_a_handler_may_know(make_bench: Make) -> None
     await settle()
     assert seen == [("alice", "work", "k1"), 1.5]
     assert bench.codes() == ["HANDLER_ERROR"]
-    assert "e1" in repr(Context("w", "s", 1.0, bench.clock, {}, _header(), None))
+    assert "e1" in repr(Context("w", "s", 1.0, bench.clock, {}, _header(), None, None))
 
 
 def _header() -> Header:

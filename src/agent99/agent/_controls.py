@@ -12,6 +12,7 @@ from agent99.dispatch import Context, Dispatcher, Route, State, Statistics
 from agent99.envelope import AnswerCodec, BodyCodec, parse_name
 from agent99.errors import BadRequestError, Failure
 from agent99.registry import Description
+from agent99.wire import WireStatistics
 
 Action = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -29,6 +30,10 @@ class Status(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     operations: Statistics
     events: Statistics
+    control: Statistics
+    """Of control actions and cancellations."""
+    connection: WireStatistics
+    """Of the process's connection, which its agents share."""
 
 
 class Controlled(Protocol):
@@ -39,6 +44,11 @@ class Controlled(Protocol):
     blueprint: Blueprint
     dispatcher: Dispatcher
     events: Dispatcher
+    control: Dispatcher
+
+    def connection(self) -> WireStatistics:
+        """Return the counts of the process's connection."""
+        ...
 
     @property
     def description(self) -> Description:
@@ -105,6 +115,8 @@ class Controls:
             config=msgspec.to_builtins(running.config, str_keys=True),
             operations=running.dispatcher.statistics(),
             events=running.events.statistics(),
+            control=running.control.statistics(),
+            connection=running.connection(),
         )
         built: dict[str, Any] = msgspec.to_builtins(status)
         return built

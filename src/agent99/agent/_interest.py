@@ -12,7 +12,7 @@ from agent99.agent._link import Link, Local
 from agent99.dispatch import DEFAULT_OPERATION, Dispatcher, Route
 from agent99.envelope import QUEUE, Name, Pattern, decode_header, parse_name, sender_of
 from agent99.errors import BadRequestError
-from agent99.wire import Message, Receive, Subscription
+from agent99.wire import ConnectionState, Message, Receive, Subscription
 
 
 class Instance(Local, Protocol):
@@ -89,7 +89,11 @@ class Interest:
         """
         self._link.remove_local(self._keys, self._instance)
         queued, self._queued = self._queued, []
-        await asyncio.gather(*(subscription.drain() for subscription in queued))
+        if self._link.wire.state is ConnectionState.CONNECTED:
+            await asyncio.gather(*(subscription.drain() for subscription in queued))
+        else:  # nothing is under way: there is nobody to wait for
+            for subscription in queued:
+                subscription.unsubscribe()
 
     def end(self) -> None:
         """Hear nothing any more, at once."""

@@ -64,7 +64,9 @@ class Mesh:
         self._engine: Engine = engine if engine is not None else NatsEngine(loaded)
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._ids: Ids = ids if ids is not None else SystemIds()
-        self._registry_options = registry if registry is not None else RegistryOptions()
+        self._registry_options = (
+            registry if registry is not None else RegistryOptions(replicas=loaded.replicas)
+        )
         self._stack: AsyncExitStack | None = None
         self._link: Link | None = None
         self._caller: Caller | None = None

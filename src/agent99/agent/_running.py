@@ -34,6 +34,7 @@ from agent99.dispatch import (
 from agent99.envelope import Name
 from agent99.errors import Agent99Error, DeadlineExceededError, JournalError, TransportError
 from agent99.registry import Description, OperationCounts, TableChange
+from agent99.wire import WireStatistics
 
 if TYPE_CHECKING:
     from agent99.agent._link import Destination, Link
@@ -103,6 +104,8 @@ class Running:
         for method in self.blueprint.controls.values():
             self.control.routes.add(self._route(method, pools, ()))
         heard = [(m.mark.pattern, self._route(m, pools, ())) for m in self.blueprint.listeners]
+        for _, route in heard:
+            self.events.routes.add(route)
         self._interest = Interest(self, link, heard)
 
     def __repr__(self) -> str:
@@ -122,6 +125,10 @@ class Running:
     def missing(self) -> tuple[str, ...]:
         """The capabilities that it uses and that nobody offers now."""
         return self._missing
+
+    def connection(self) -> WireStatistics:
+        """Return the counts of the process's connection."""
+        return self._link.wire.statistics()
 
     def uptime_s(self) -> float:
         """Return the seconds since it was hosted."""

@@ -49,7 +49,8 @@ class Context(msgspec.Struct, eq=False):
     """Monotonic time by which the caller wants the answer."""
     _clock: Clock
     _message: bytes | Mapping[str, str]
-    _request: Header | Callable[[], Header]
+    _request: Header | None
+    _describe: Callable[[], Header] | None
     _view: HeaderView | None
 
     def __repr__(self) -> str:
@@ -59,10 +60,9 @@ class Context(msgspec.Struct, eq=False):
     def request(self) -> Header:
         """The envelope's own header of the request."""
         request = self._request
-        if not isinstance(
-            request, Header
-        ):  # of a caller in this process: made when it is looked at
-            request = self._request = request()
+        if request is None:  # of a caller in this process: made when it is looked at
+            assert self._describe is not None, "one of the two is given"
+            request = self._request = self._describe()
         return request
 
     @property

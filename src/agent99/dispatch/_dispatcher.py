@@ -16,7 +16,7 @@ from agent99.dispatch._context import use_context
 from agent99.dispatch._counts import Counts, Statistics
 from agent99.dispatch._reply import Replier
 from agent99.dispatch._route import Route
-from agent99.dispatch._routes import Routes
+from agent99.dispatch._routes import WIRE_VERSION, Routes
 from agent99.dispatch._tasks import eager_starter
 from agent99.envelope import (
     Header,
@@ -29,6 +29,7 @@ from agent99.envelope import (
     topic_of,
 )
 from agent99.errors import (
+    DID_NOT_RUN,
     DeadlineExceededError,
     Failure,
     HandlerError,
@@ -137,9 +138,14 @@ class Dispatcher:
         """
         if self.refusal:
             raise self._refused()
-        operation, clock = route.operation, self._clock
-        call = Call(operation, sender, deadline_s, clock, headers, request, None, route, body, None)
-        self._admit(call)
+        clock, name = self._clock, route.operation
+        call = Call(
+            name, sender, deadline_s, clock, headers, None, request, None, route, body, None
+        )
+        if self._admission.enter():
+            self._start(call)
+        else:
+            self._put_off(call)
         return call
 
     async def wait(self, call: Call) -> None:
@@ -197,7 +203,13 @@ class Dispatcher:
         data, clock = message.payload, self._clock
         try:
             header, body = split_message(data)
-            route = self.routes.choose(route, header, body)
+            if (
+                header.type != self.kind
+                or header.wire != WIRE_VERSION
+                or isinstance(route, str)
+                or route.is_default
+            ):
+                route = self.routes.choose(route, header, body)
             if self.refusal:
                 raise self._refused()
         except RequestError as error:
@@ -218,11 +230,15 @@ class Dispatcher:
         if header.ttl_us is not None:
             ttl_s = min(header.ttl_us * 1e-6, ttl_s)
         deadline_s = clock.monotonic_s() + ttl_s
+        user = sender.decode()
         call = Call(
-            operation, sender.decode(), deadline_s, clock, data, header, None, route, body, reply
+            operation, user, deadline_s, clock, data, header, None, None, route, body, reply
         )
+        if self._admission.enter():
+            self._start(call)
+            return
         try:
-            self._admit(call)
+            self._put_off(call)
         except OverloadedError as error:
             self._refuse(message, error)
 
@@ -246,17 +262,19 @@ class Dispatcher:
 
     # --- running ----------------------------------------------------------------------------------
 
-    def _admit(self, call: Call) -> None:
-        if self._admission.enter():
-            self._start(call)
-        elif self._admission.wait(call):
-            self._track(call)
-        else:
-            limits = self._admission
+    def _put_off(self, call: Call) -> None:
+        """Let a call wait for a place.
+
+        Raises:
+            OverloadedError: too many wait.
+        """
+        limits = self._admission
+        if not limits.wait(call):
             raise OverloadedError(
                 f"{limits.concurrency_max} requests run and {limits.waiting_max} wait already",
                 details={"retry_after_s": self._mean_s()},
             )
+        self._track(call)
 
     def _mean_s(self) -> float:
         so_far = self.statistics()
@@ -372,8 +390,11 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def _escaped(error: RequestError) -> RequestError:
-    """A `Failure` is the operation's own word; anything else belongs to a request it made."""
-    if isinstance(error, Failure):
+    """A `Failure` is the operation's own word; anything else belongs to a request it made.
+
+    Not even a `Failure` may say that nothing ran: the caller would ask again.
+    """
+    if isinstance(error, Failure) and error.code not in DID_NOT_RUN:
         return error
     return HandlerError(
         f"a request that the operation made failed: {error.message}",

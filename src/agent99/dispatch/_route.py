@@ -22,12 +22,14 @@ Middleware = Callable[[Context, Any, Handler], Awaitable[Any]]
 class Route:
     """One operation of one instance."""
 
-    __slots__ = ("answer", "body", "handle", "operation", "tally")
+    __slots__ = ("answer", "body", "handle", "is_default", "operation", "tally")
 
     def __init__(
         self, operation: Name, *, body: BodyCodec[Any], answer: AnswerCodec[Any], handle: Handler
     ) -> None:
         self.operation = operation
+        self.is_default = operation == DEFAULT_OPERATION
+        """The payload may name another."""
         self.body = body
         self.answer = answer
         self.handle = handle

@@ -68,7 +68,7 @@ class Routes:
             if route != DEFAULT_OPERATION:
                 raise self._unknown(route)
             return self.choose_by_payload(body)
-        if route.operation == DEFAULT_OPERATION and len(self._routes) > 1:
+        if route.is_default and len(self._routes) > 1:
             return self.choose_by_payload(body)
         return route
 

@@ -26,15 +26,17 @@ class SpareTask:
     Invariant: its own first step is taken at most once, by `go_on_with` or by `end`.
     """
 
-    __slots__ = ("_as_new", "_rest", "_step", "task")
+    __slots__ = ("_as_new", "_bare", "_rest", "_step", "task")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._rest = _Rest()
         self.task: Task[None]
         self._step: Callable[[], None]
         self._make(loop)
+        self._bare: Any = self.task
+        """The same, with what only asyncio's own code asks of it."""
+        self._bare._log_destroy_pending = False  # noqa: SLF001 - as asyncio.gather does
         _unregister_task(self.task)
-        self._set_log(log=False)
         self._as_new = self._traces()
 
     def __repr__(self) -> str:
@@ -56,7 +58,7 @@ class SpareTask:
 
     def _begin(self) -> None:
         _register_task(self.task)
-        self._set_log(log=True)
+        self._bare._log_destroy_pending = True  # noqa: SLF001 - as above
         Context().run(self._step)  # what it runs has a context of its own
 
     def _make(self, loop: AbstractEventLoop) -> None:
@@ -79,17 +81,13 @@ class SpareTask:
 
     def _traces(self) -> tuple[object, ...]:
         """Return what changes when somebody keeps, cancels or names the task, or waits for it."""
-        task = cast("Any", self.task)
         return (
-            sys.getrefcount(task),
-            weakref.getweakrefcount(task),
-            task._must_cancel,  # noqa: SLF001 - as asyncio.tasks has it
-            task._callbacks,  # noqa: SLF001 - as above
-            task.get_name(),
+            sys.getrefcount(self._bare),
+            weakref.getweakrefcount(self._bare),
+            self._bare._must_cancel,  # noqa: SLF001 - as asyncio.tasks has it
+            self._bare._callbacks,  # noqa: SLF001 - as above
+            self._bare.get_name(),
         )
-
-    def _set_log(self, *, log: bool) -> None:
-        cast("Any", self.task)._log_destroy_pending = log  # noqa: SLF001 - as asyncio.gather does
 
 
 class _Rest:

@@ -84,5 +84,7 @@ async def _ensure(
         raise error_of(made.error, f"stream {name!r}")
     known = await client.demand(f"STREAM.INFO.{name}", None, StreamInfo, deadline_s=deadline_s)
     merged = known.config | changes
+    # More copies than this process knows of are an operator's wish: they are not taken back.
+    merged["num_replicas"] = max(merged["num_replicas"], known.config.get("num_replicas", 1))
     if merged != known.config:
         await client.demand(f"STREAM.UPDATE.{name}", merged, StreamInfo, deadline_s=deadline_s)
