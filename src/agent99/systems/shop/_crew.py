@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,7 +17,7 @@ import msgspec
 from agent99.errors import Agent99Error
 from agent99.systems.shop._worker import Plan
 
-END_S: Final = 12.0
+END_S: Final = 6.0
 """Seconds until the agents have ended; longer than they grant themselves."""
 _MODULE: Final = "agent99.systems.shop._nursery"
 
@@ -77,10 +78,23 @@ class Crew:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the agents; those that do not end are killed."""
+        """End the agents; see `aclose`."""
+        await self.aclose()
+
+    @asynccontextmanager
+    async def ending(self) -> AsyncGenerator[None]:
+        """Give a context at whose end the agents have ended."""
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the agents at once; those that do not end are killed. Idempotent."""
         process, listening = self._process, self._listening
         if process is None or listening is None:
             return
+        self._process = None
         self._is_ending = True
         if process.stdin is not None:
             process.stdin.close()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,10 +18,11 @@ from agent99 import Mesh, Settings, named
 from agent99.clock import Clock, SystemClock
 from agent99.dispatch import new_event_loop
 from agent99.embedded import temporary_server
+from agent99.errors import DeadlineExceededError
 from agent99.ids import Ids, SystemIds
 from agent99.registry import Table
 from agent99.systems.shop._check import CheckReport, Terms, check_shop
-from agent99.systems.shop._crew import Crew
+from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._data import read_year
 from agent99.systems.shop._display import Bar, Display, display_for
 from agent99.systems.shop._figures import Figures, Instance, figures_of
@@ -32,6 +34,8 @@ from agent99.systems.shop._year import Invoice, Year
 
 START_S: Final = 30.0
 """Seconds until all agents must be there."""
+UNFINISHED_MAX: Final = 20
+"""Orders without an answer; with more of them the demo is broken, and ends."""
 STOP_S: Final = 20.0
 """Seconds until an agent that was asked to stop must be gone."""
 _CATALOGUE: Final = "catalogue.json"
@@ -105,7 +109,11 @@ async def run_shop(
         async with Crew(on_news=display.tell) as crew:
             reading = asyncio.ensure_future(asyncio.to_thread(_read, options, folder))
             try:
-                async with _server(folder, ids) as settings, Mesh(settings=settings) as mesh:
+                async with (
+                    _server(folder, ids) as settings,
+                    Mesh(settings=settings) as mesh,
+                    crew.ending(),  # the agents before the server that they need
+                ):
                     year = await reading
                     await crew.send(_plan(options, settings, shop))
                     run = _Run(options, display, crew, mesh, (clock, ids), began_s)
@@ -170,13 +178,18 @@ class _Run:
             await asyncio.wait((task,))
 
     async def _wait_for_agents(self) -> None:
-        wanted = _places(self._options)
+        wanted = Counter(place.agent for place in _places(self._options))
 
-        def all_there(table: Table) -> bool:
-            ready = [each.name for each in table.everybody() if each.state == "ready"]
-            return len(ready) >= len(wanted)
+        def missing(table: Table) -> Counter[str]:
+            return wanted - Counter(d.name for d in table.everybody() if d.state == "ready")
 
-        await self._mesh.registry.wait_until(all_there, timeout_s=START_S)
+        registry = self._mesh.registry
+        try:
+            await registry.wait_until(lambda table: not missing(table), timeout_s=START_S)
+        except DeadlineExceededError:
+            names = ", ".join(sorted(missing(registry.table)))
+            message = f"not ready within {START_S:g} s: {names}"
+            raise CrewError(message) from None
 
     def _greeting(self, year: Year) -> str:
         counts = year.counts
@@ -195,6 +208,8 @@ class _Run:
             outcome = await customer.place(invoice)
             now_s = clock.monotonic_s()
             tally.add(outcome, now_s - start_s)
+            if tally.unfinished.total() > UNFINISHED_MAX:
+                raise CrewError(f"orders stay without an answer: {dict(tally.unfinished)}")
             if not self._first_s and outcome.fate == "confirmed":
                 self._first_s = now_s - self._began_s
             bar.advance()

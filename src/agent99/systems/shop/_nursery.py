@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import sys
 from collections import deque
@@ -24,6 +25,7 @@ from agent99.systems.shop import _checkout, _handover, _opening
 from agent99.systems.shop._worker import END_S, Place, Plan, leave, run_worker
 
 PLAN_BYTES_MAX: Final = 1_048_576
+HANDLES_MAX: Final = 256
 RESTARTS_MAX: Final = 5
 """Times a place is started again within `RESTARTS_WINDOW_S`; then the demo is told, and ends."""
 RESTARTS_WINDOW_S: Final = 30.0
@@ -71,12 +73,11 @@ class Nursery:
         poll.register(self._wake, select.POLLIN)
         while self._alive:
             ready = {handle for handle, _ in poll.poll()}
-            if self._wake in ready:
-                os.read(self._wake, 4096)
-                self._reap()
-            if 0 in ready:
+            if 0 in ready:  # first: those that end because of it are not started again
                 self._end()
                 return
+            os.read(self._wake, 4096)
+            self._reap()
 
     def _fork(self, place: Place) -> None:
         sys.stdout.flush()
@@ -121,7 +122,7 @@ class Nursery:
             self._fork(place)
 
     def _end(self) -> None:
-        """Wait for the agents, which have seen the end too; after a while not any longer."""
+        """The demo broke off: wait for the agents, which have seen it too, but not for long."""
         end_s = self._clock.monotonic_s() + END_S
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -133,6 +134,8 @@ class Nursery:
             self._wait_all()
         for pid in self._alive:
             os.kill(pid, signal.SIGKILL)
+        # The demo itself may be gone: what it would clear away is cleared away here.
+        shutil.rmtree(self._plan.folder, ignore_errors=True)
 
     def _wait_all(self) -> None:
         while self._alive:
@@ -140,6 +143,25 @@ class Nursery:
             if pid == 0:
                 return
             del self._alive[pid]
+
+
+def close_copies(*handles: int) -> None:
+    """Close what else means the same as these: an event loop that started us may leave copies.
+
+    An agent that held the pipe of the news would hide from the demo that the nursery is gone.
+    """
+    same = {_identity(handle) for handle in handles}
+    for other in range(3, HANDLES_MAX):
+        try:
+            if _identity(other) in same:
+                os.close(other)
+        except OSError:
+            continue  # it is not open
+
+
+def _identity(handle: int) -> tuple[int, int]:
+    status = os.fstat(handle)
+    return status.st_dev, status.st_ino
 
 
 def tell(news: News) -> None:
@@ -172,5 +194,6 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    close_copies(0, 1)
     if (given := read_plan(0)) is not None:
         Nursery(given, SystemClock()).run()

@@ -15,15 +15,18 @@ from agent99 import Mesh
 from agent99.clock import Clock
 from agent99.errors import Failure, RequestError, TransportError
 from agent99.ids import Ids
-from agent99.systems.shop._model import PENDING, OrderConfirmation, PlaceOrder
+from agent99.systems.shop._asking import may_ask_again
+from agent99.systems.shop._model import OrderConfirmation, PlaceOrder
 from agent99.systems.shop._year import Invoice, Year, place_order
 
 AT_ONCE: Final = 48
 """Orders under way at once."""
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 5.0
 """Seconds of one try; an order that brought no answer is asked for again, by the same key."""
-GIVE_UP_S: Final = 120.0
+GIVE_UP_S: Final = 60.0
 """Seconds after which an order without an answer counts as unfinished."""
+BROKEN_MAX: Final = 5
+"""Times that the agent may break over one order; then it counts as unfinished."""
 PAUSE_S_MAX: Final = 1.0
 
 Fate: TypeAlias = Literal["confirmed", "rejected", "unfinished"]
@@ -91,15 +94,17 @@ class Customer:
         """Place an order under its invoice's number, and return how it ended."""
         request = place_order(invoice)
         give_up_s = self._clock.monotonic_s() + GIVE_UP_S
+        broken = 0
         pause_s = 0.02
         while True:
             try:
                 return await self._try(request, invoice.number)
             except (RequestError, TransportError) as error:
                 # Refused at the door, or not known yet: the same key goes on from there.
-                if isinstance(error, Failure) and error.code != PENDING and not error.retryable:
+                if isinstance(error, Failure) and not error.retryable:
                     return Outcome("rejected", error.code)
-                if self._clock.monotonic_s() > give_up_s:
+                broken += not may_ask_again(error)
+                if broken > BROKEN_MAX or self._clock.monotonic_s() > give_up_s:
                     return Outcome("unfinished", error.code)
             await self._clock.sleep(pause_s * (0.5 + self._ids.fraction() / 2))
             pause_s = min(2 * pause_s, PAUSE_S_MAX)

@@ -1,7 +1,8 @@
 """One agent in a process of its own, as the demo runs it: hosted until it is told to end.
 
-Its standard input is a pipe whose other end only the demo holds: when that closes, however the demo
-ended, the agent drains and the process ends.
+The demo shuts its agents down over the mesh: they drain, and their processes end. Standard input is
+for the other case. It is a pipe whose other end only the demo holds: when that closes, however the
+demo ended, nobody waits for an answer any more, and the process ends at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -32,7 +34,7 @@ from agent99.systems.shop._agents import (
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._settings import ShopSettings
 
-END_S: Final = 8
+END_S: Final = 2
 """Whole seconds from the end of the demo to the end of this process, whatever it is doing."""
 
 
@@ -110,9 +112,9 @@ async def _host(place: Place, plan: Plan) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
-    loop.add_reader(0, lambda: _end(loop, ended))
     await _stock_up(place, plan)
     async with Mesh(settings=settings) as mesh:
+        loop.add_reader(0, partial(_abandon, mesh, ended))
         await mesh.host(make_agent(place, plan.shop))
         waiting = [asyncio.ensure_future(each) for each in (ended.wait(), mesh.wait_empty())]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -148,9 +150,12 @@ async def _stock_up(place: Place, plan: Plan) -> None:
         await store.aclose()
 
 
-def _end(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
-    loop.remove_reader(0)
-    signal.alarm(END_S)  # a loop that hangs cannot hold this up
+def _abandon(mesh: Mesh, ended: asyncio.Event) -> None:
+    """Nobody is left who would wait for an answer, and the server goes too: end, quietly."""
+    asyncio.get_running_loop().remove_reader(0)
+    signal.alarm(END_S)  # whatever hangs cannot hold this up
+    logging.disable()
+    mesh.abandon()
     ended.set()
 
 
