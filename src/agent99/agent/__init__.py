@@ -9,7 +9,7 @@ Never:       parses bytes of the protocol, stores anything of its own, reads a f
 from agent99.agent._agent import Agent
 from agent99.agent._blocking import Blocking
 from agent99.agent._connect import connect
-from agent99.agent._engine import Engine, NatsEngine, Parts
+from agent99.agent._engine import Engine, NatsEngine, Parts, identity_of
 from agent99.agent._gather import Answer, Survey
 from agent99.agent._log import AgentLog
 from agent99.agent._mesh import Mesh
@@ -32,6 +32,7 @@ __all__ = [
     "Target",
     "connect",
     "control",
+    "identity_of",
     "named",
     "on",
     "operation",

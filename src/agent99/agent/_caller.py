@@ -109,21 +109,20 @@ class Caller:
                 self.cancel(destination, event_id)
             raise
         except (NoRespondersError, DeadlineExceededError) as error:
-            raise self._unanswered(error, destination, timeout_s) from None
+            raise self._unanswered(error, destination, deadline_s - sent_s) from None
         finally:
             if instance:
                 link.release(instance)
 
     def _unanswered(
-        self, error: Agent99Error, destination: Destination, timeout_s: float
+        self, error: Agent99Error, destination: Destination, waited_s: float
     ) -> Agent99Error:
         if isinstance(error, NoRespondersError):
             return self._link.explain(destination)
         if destination.instance:
             self._link.registry.suspect(destination.instance, SUSPECT_S)
         return DeadlineExceededError(
-            f"no answer to {destination.text!r} within {timeout_s:g} s, or by the deadline of the"
-            " request that it serves",
+            f"no answer to {destination.text!r} within {waited_s:.3g} s",
             details={"target": destination.target, "operation": destination.operation},
         )
 

@@ -94,7 +94,9 @@ async def _call(
                 error.add_note(f"to send text that looks like JSON write {field}='\"…\"'")
             raise
         except NoAgentError as error:
-            if not options.name and any(peer.name == target.lower() for peer in mesh.peers()):
+            is_capability = target.lower() in mesh.registry.table.capabilities()
+            is_name = any(peer.name == target.lower() for peer in mesh.peers())
+            if not options.name and is_name and not is_capability:
                 error.add_note("there is an agent of that name: add --name")
             raise
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from agent99.agent import NatsEngine
+from agent99.agent import NatsEngine, identity_of
 from agent99.cli._call import check_timeout
 from agent99.cli._exits import Exit
 from agent99.cli._join import reachable_settings, run_async
@@ -86,7 +86,7 @@ async def _observe(scope: Scope, timeout_s: float) -> AsyncGenerator[tuple[Regis
     """Open a wire and read the registry; nothing is hosted and nothing announced."""
     clock, ids = SystemClock(), SystemIds()
     settings = reachable_settings(scope)
-    sender = ids.token().decode()[:20]
+    sender = identity_of(settings, ids)
     async with NatsEngine(settings).open(sender, clock=clock, ids=ids) as parts:
         registry = Registry(parts.journal, parts.wire, mesh=settings.mesh, clock=clock, ids=ids)
         subjects = Subjects(settings.mesh, sender)
