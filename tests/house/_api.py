@@ -12,6 +12,7 @@ _SELF_DESCRIBING = frozenset(
     {
         "enum.Enum",
         "enum.Flag",
+        "agent99.Agent",
         "enum.IntEnum",
         "enum.IntFlag",
         "enum.StrEnum",
