@@ -30,6 +30,7 @@ from agent99.envelope import (
     encode_message,
     encode_request,
     encode_user_headers,
+    peek_header,
     request_prefix,
     split_message,
 )
@@ -228,6 +229,60 @@ def test_what_cannot_be_a_payload_is_refused_before_sending(value: Any) -> None:
     """A payload that is no object, or that JSON cannot carry, is the caller's mistake."""
     with pytest.raises(UsageError):
         encode_body(value)
+
+
+@dataclass
+class Late:
+    """A class whose field `header` is not its first."""
+
+    a: int
+    header: str
+
+
+def test_a_field_header_is_found_wherever_it_stands() -> None:
+    """Also in a class that nobody declared, and not within a text or an inner object."""
+    with pytest.raises(UsageError, match="'header'"):
+        encode_body(Late(1, "x"))
+    encode_body({"a": '"header":', "b": {"header": 1}})
+    outcome, body = AnswerCodec(Any, of="x").encode(Late(1, "x"))
+    assert (outcome, json.loads(body)["result"]) == ("value", {"a": 1, "header": "x"})
+
+
+def nested(depth: int) -> Any:
+    """Return lists within one another."""
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_too_deeply_is_refused_before_it_is_sent() -> None:
+    """A payload is the caller's mistake, a result the handler's; 64 levels are fine."""
+    encode_body({"a": nested(DEPTH_MAX - 1)})
+    with pytest.raises(UsageError, match="nested deeper than 64"):
+        encode_body({"a": nested(DEPTH_MAX)})
+    codec: AnswerCodec[Any] = AnswerCodec(Any, of="x")
+    outcome, body = codec.encode(nested(DEPTH_MAX - 1))
+    assert codec.decode(outcome, message(body)) == nested(DEPTH_MAX - 1)
+    with pytest.raises(HandlerError, match="nested deeper than 64"):
+        codec.encode(nested(DEPTH_MAX))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        message(b'{"a":' + b"[" * 100 + b"]" * 100 + b"}"),
+        message(b'{"a":"\xff"}'),
+        b'{"a":' + b"[" * 70 + b"]" * 70 + b',"header":' + message(b"{}")[10:],
+    ],
+)
+def test_who_sent_what_cannot_be_read_is_known_where_it_can_be(data: bytes) -> None:
+    """A refusal carries the request's id, so that its caller takes it for the answer."""
+    header = peek_header(data)
+    assert header is not None
+    assert header.event_uuid == "e1"
+    for unreadable in (b"", b"{", b'{"header":{}', b'{"header":3}', b"[1]", b"\xff"):
+        assert peek_header(unreadable) is None
 
 
 def test_no_payload_is_an_empty_object() -> None:

@@ -22,6 +22,7 @@ from agent99.envelope._codec import (
     encode_message,
     encode_request,
     encode_user_headers,
+    peek_header,
     request_prefix,
     split_message,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "parse_name",
     "parse_pattern",
     "parse_topic",
+    "peek_header",
     "request_prefix",
     "sender_of",
     "split_message",

@@ -17,6 +17,7 @@ from agent99.envelope._body import (
     DEPTH_MAX,
     HEAD,
     UNREADABLE,
+    check_depth,
     decode_json,
     joined,
     refusal,
@@ -104,6 +105,7 @@ _decode_bare_header = msgspec.json.Decoder(Header).decode
 _decode_enveloped = msgspec.json.Decoder(_Enveloped).decode
 _decode_error_answer = msgspec.json.Decoder(_ErrorAnswer).decode
 _decode_any = msgspec.json.Decoder().decode
+_decode_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def encode_message(header: Header, body: bytes, user_headers: bytes = b"") -> bytes:
@@ -178,6 +180,16 @@ def split_message(data: bytes) -> tuple[Header, bytes]:
         raise refusal(error) from error
 
 
+def peek_header(data: bytes) -> Header | None:
+    """Return the header of a message that is refused, if that much of it can be read."""
+    try:
+        if data.startswith(HEAD):
+            return _decode_bare_header(data[_HEAD_SIZE : data.find(b"}") + 1])
+        return _decode_enveloped(data).header
+    except UNREADABLE:
+        return None
+
+
 class BodyCodec(Generic[T]):
     """Reads the body of a request: an object of one type. The decode is the validation.
 
@@ -228,7 +240,8 @@ def encode_body(value: Any) -> bytes:
     """Return the body of a request or event as a JSON object; None gives an empty one.
 
     Raises:
-        UsageError: it is no object, holds what JSON cannot carry, or has a key `header`.
+        UsageError: it is no object, holds what JSON cannot carry, is nested deeper than 64, or has
+            a key `header`.
     """
     if value is None:
         return b"{}"
@@ -238,9 +251,18 @@ def encode_body(value: Any) -> bytes:
         raise UsageError(f"the payload cannot be written as JSON: {error}") from error
     if body[:1] != b"{":
         raise UsageError(f"a payload is an object (a dict, a Struct), not {type(value).__name__}")
-    if body.startswith(b'{"header":') or (isinstance(value, dict) and "header" in value):
+    if _has_header(body):
         raise UsageError("a payload may not have a key 'header': the envelope's own stands there")
+    try:
+        check_depth(body)
+    except BadRequestError as error:
+        raise UsageError(f"the payload is {error.rule}") from error
     return body
+
+
+def _has_header(body: bytes) -> bool:
+    """Return whether an object has a key `header`: at once where no text is like it."""
+    return b'"header":' in body and "header" in _decode_keys(body)
 
 
 class AnswerCodec(Generic[T]):
@@ -274,14 +296,22 @@ class AnswerCodec(Generic[T]):
     def encode(self, value: Any) -> tuple[Outcome, bytes]:
         """Return how the result travels, and the body.
 
+        An object of the declared class is taken at its word: its fields are not validated again.
+
         Raises:
-            HandlerError: the value is not of the type, or JSON cannot carry it.
+            HandlerError: the value is not of the type, JSON cannot carry it, or it is nested too
+                deeply.
         """
         try:
             if type(value) is not self._exact and self.result_type is not Any:
                 value = msgspec.convert(value, self.result_type)
             body = _encode(value)
+            is_flat = body[:1] == b"{" and not _has_header(body)
+            if not is_flat:
+                body = b'{"result":%b}' % body
+            check_depth(body)
         except (
+            BadRequestError,
             msgspec.ValidationError,
             TypeError,
             ValueError,
@@ -293,9 +323,7 @@ class AnswerCodec(Generic[T]):
                 f"the operation returned {type(value).__name__} where it declares {declared}:"
                 f" {_first_line(error)}"
             ) from error
-        if body[:1] == b"{" and not (isinstance(value, dict) and "header" in value):
-            return "ok", body
-        return "value", b'{"result":%b}' % body
+        return "ok" if is_flat else "value", body
 
     def decode(self, outcome: Outcome | None, data: bytes) -> T:
         """Return the result that a whole message brings; see `decode_body`."""
