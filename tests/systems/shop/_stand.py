@@ -10,7 +10,7 @@ from uuid import UUID
 
 from agent99 import Agent, Mesh, Settings
 from agent99.clock import SystemClock
-from agent99.errors import Failure, RequestError
+from agent99.errors import Failure
 from agent99.ids import SystemIds
 from agent99.systems.shop import (
     FulfillmentAgent,
@@ -27,7 +27,6 @@ from agent99.systems.shop._model import OrderConfirmation, OrderView, PlaceOrder
 from agent99.systems.shop._opening import open_orders, open_stock
 from agent99.systems.shop._settings import settings_in
 from agent99.testing import MemoryEngine
-from tests._wait import eventually
 from tests.systems.shop._shop import an_id, order_of
 
 T = TypeVar("T")
@@ -80,7 +79,7 @@ class Stand:
         return OrderProcessingAgent(self.settings, patience=patience)
 
     async def host_all(self, *instead: Agent) -> None:
-        """Host the five agents; those given take the place of the usual ones of their capability."""
+        """Host the five agents; those given take the place of the usual ones."""
         taken = {capability for agent in instead for capability in agent.capabilities}
         usual: list[Agent] = [
             InventoryAgent(self.settings),
@@ -111,9 +110,8 @@ class Stand:
         """Place an order that is refused, and return how."""
         try:
             answer = await self.place(order, key, timeout_s=timeout_s)
-        except RequestError as error:
-            assert isinstance(error, Failure), error
-            return error
+        except Failure as failure:
+            return failure
         message = f"it was confirmed: {answer}"
         raise AssertionError(message)
 
@@ -153,8 +151,3 @@ async def a_stand(
         stand = Stand(stack, folder, DeclineRule(rate=rate))
         await stand.open({TEA: 100, MUG: 100} if stock is None else stock)
         yield stand
-
-
-async def settled(stand: Stand, mesh_agents: int) -> None:
-    """Wait until so many instances are on the mesh."""
-    await eventually(lambda: len(stand.client.peers()) == mesh_agents)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ async def test_an_order_is_confirmed(tmp_path: Path) -> None:
             answer["total_pence"],
         )
         view = await stand.view(UUID(answer["order_id"]))
-        received = date.fromtimestamp(view.history[0].at_us / 1e6)
+        received = datetime.fromtimestamp(view.history[0].at_us / 1e6, UTC).date()
         assert 7 == (date.fromisoformat(answer["estimated_delivery"]) - received).days
 
 

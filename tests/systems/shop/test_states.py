@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent99.systems.shop import _states
 from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._states import (
     FINAL,
@@ -65,3 +68,17 @@ def test_an_illegal_event_says_what_is_legal() -> None:
         move(OrderState.PAID, OrderEvent.DECLINE)
     with pytest.raises(IllegalTransitionError, match="the state is final"):
         move(OrderState.CONFIRMED, OrderEvent.PAY)
+
+
+def test_the_document_draws_the_table() -> None:
+    """The block in the README is made from the table: run this to see what it must be."""
+    lines: list[str] = []
+    for state in OrderState:
+        events = [
+            f"{event} → {after}"
+            for (before, event), after in TRANSITIONS.items()
+            if before is state
+        ]
+        lines.append(f"{state:<17}{', '.join(events) or '(final)'}")
+    readme = (Path(_states.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert "```\n" + "\n".join(lines) + "\n```" in readme

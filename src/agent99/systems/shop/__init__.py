@@ -1,11 +1,12 @@
 """An order pipeline on real data: orders, stock and payments that close to the penny.
 
 Given:       orders of customers, as messages; a file of order lines to replay; URLs of databases.
-Gives:       five agents' logic over stores, the year in memory, and a check of the end result that
-             shares no code with them; Failure with the sample's codes, DataFileError.
-May import:  errors clock ids settings embedded store dispatch registry agent99; msgspec polars
-             rich sqlalchemy
-Never:       holds money in floats, trusts a client's price, imports polars before it reads a file.
+Gives:       five agents, a demo that runs each in a process of its own, and a check of the end
+             result that shares no code with them; Failure with the sample's codes, DataFileError.
+May import:  errors clock ids settings embedded store dispatch registry agent agent99;
+             msgspec polars rich sqlalchemy
+Never:       holds money in floats, trusts a client's price, loads SQLAlchemy or polars before it
+             needs a database or a file.
 """
 
 from agent99.systems.shop._agents import (

@@ -13,7 +13,7 @@ from agent99.clock import Clock, SystemClock
 from agent99.errors import StoreError
 from agent99.ids import Ids, SystemIds
 from agent99.systems.shop._aftercare import notify, ship
-from agent99.systems.shop._asking import Asker
+from agent99.systems.shop._asking import Asker, Patience
 from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._model import (
     Charge,
@@ -59,7 +59,13 @@ async def tell_store_errors(context: Context, payload: Any, proceed: Handler) ->
         raise Failure(str(error), code=error.code, retryable=error.retryable) from error
 
 
-class _WithStore(Agent):
+class _ShopAgent(Agent):
+    """What all agents of the shop have in common."""
+
+    middleware = (tell_store_errors,)
+
+
+class _WithStore(_ShopAgent):
     """What the agents with a store have in common.
 
     Args:
@@ -67,8 +73,6 @@ class _WithStore(Agent):
         clock: The source of time.
         ids: The source of randomness.
     """
-
-    middleware = (tell_store_errors,)
 
     def __init__(
         self,
@@ -90,7 +94,14 @@ class _WithStore(Agent):
 
 
 class OrderProcessingAgent(_WithStore):
-    """Takes orders from request to confirmation, and sees to what follows."""
+    """Takes orders from request to confirmation, and sees to what follows.
+
+    Args:
+        settings: Where the data is; None: what the environment says.
+        patience: How long it waits for others, and how often it asks.
+        clock: The source of time.
+        ids: The source of randomness.
+    """
 
     capabilities = ("order_processing", "e_commerce")
     uses = ("inventory", "payment", "fulfillment", "notification")
@@ -99,6 +110,17 @@ class OrderProcessingAgent(_WithStore):
     _checkout: Checkout
     _handover: Handover
 
+    def __init__(
+        self,
+        settings: ShopSettings | None = None,
+        *,
+        patience: Patience | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        super().__init__(settings, clock=clock, ids=ids)
+        self._asker = Asker(self._clock, self._ids, patience)
+
     async def start(self) -> None:
         """Open the store and read the price list."""
         from agent99.systems.shop._checkout import Checkout  # noqa: PLC0415 - as late as its store
@@ -106,7 +128,7 @@ class OrderProcessingAgent(_WithStore):
         from agent99.systems.shop._opening import open_orders  # noqa: PLC0415 - loads SQLAlchemy
 
         self._store, self._orders = await open_orders(self._settings, self._clock, self._ids)
-        services = MeshServices(self, Asker(self._clock, self._ids))
+        services = MeshServices(self, self._asker)
         prices = await self._orders.price_list()
         self._checkout = Checkout(self._orders, prices, services)
         self._handover = Handover(self._orders, services, self.log)
@@ -199,7 +221,7 @@ class PaymentAgent(_WithStore):
         return await self._payments.payment_of(query.order_id)
 
 
-class FulfillmentAgent(Agent):
+class FulfillmentAgent(_ShopAgent):
     """Hands confirmed orders to a carrier; a shipment is named by its order."""
 
     capabilities = ("fulfillment",)
@@ -209,7 +231,7 @@ class FulfillmentAgent(Agent):
         return ship(request)
 
 
-class NotificationAgent(Agent):
+class NotificationAgent(_ShopAgent):
     """Tells customers; a message is named by its order."""
 
     capabilities = ("notification",)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ import msgspec
 from agent99 import Mesh, Settings, named
 from agent99.clock import Clock, SystemClock
 from agent99.dispatch import new_event_loop
-from agent99.embedded import temporary_server
 from agent99.errors import DeadlineExceededError
 from agent99.ids import Ids, SystemIds
 from agent99.registry import Table
@@ -25,7 +23,8 @@ from agent99.systems.shop._check import CheckReport, Terms, check_shop
 from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._data import read_year
 from agent99.systems.shop._display import Bar, Display, display_for
-from agent99.systems.shop._figures import Figures, Instance, figures_of
+from agent99.systems.shop._figures import Figures, Instance, Work, figures_of
+from agent99.systems.shop._ground import mesh_of_its_own
 from agent99.systems.shop._options import DemoOptions, read_options
 from agent99.systems.shop._replay import Customer, Pace, Tally, in_time, replay
 from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
@@ -102,30 +101,36 @@ async def run_shop(
     Raises:
         as `run_demo`.
     """
-    clock, ids = SystemClock(), SystemIds()
-    began_s = clock.monotonic_s()
     with _folder() as folder:
         shop = _shop_settings(options, folder)
-        async with Crew(on_news=display.tell) as crew:
-            reading = asyncio.ensure_future(asyncio.to_thread(_read, options, folder))
-            try:
-                async with (
-                    _server(folder, ids) as settings,
-                    Mesh(settings=settings) as mesh,
-                    crew.ending(),  # the agents before the server that they need
-                ):
-                    year = await reading
-                    await crew.send(_plan(options, settings, shop))
-                    run = _Run(options, display, crew, mesh, (clock, ids), began_s)
-                    result = await run.replay(year)
-            finally:
-                reading.cancel()
+        year, work = await _work_off(options, display, folder, shop)
         if before_check is not None:
             before_check(shop)
         display.tell("checking the books against the file")
         report = await asyncio.to_thread(_check, options, shop)
-    tally, times_s, instances = result
-    return figures_of(year.counts, tally, report, times_s=times_s, instances=instances)
+    return figures_of(year.counts, work, report)
+
+
+async def _work_off(
+    options: DemoOptions, display: Display, folder: Path, shop: ShopSettings
+) -> tuple[Year, Work]:
+    """Start the agents, replay the file, and end the agents."""
+    clock, ids = SystemClock(), SystemIds()
+    began_s = clock.monotonic_s()
+    async with Crew(on_news=display.tell) as crew:
+        reading = asyncio.ensure_future(asyncio.to_thread(_read, options, folder))
+        try:
+            async with (
+                mesh_of_its_own(folder, clock, ids) as settings,
+                Mesh(settings=settings) as mesh,
+                crew.ending(),  # the agents before the server that they need
+            ):
+                year = await reading
+                await crew.send(_plan(options, settings, shop))
+                run = _Run(options, display, crew, mesh, (clock, ids), began_s)
+                return year, await run.replay(year)
+        finally:
+            reading.cancel()
 
 
 class _Run:
@@ -148,7 +153,7 @@ class _Run:
         self._began_s = began_s
         self._first_s = 0.0
 
-    async def replay(self, year: Year) -> tuple[Tally, tuple[float, float], tuple[Instance, ...]]:
+    async def replay(self, year: Year) -> Work:
         """Wait for the agents, replay the orders, and let the agents stop."""
         await self._unless_lost(self._wait_for_agents())
         self._display.tell(self._greeting(year))
@@ -159,7 +164,7 @@ class _Run:
         took_s = self._clock.monotonic_s() - start_s
         instances = await self._instances()
         await self._unless_lost(self._stop())
-        return tally, (took_s, self._first_s), instances
+        return Work(tally, took_s, self._first_s, instances)
 
     async def _unless_lost(self, work: Any) -> None:
         """Do it, unless an agent is lost for good meanwhile.
@@ -275,18 +280,6 @@ def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings) -> Plan:
 def _folder() -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix="agent99-shop-", ignore_cleanup_errors=True) as name:
         yield Path(name)
-
-
-@asynccontextmanager
-async def _server(folder: Path, ids: Ids) -> AsyncGenerator[Settings]:
-    """Give a mesh of the demo's own: on a server of its own, or on the one at AGENT99_URL."""
-    url = os.environ.get("AGENT99_URL", "")
-    mesh = f"shop-{ids.token().decode()[:10]}"
-    if url:
-        yield Settings(project=folder, state_folder=folder, url=url, mesh=mesh)
-        return
-    async with temporary_server() as server:
-        yield Settings(project=folder, state_folder=folder, url=server.url, mesh=mesh)
 
 
 def _read(options: DemoOptions, folder: Path) -> Year:

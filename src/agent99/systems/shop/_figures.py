@@ -26,6 +26,16 @@ class Instance(msgspec.Struct, frozen=True):
     """Those of them that it answered with an error; declined payments are among them."""
 
 
+class Work(msgspec.Struct, frozen=True):
+    """What was done, as the demo saw it."""
+
+    tally: Tally
+    """What the customers were told."""
+    took_s: float
+    first_confirmed_s: float
+    instances: tuple[Instance, ...]
+
+
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a run; the first of them are what `--json` promises."""
 
@@ -60,24 +70,15 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What the check found, in sentences."""
 
 
-def figures_of(
-    counts: Counts,
-    tally: Tally,
-    report: CheckReport,
-    *,
-    times_s: tuple[float, float],
-    instances: tuple[Instance, ...],
-) -> Figures:
+def figures_of(counts: Counts, work: Work, report: CheckReport) -> Figures:
     """Return the figures of a run.
 
     Args:
         counts: What the file holds.
-        tally: What the customers were told.
+        work: What was done.
         report: What the check found.
-        times_s: `took_s` and `first_confirmed_s`.
-        instances: Who did what.
     """
-    took_s, first_s = times_s
+    tally, took_s = work.tally, work.took_s
     orders = len(tally.latencies_s)
     findings = (*describe(report), *_disagreements(counts, tally, report))
     return Figures(
@@ -96,8 +97,8 @@ def figures_of(
         unsellable=counts.unsellable,
         unfinished=dict(sorted(tally.unfinished.items())),
         took_s=round(took_s, 2),
-        first_confirmed_s=round(first_s, 2),
-        instances=instances,
+        first_confirmed_s=round(work.first_confirmed_s, 2),
+        instances=work.instances,
         findings=findings,
     )
 

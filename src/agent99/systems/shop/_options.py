@@ -15,6 +15,7 @@ from agent99.systems.shop._declines import DeclineRule
 
 SCARCITY_MAX = 100.0
 INSTANCES_MAX = 32
+SPEED_MAX = 1_000_000.0
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +31,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Opening stock as a share of what the file sells; at 1.0 nothing runs out."""
     instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 2
     """Processes of inventory, and of payment."""
-    speed: Annotated[float, Meta(ge=0.0)] = 0.0
+    speed: Annotated[float, Meta(ge=0.0, le=SPEED_MAX)] = 0.0
     """Days of the file in one second; 0: as fast as it goes."""
     json: bool = False
     """Print one JSON object and nothing else."""

@@ -164,7 +164,7 @@ async def replay(
     """Place orders: `at_once` at the most, and one of a customer only after the one before it.
 
     Raises:
-        what `place` raises; the others are cancelled.
+        what `place` raises, the first of it; the others are cancelled.
     """
     slots = asyncio.Semaphore(at_once)
     window = asyncio.Semaphore(4 * at_once)  # of customers who wait for themselves
@@ -179,9 +179,12 @@ async def replay(
         finally:
             window.release()
 
-    async with asyncio.TaskGroup() as group:
-        for order in orders:
-            await pace.wait(order.at)
-            await window.acquire()
-            before = last.get(order.customer_id)
-            last[order.customer_id] = group.create_task(run(order, before))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for order in orders:
+                await pace.wait(order.at)
+                await window.acquire()
+                before = last.get(order.customer_id)
+                last[order.customer_id] = group.create_task(run(order, before))
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from several

@@ -21,8 +21,10 @@ from agent99.systems.shop._model import (
 
 T = TypeVar("T")
 
-ANSWER_S: Final = 0.5
+ANSWER_S_MAX: Final = 0.5
 """Seconds that are kept of a customer's time: to write down what is not known, and to say so."""
+ANSWER_SHARE: Final = 0.2
+"""The same as a share of the time that is left, for customers in a hurry."""
 AFTERCARE_S: Final = 10.0
 """Seconds for a shipment or a message, all tries together; nobody waits for it."""
 
@@ -91,5 +93,6 @@ class MeshServices:
             )
 
         if budget_s is None:
-            budget_s = self._agent.context.remaining_s() - ANSWER_S
+            left_s = self._agent.context.remaining_s()
+            budget_s = left_s - min(ANSWER_S_MAX, left_s * ANSWER_SHARE)
         return await self._asker.ask(call, budget_s=budget_s)

@@ -1,0 +1,237 @@
+"""The demo with real processes: its figures, its exit codes, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent99.clock import SystemClock
+from agent99.ids import SystemIds
+from agent99.store import open_store
+from agent99.systems.shop import run_demo
+from agent99.systems.shop._data import read_year
+from agent99.systems.shop._ground import REGISTRY_STREAMS
+from agent99.systems.shop._tables import ORDERS_MIGRATIONS, ORDERS_SCHEMA
+from agent99.wire import open_wire
+from tests._nats_server import NatsServer
+from tests._wait import wait_until
+from tests.systems.shop._programme import READY, Programme, is_alive, write_tiny
+
+PROMISED = (
+    "ok",
+    "invoices",
+    "orders",
+    "confirmed",
+    "rejected",
+    "skipped",
+    "cancellations",
+    "revenue_pence",
+    "orders_per_s",
+    "p50_ms",
+    "p99_ms",
+)
+Start = Callable[..., Programme]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Give `start(*arguments)`: the demo as a process, gone with the test."""
+    started: list[Programme] = []
+
+    def one(*arguments: str, environ: dict[str, str] | None = None) -> Programme:
+        started.append(Programme(*arguments, environ=environ))
+        return started[-1]
+
+    yield one
+    for programme in started:
+        programme.close()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of sixty invoices."""
+    return write_tiny(tmp_path_factory.mktemp("data") / "tiny.parquet", 60)
+
+
+def test_one_object_and_nothing_else(start: Start, tiny: Path) -> None:
+    """`--json`: the promised figures first, each agent in its own process, books that close."""
+    demo = start("--data", str(tiny), "--json")
+    assert 0 == demo.wait(), demo.text
+    assert "" == demo.text
+    found = demo.document
+    assert PROMISED == tuple(found)[: len(PROMISED)]
+    year = read_year(tiny)
+    assert (True, 60, year.counts.orders) == (found["ok"], found["invoices"], found["orders"])
+    assert year.counts.orders == found["confirmed"] + sum(found["rejected"].values())
+    assert {"PAYMENT_ERROR"} >= set(found["rejected"])
+    assert dict(year.counts.skipped) == found["skipped"]
+    parts = ("orders", "cancellations", "adjustments", "unsellable")
+    assert found["invoices"] == sum(found[part] for part in parts)
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    instances = found["instances"]
+    assert ["inventory/1", "inventory/2"] == [i["place"] for i in instances][1:3]
+    assert 7 == len({each["pid"] for each in instances}) == len(instances)
+    assert found["orders"] == sum(
+        each["messages"] for each in instances if each["agent"] == "payment"
+    )
+
+
+def test_without_declines_the_money_is_the_files(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everything is confirmed, to the penny; the table is for people."""
+    assert 0 == run_demo({"data": str(tiny), "decline_rate": 0.0, "instances": 1})
+    shown = capsys.readouterr().out
+    pounds = f"£{read_year(tiny).revenue_pence() / 100:,.2f}"
+    assert pounds in shown
+    assert READY in shown
+    for part in ("invoices read", "orders per second", "AGENT", "payment/1", "The books close"):
+        assert part in shown
+
+
+async def _plant(url: str) -> None:
+    """Put an order into the database that no file has."""
+    async with open_store(url, migrations=ORDERS_MIGRATIONS, schema=ORDERS_SCHEMA) as store:
+        await store.transaction(
+            lambda tx: (
+                tx.execute(
+                    "INSERT INTO orders (order_id, customer_id, state, total_pence, address,"
+                    " fingerprint, steps, received_us, updated_us)"
+                    " VALUES ('invented', 'x', 'confirmed', 1, '', '', 0, 0, 0)"
+                ).changed
+            )
+        )
+
+
+def test_a_fault_is_found_and_is_exit_code_1(
+    tiny: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """An order that is in the database and not in the file: the check says so (rule 11)."""
+    url = f"sqlite:///{tmp_path}/shop.db"
+    asyncio.run(_plant(url))
+    assert 1 == run_demo({"data": str(tiny), "store": url, "json": True})
+    found = json.loads(capfdbinary.readouterr().out)
+    assert found["ok"] is False
+    assert any(each.startswith("order_invented") for each in found["findings"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_nothing(start: Start, tiny: Path, number: signal.Signals) -> None:
+    """One sentence, exit code 130, and no process of it is left."""
+    demo = start("--data", str(tiny), "--speed", "0.01")
+    demo.wait_line(READY)
+    family = demo.family()
+    assert 9 == len(family)
+    demo.process.send_signal(number)
+    assert 130 == demo.wait()
+    assert demo.lines[-1] == "agent99: interrupted"
+    assert not [pid for pid in family if is_alive(pid)]
+
+
+@pytest.mark.slow
+def test_kill_of_the_demo_leaves_nothing(start: Start, tiny: Path) -> None:
+    """Its processes see the pipe close, and end within seconds; so does the server."""
+    demo = start("--data", str(tiny), "--speed", "0.01")
+    demo.wait_line(READY)
+    family = demo.family()
+    demo.kill()
+    wait_until(lambda: not any(map(is_alive, family[1:])), timeout_s=10.0)
+
+
+@pytest.mark.slow
+def test_agents_that_are_killed_are_started_again(start: Start, tmp_path: Path) -> None:
+    """Order processing, inventory, payment, one after the other: the books close all the same."""
+    data = write_tiny(tmp_path / "more.parquet", 600)
+    demo = start("--data", str(data), "--speed", "2")
+    demo.wait_line(READY)
+    for _ in range(3):
+        before = demo.lines.copy()
+        os.kill(demo.family()[2], signal.SIGKILL)  # the oldest of the agents
+        wait_until(
+            lambda before=before: (
+                sum("was killed by SIGKILL" in line for line in demo.lines)  # type: ignore[misc]  # mypy sees no type for the default
+                > sum("was killed by SIGKILL" in line for line in before)
+            ),
+            timeout_s=20.0,
+        )
+    assert 0 == demo.wait(), demo.text
+    assert "The books close" in demo.text
+
+
+@pytest.mark.slow
+def test_a_nursery_that_is_killed_ends_the_demo(start: Start, tiny: Path) -> None:
+    """The demo does not wait for ever; one sentence, exit code 1, no process."""
+    demo = start("--data", str(tiny), "--speed", "0.01")
+    demo.wait_line(READY)
+    family = demo.family()
+    os.kill(family[1], signal.SIGKILL)
+    assert 1 == demo.wait()
+    assert "the process that starts the agents ended" in demo.text
+    wait_until(lambda: not any(map(is_alive, family)), timeout_s=10.0)
+
+
+@pytest.mark.slow
+def test_with_scarce_stock_the_books_close(start: Start) -> None:
+    """The extract with a tenth too little: orders are refused for want of stock, and no more."""
+    demo = start("--scarcity", "0.9", "--json")
+    assert 0 == demo.wait(), demo.document["findings"]
+    assert {"INVENTORY_ERROR", "PAYMENT_ERROR"} == set(demo.document["rejected"])
+
+
+async def _streams(url: str) -> list[str]:
+    clock = SystemClock()
+    wire = await open_wire([url], sender=b"look", clock=clock, ids=SystemIds())
+    try:
+        deadline_s = clock.monotonic_s() + 5
+        answer = await wire.request(b"$JS.API.STREAM.NAMES", b"{}", deadline_s=deadline_s)
+        names: list[str] = json.loads(answer.payload).get("streams") or []
+    finally:
+        await wire.aclose()
+    return names
+
+
+def test_on_a_server_that_is_there(start: Start, tiny: Path, nats_server: NatsServer) -> None:
+    """AGENT99_URL: nothing is started, and nothing of the demo's mesh stays on the server."""
+    demo = start("--data", str(tiny), environ={"AGENT99_URL": nats_server.url})
+    assert 0 == demo.wait(), demo.text
+    assert f"at {nats_server.url}" in demo.text
+    prefix = REGISTRY_STREAMS[0].format("shop-").removesuffix("_registry")
+    streams = asyncio.run(_streams(nats_server.url))
+    assert [] == [name for name in streams if name.startswith(prefix)]
+
+
+@pytest.mark.slow
+def test_the_second_run_is_as_the_first(start: Start, tiny: Path) -> None:
+    """The same orders are declined, however many instances serve."""
+    figures: list[Any] = []
+    for instances in ("1", "3"):
+        demo = start(
+            "--data", str(tiny), "--decline-rate", "0.5", "--instances", instances, "--json"
+        )
+        assert 0 == demo.wait(), demo.text
+        found = demo.document
+        figures.append((found["confirmed"], found["rejected"], found["revenue_pence"]))
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.chaos
+def test_the_whole_year(start: Start, year_file: Path) -> None:
+    """28,816 invoices, and 9,837,960.79 pounds when nothing is declined."""
+    demo = start("--data", str(year_file), "--decline-rate", "0", "--json")
+    demo.process.wait(1_200)
+    assert 0 == demo.wait(), demo.text
+    found = demo.document
+    assert (28_816, 20_573, 20_573) == (found["invoices"], found["orders"], found["confirmed"])
+    assert (4_592, 3, 3_648) == (
+        found["cancellations"],
+        found["adjustments"],
+        found["unsellable"],
+    )
+    assert 983_796_079 == found["revenue_pence"]
