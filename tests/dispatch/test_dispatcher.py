@@ -614,6 +614,32 @@ async def test_the_header_of_a_request_in_the_process_is_made_when_it_is_looked_
     assert made == [1]
 
 
+class Fragile(msgspec.Struct):
+    """A type of the user's whose own check raises what no decoder expects."""
+
+    a: int
+
+    def __post_init__(self) -> None:
+        if self.a < 0:
+            raise KeyError(self.a)
+
+
+async def test_a_type_that_raises_costs_its_request_alone(make_bench: Make) -> None:
+    """In a payload or in a result: the caller is told, and the place is free again."""
+    bench = make_bench(concurrency_max=1, waiting_max=0)
+    takes = bench.offer(echo, body=Fragile)
+
+    async def give(payload: dict[str, Any]) -> Any:
+        return payload
+
+    gives = bench.offer(give, operation="give", answer=Fragile)
+    for route in (takes, gives, takes, gives):
+        bench.receive(route, bench.message({"a": -1}))
+        await settle()
+    assert bench.codes() == ["HANDLER_ERROR"] * 4
+    assert bench.dispatcher.statistics().in_flight == 0
+
+
 async def test_the_counts_say_what_happened(make_bench: Make) -> None:
     """Requests, errors, the last error, time spent, and a readable form."""
     bench = make_bench()

@@ -5,19 +5,35 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from agent99.dispatch import eager_starter, new_event_loop
+from agent99.clock import SystemClock
+from agent99.dispatch import Context, current_context, eager_starter, new_event_loop
+
+CONTEXT = Context("work", "alice", 1.0, SystemClock(), {}, None, None, None)
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run on the loop that `agent99 run` uses."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main())
+
+
+def starter(
+    ended: Callable[[Any, Any], None] = lambda _request, _result: None,
+    failed: Callable[[Any, BaseException], None] | None = None,
+) -> Callable[[Awaitable[Any]], asyncio.Task[None] | None]:
+    """Return what starts work on the running loop."""
+
+    def fail(_request: Any, error: BaseException) -> None:
+        raise error
+
+    start = eager_starter(asyncio.get_running_loop(), ended, failed or fail)
+    return lambda work: start(lambda _request, _payload: work, CONTEXT, None)
 
 
 def test_the_first_step_is_taken_before_the_task_is_returned() -> None:
@@ -29,7 +45,7 @@ def test_the_first_step_is_taken_before_the_task_is_returned() -> None:
         async def quick() -> None:
             order.append("ran")
 
-        task = eager_starter(asyncio.get_running_loop())(quick())
+        task = starter()(quick())
         order.append("returned")
         assert order == ["ran", "returned"]
         assert task is None
@@ -49,7 +65,7 @@ def test_a_handler_is_a_task_of_its_own_from_its_first_step() -> None:
             seen.append(asyncio.current_task())
 
         outer = asyncio.current_task()
-        task = eager_starter(asyncio.get_running_loop())(handler())
+        task = starter()(handler())
         assert asyncio.current_task() is outer
         await task
         assert seen == [task, task]
@@ -79,7 +95,7 @@ def test_timeouts_and_task_groups_work_in_the_first_step() -> None:
             await asyncio.wait_for(asyncio.sleep(0), 1)
             results.append("wait_for")
 
-        start = eager_starter(asyncio.get_running_loop())
+        start = starter()
         await asyncio.gather(start(timed()), start(grouped()), start(waited()))
         assert sorted(results) == ["group", "timeout", "wait_for"]
 
@@ -101,7 +117,7 @@ def test_anyio_works_in_the_first_step() -> None:
         async def handler() -> None:
             done.append(await scoped())
 
-        await eager_starter(asyncio.get_running_loop())(handler())
+        await starter()(handler())
         assert done == [True]
 
     run(main)
@@ -119,7 +135,7 @@ def test_a_task_can_be_cancelled_after_its_first_step() -> None:
             finally:
                 ended.append("cleaned up")
 
-        task = eager_starter(asyncio.get_running_loop())(handler())
+        task = starter()(handler())
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -132,7 +148,7 @@ def test_a_handler_starts_others_at_once() -> None:
     """Starting within a first step nests."""
 
     async def main() -> None:
-        start = eager_starter(asyncio.get_running_loop())
+        start = starter()
         order: list[str] = []
 
         async def inner() -> None:
@@ -149,17 +165,68 @@ def test_a_handler_starts_others_at_once() -> None:
     run(main)
 
 
-def test_what_a_first_step_raises_stays_in_its_task() -> None:
-    """The starter does not raise it, and the loop is as before."""
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
+def test_whoever_starts_work_is_told_how_it_ended(waits: bool) -> None:
+    """Its result, or what it raised, after its first step or a later one."""
 
     async def main() -> None:
+        told: list[Any] = []
+
+        async def fine() -> str:
+            if waits:
+                await asyncio.sleep(0)
+            return current_context().operation
+
         async def broken() -> None:
+            await fine()
             raise ValueError("broken")
 
-        start = eager_starter(asyncio.get_running_loop())
-        task = start(broken())
-        assert isinstance(task.exception(), ValueError)
-        await asyncio.sleep(0)
+        start = starter(
+            lambda request, result: told.append((request, result)),
+            lambda request, error: told.append((request, type(error))),
+        )
+        outer = asyncio.current_task()
+        for work in (fine(), broken()):
+            task = start(work)
+            assert asyncio.current_task() is outer
+            assert (task is not None) is waits
+            if task is not None:
+                await task
+        assert told == [(CONTEXT, "work"), (CONTEXT, ValueError)]
+
+    run(main)
+
+
+def test_work_need_not_be_a_coroutine() -> None:
+    """Middleware may hand on anything that can be awaited."""
+
+    async def main() -> None:
+        told: list[Any] = []
+        loop = asyncio.get_running_loop()
+        done, later = loop.create_future(), loop.create_future()
+        done.set_result("done")
+        start = starter(lambda _request, result: told.append(result))
+        assert start(done) is None
+        task = start(later)
+        later.set_result("later")
+        assert task is not None
+        await task
+        assert told == ["done", "later"]
+
+    run(main)
+
+
+def test_what_is_not_for_whoever_starts_work_goes_on() -> None:
+    """Ctrl-C in a handler's first step is not the caller's business."""
+
+    async def main() -> None:
+        async def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        outer = asyncio.current_task()
+        with pytest.raises(KeyboardInterrupt):
+            starter()(interrupted())
+        assert asyncio.current_task() is outer
 
     run(main)
 
@@ -172,7 +239,7 @@ async def test_on_a_loop_of_the_users_own_a_plain_task_is_made() -> None:
     async def handler() -> None:
         ran.append(1)
 
-    task = eager_starter(asyncio.get_running_loop())(handler())
+    task = starter()(handler())
     assert ran == []
     await task
     assert ran == [1]
@@ -190,7 +257,7 @@ def test_without_uvloop_the_loop_is_asyncios(monkeypatch: pytest.MonkeyPatch) ->
             done.append(1)
 
         async def main() -> None:
-            assert eager_starter(loop)(handler()) is None
+            assert starter()(handler()) is None
 
         loop.run_until_complete(main())
         assert done == [1]
@@ -213,7 +280,7 @@ def test_work_that_ends_at_once_shares_a_task_that_nobody_kept() -> None:
         async def quick() -> None:
             seen.append(id(asyncio.current_task()))
 
-        start = eager_starter(asyncio.get_running_loop())
+        start = starter()
         for _ in range(3):
             assert start(quick()) is None
         assert len(set(seen)) == 1
@@ -252,8 +319,9 @@ def test_a_task_on_which_somebody_left_a_mark_ends_with_its_work(mark: str) -> N
             await asyncio.sleep(0)
             called.append(True)
 
-        start = eager_starter(asyncio.get_running_loop())
+        start = starter()
         assert start(marked()) is None
+        await asyncio.sleep(0)
         if mark == "keep":
             assert kept[0].done()
         following = start(after())
@@ -276,7 +344,7 @@ def test_a_task_that_stands_ready_is_not_among_all_tasks() -> None:
             await asyncio.sleep(0)
             assert asyncio.current_task() in asyncio.all_tasks()
 
-        start = eager_starter(asyncio.get_running_loop())
+        start = starter()
         assert start(quick()) is None
         assert asyncio.all_tasks() == {asyncio.current_task()}
         task = start(slow())
@@ -309,7 +377,7 @@ def test_context_variables_stay_within_one_piece_of_work() -> None:
             variable.set("quick")
 
         variable.set("outer")
-        start = eager_starter(asyncio.get_running_loop())
+        start = starter()
         started = [start(sets("a")), start(quick()), start(sets("b"))]
         await asyncio.gather(*(task for task in started if task is not None))
         assert sorted(seen) == ["a", "a", "b", "b"]
@@ -336,7 +404,7 @@ def test_work_that_cancels_itself_in_its_first_step_ends_at_its_first_wait() -> 
                 ended.append("cancelled")
                 raise
 
-        start = eager_starter(loop)
+        start = starter()
         for wait in (lambda: waited_for, lambda: asyncio.sleep(0)):
             task = start(cancels(wait))
             assert task is not None
@@ -351,7 +419,7 @@ def test_work_can_be_started_within_a_first_step_and_outlive_it() -> None:
     """Starts nest, and each has a task of its own."""
 
     async def main() -> None:
-        start = eager_starter(asyncio.get_running_loop())
+        start = starter()
         tasks: list[Any] = []
 
         async def inner() -> None:

@@ -26,6 +26,8 @@ class Call(Context, eq=False):
     task: Task[None] | None = None
     """What runs it, if that takes more than one step."""
     ticket: DeadlineTicket | None = None
+    began_s: float = 0.0
+    """Monotonic time at which its handler was started."""
     ended: bool = False
     outcome: Outcome | None = None
     """For a caller in this process: how it ended; None until then."""

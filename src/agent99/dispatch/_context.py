@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 
 import msgspec
 
@@ -114,6 +114,5 @@ def find_context() -> Context | None:
     return _current.get(None)
 
 
-def use_context(context: Context) -> Token[Context]:
-    """Make `context` the request in hand, for the running task."""
-    return _current.set(context)
+use_context = _current.set
+"""Make a context the request in hand, for the running task."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from agent99.clock import Clock, Deadlines
 from agent99.dispatch._admission import Admission
 from agent99.dispatch._call import Call
-from agent99.dispatch._context import use_context
 from agent99.dispatch._counts import Counts, Statistics
+from agent99.dispatch._failed import answer_to
 from agent99.dispatch._reply import Replier
 from agent99.dispatch._route import Route
 from agent99.dispatch._routes import WIRE_VERSION, Routes
@@ -29,18 +29,13 @@ from agent99.envelope import (
     topic_of,
 )
 from agent99.errors import (
-    DID_NOT_RUN,
     DeadlineExceededError,
-    Failure,
-    HandlerError,
     OverloadedError,
     PausedError,
     RequestCancelledError,
     RequestError,
 )
 from agent99.wire import Message, Receive, Wire
-
-_log = logging.getLogger("agent99.dispatch")
 
 
 class DispatchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +89,7 @@ class Dispatcher:
         self._pumping = False
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._stale_us = int(options.stale_s * 1e6)
-        self._start_task = eager_starter(self._loop)
+        self._start_task = eager_starter(self._loop, self._succeed, self._fail)
 
     def __repr__(self) -> str:
         return f"Dispatcher({self.instance!r}, {self._admission!r})"
@@ -281,8 +276,19 @@ class Dispatcher:
         return so_far.processing_ns / so_far.requests / 1e9 if so_far.requests else 0.1
 
     def _start(self, call: Call) -> None:
-        call.route.tally.requests += 1
-        task = self._start_task(self._run(call))
+        """Take the handler's first step: most calls end in it."""
+        route = call.route
+        route.tally.requests += 1
+        call.began_s = self._clock.monotonic_s()
+        try:
+            payload = route.body.decode_body(call.body)
+        except RequestError as error:
+            self._finish(call, "error", error)
+            return
+        except Exception as error:  # noqa: BLE001 - a user's type may raise anything
+            self._fail(call, error)
+            return
+        task = self._start_task(route.handle, call, payload)
         if task is not None:
             call.task = task
             if call.ticket is None:
@@ -293,45 +299,40 @@ class Dispatcher:
         self._calls.add(call)
         call.ticket = self._deadlines.add(call.deadline_s, partial(self._expire, call))
 
-    async def _run(self, call: Call) -> None:
-        route, now_s = call.route, self._clock.monotonic_s
-        use_context(call)
-        began_s = now_s()
-        outcome: Outcome = "error"
-        answer: bytes | RequestError
+    def _succeed(self, call: Call, result: Any) -> None:
         try:
-            payload = route.body.decode_body(call.body)
-            try:
-                result = await route.handle(call, payload)
-            except RequestError as error:
-                answer = _escaped(error)
-            else:
-                outcome, answer = route.answer.encode(result)
+            outcome, answer = call.route.answer.encode(result)
         except RequestError as error:
-            answer = error
-        except asyncio.CancelledError:
-            answer = HandlerError("the operation was cancelled from within")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's handler: the one place
-            answer = _broken(error)
-            if not call.ended:
-                _log.exception("operation %s broke, event %s", route.operation, call.event_id)
-        route.tally.processing_ns += int((now_s() - began_s) * 1e9)
+            self._finish(call, "error", error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(call, error)
+        else:
+            self._finish(call, outcome, answer)
+
+    def _fail(self, call: Call, error: BaseException) -> None:
+        self._finish(call, "error", answer_to(call, error))
+
+    def _finish(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
+        tally = call.route.tally
+        tally.processing_ns += int((self._clock.monotonic_s() - call.began_s) * 1e9)
         if call.ticket is not None:
             self._untrack(call)
         call.task = None
         if not call.ended:  # else it is accounted for already: dropped, or its caller told
             call.ended = True
-            if isinstance(answer, RequestError):
-                route.tally.errors += 1
-                route.tally.last_error = self.counts.last_error = f"{answer.code}: {answer.message}"
-            self._deliver(call, outcome, answer)
-        self._leave()
+            if outcome == "error" and isinstance(answer, RequestError):
+                tally.errors += 1
+                tally.last_error = self.counts.last_error = f"{answer.code}: {answer.message}"
+            if call.reply:
+                self._replier.respond(call, outcome, answer)
+            else:
+                self._tell(call, outcome, answer)
+        if self._admission.leave() or self._idle_waiters:
+            self._use_place()
 
-    def _deliver(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
-        """Bring an outcome to whoever asked; an event was asked by nobody."""
-        if call.reply:
-            self._replier.respond(call, outcome, answer)
-        elif call.reply is None:
+    def _tell(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
+        """Bring an outcome to a caller in this process; an event was asked by nobody."""
+        if call.reply is None:
             call.outcome, call.answer = outcome, answer
             if call.waiter is not None:
                 _wake(call.waiter)
@@ -342,10 +343,11 @@ class Dispatcher:
             self._calls.discard(call)
             call.ticket = None
 
-    def _leave(self) -> None:
-        if self._admission.leave() and not self._pumping:
+    def _use_place(self) -> None:
+        """A place was given back: start who waits for one, tell who waits for the last."""
+        if not self._pumping:
             self._pump()
-        if self._idle_waiters and self._admission.in_flight == 0:
+        if self._admission.in_flight == 0:
             for waiter in self._idle_waiters:
                 _wake(waiter)
 
@@ -371,7 +373,7 @@ class Dispatcher:
             return
         call.ended = True
         if call.reply is None:
-            self._deliver(call, "error", error)
+            self._tell(call, "error", error)
         else:
             self.counts.drop(reason)
         if call.task is not None:
@@ -381,29 +383,10 @@ class Dispatcher:
         if call.task is task:  # cancelled before its first step, so that `_run` never ran
             call.task = None
             self._untrack(call)
-            self._leave()
+            if self._admission.leave() or self._idle_waiters:
+                self._use_place()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _escaped(error: RequestError) -> RequestError:
-    """A `Failure` is the operation's own word; anything else belongs to a request it made.
-
-    Not even a `Failure` may say that nothing ran: the caller would ask again.
-    """
-    if isinstance(error, Failure) and error.code not in DID_NOT_RUN:
-        return error
-    return HandlerError(
-        f"a request that the operation made failed: {error.message}",
-        details={"cause": error.code, **error.details},
-    )
-
-
-def _broken(error: BaseException) -> HandlerError:
-    return HandlerError(
-        f"the operation raised {type(error).__name__}: {error}",
-        details={"exception": type(error).__name__},
-    )

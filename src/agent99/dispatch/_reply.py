@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from agent99.clock import Clock
 from agent99.dispatch._call import Call
@@ -46,18 +47,37 @@ class Replier:
     def respond(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
         """Answer a call; what cannot be sent becomes an error answer, or a counted drop."""
         request = call.request
+        body, user = answer if isinstance(answer, bytes) else encode_error(answer), b""
+        if len(body) > _SMALL_BYTES or call.answer_headers:
+            try:
+                user = self._check(body, call.answer_headers)
+            except UsageError as error:
+                outcome = "error"
+                body = encode_error(HandlerError(f"the answer cannot be sent: {error}"))
+        header = Header(
+            type="response",
+            from_uuid=self._instance,
+            to_uuid=request.from_uuid,
+            event_uuid=request.event_uuid,
+            timestamp=self._clock.wall_us(),
+            outcome=outcome,
+        )
         try:
-            body = answer if isinstance(answer, bytes) else encode_error(answer)
-            if len(body) > _SMALL_BYTES:
-                limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
-                if len(body) > limit:
-                    raise PayloadTooLargeError("answer", len(body), limit)
-            headers = call.answer_headers
-            user = encode_user_headers(headers) if headers else b""
-        except UsageError as error:
-            outcome, user = "error", b""
-            body = encode_error(HandlerError(f"the answer cannot be sent: {error}"))
-        self._send(call.reply or b"", request.from_uuid, request.event_uuid, outcome, body, user)
+            self._wire.publish(call.reply or b"", encode_message(header, body, user))
+        except Agent99Error as error:
+            self._lose(header, error)
+
+    def _check(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Return the handler's headers, encoded.
+
+        Raises:
+            UsageError: a header is wrong.
+            PayloadTooLargeError: the body is.
+        """
+        limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
+        if len(body) > limit:
+            raise PayloadTooLargeError("answer", len(body), limit)
+        return encode_user_headers(headers) if headers else b""
 
     def refuse(self, message: Message, error: RequestError) -> None:
         """Answer a message that never became a call."""
@@ -67,27 +87,19 @@ class Replier:
             to_uuid, event_uuid = header.from_uuid, header.event_uuid
         except RequestError:
             to_uuid, event_uuid = "", "unreadable"
-        self._send(message.reply, to_uuid, event_uuid, "error", encode_error(error), b"")
-
-    def _send(
-        self,
-        reply: bytes,
-        to_uuid: str,
-        event_uuid: str,
-        outcome: Outcome,
-        body: bytes,
-        user: bytes,
-    ) -> None:
         header = Header(
             type="response",
             from_uuid=self._instance,
             to_uuid=to_uuid,
             event_uuid=event_uuid,
             timestamp=self._clock.wall_us(),
-            outcome=outcome,
+            outcome="error",
         )
         try:
-            self._wire.publish(reply, encode_message(header, body, user))
-        except Agent99Error as error:
-            self._counts.drop("answer_not_sent")
-            _log.warning("the answer to %s could not be sent: %s", event_uuid, error)
+            self._wire.publish(message.reply, encode_message(header, encode_error(error)))
+        except Agent99Error as trouble:
+            self._lose(header, trouble)
+
+    def _lose(self, header: Header, error: Agent99Error) -> None:
+        self._counts.drop("answer_not_sent")
+        _log.warning("the answer to %s could not be sent: %s", header.event_uuid, error)

@@ -13,7 +13,8 @@ DEFAULT_OPERATION = Name("request")
 """The operation of `process_request`, and of a request that names none."""
 
 Handler = Callable[[Context, Any], Awaitable[Any]]
-"""Takes the request and its decoded payload; gives the result, or raises."""
+"""Takes the request and its decoded payload; gives the result, or raises. It is called outside of
+the task that then awaits what it returns: so it is `async def`, or returns what such a one does."""
 
 Middleware = Callable[[Context, Any, Handler], Awaitable[Any]]
 """Takes a request, its payload, and what comes next; acts before, after or instead of it."""
@@ -48,7 +49,7 @@ def fold(middleware: Iterable[Middleware], handle: Handler) -> Handler:
 
 
 def _wrap(layer: Middleware, proceed: Handler) -> Handler:
-    def wrapped(context: Context, payload: Any) -> Awaitable[Any]:
-        return layer(context, payload, proceed)
+    async def wrapped(context: Context, payload: Any) -> Any:
+        return await layer(context, payload, proceed)  # which may be a plain function
 
     return wrapped

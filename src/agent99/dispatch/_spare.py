@@ -6,16 +6,21 @@ import asyncio
 import sys
 import weakref
 from asyncio import AbstractEventLoop, Task, tasks
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import Context
 from typing import Any, cast
 
-Work = Coroutine[Any, Any, None]
+Work = Coroutine[Any, Any, Any]
+Ended = Callable[[Any], None]
+"""Takes the result of work."""
+Failed = Callable[[BaseException], None]
+"""Takes what work raised; raises again what is not for it."""
 
 # What asyncio gives to other implementations of tasks; typeshed knows it from 3.12 on.
 _asyncio_tasks = cast("Any", tasks)
 enter_task: Callable[[AbstractEventLoop, Task[Any]], None] = _asyncio_tasks._enter_task  # noqa: SLF001
 leave_task: Callable[[AbstractEventLoop, Task[Any]], None] = _asyncio_tasks._leave_task  # noqa: SLF001
+current_tasks: Mapping[AbstractEventLoop, Task[Any]] = _asyncio_tasks._current_tasks  # noqa: SLF001
 _register_task: Callable[[Task[Any]], None] = _asyncio_tasks._register_task  # noqa: SLF001
 _unregister_task: Callable[[Task[Any]], None] = _asyncio_tasks._unregister_task  # noqa: SLF001
 
@@ -37,24 +42,39 @@ class SpareTask:
         """The same, with what only asyncio's own code asks of it."""
         self._bare._log_destroy_pending = False  # noqa: SLF001 - as asyncio.gather does
         _unregister_task(self.task)
-        self._as_new = self._traces()
+        references = sys.getrefcount(self._bare) + 1  # as counted in `is_like_new`
+        weak_references = weakref.getweakrefcount(self._bare)
+        self._as_new = references, weak_references, False, None, self.task.get_name()
 
     def __repr__(self) -> str:
         return f"SpareTask({self.task!r})"
 
     def is_like_new(self) -> bool:
         """Return whether nobody keeps or changed the task: then none can tell it from a new one."""
-        return self._as_new == self._traces()
+        task = self._bare
+        return self._as_new == (
+            sys.getrefcount(task),
+            weakref.getweakrefcount(task),
+            task._must_cancel,  # noqa: SLF001 - as asyncio.tasks has it
+            task._callbacks,  # noqa: SLF001 - as above
+            task.get_name(),
+        )
 
-    def go_on_with(self, work: Work, context: Context, waits_for: Any) -> None:
-        """Let the task run the rest of `work`, which waits for something now."""
-        self._rest.take(work, context, waits_for)
+    def go_on_with(
+        self, work: Work, context: Context, waits_for: Any, ended: Ended, failed: Failed
+    ) -> None:
+        """Let the task run the rest of `work`, which waits for something now.
+
+        No other task may be the current one.
+        """
+        self._rest.take(work, context, ended, failed, waits_for)
         self._begin()
 
-    def end(self, rest: Work) -> None:
-        """Let the task end, as `rest` does, so that whoever has kept it sees how its work ended."""
-        self._rest.take(rest, Context())
-        self._begin()
+    def end(self) -> None:
+        """Let the task end, soon, so that whoever has kept it sees that its work is done."""
+        self._rest.take(_nothing(), Context(), _ignore, _raise)
+        _register_task(self.task)
+        asyncio.get_running_loop().call_soon(self._step, context=Context())
 
     def _begin(self) -> None:
         _register_task(self.task)
@@ -79,16 +99,6 @@ class SpareTask:
             else:  # of something that the garbage collector ended just then
                 loop.call_soon(callback, *args, context=context)
 
-    def _traces(self) -> tuple[object, ...]:
-        """Return what changes when somebody keeps, cancels or names the task, or waits for it."""
-        return (
-            sys.getrefcount(self._bare),
-            weakref.getweakrefcount(self._bare),
-            self._bare._must_cancel,  # noqa: SLF001 - as asyncio.tasks has it
-            self._bare._callbacks,  # noqa: SLF001 - as above
-            self._bare.get_name(),
-        )
-
 
 class _Rest:
     """What the task runs: the rest of its work, in the work's own context. It is a coroutine to it.
@@ -96,12 +106,14 @@ class _Rest:
     Invariant: nothing is sent or thrown before `take`.
     """
 
-    __slots__ = ("_begun", "_context", "_work")
+    __slots__ = ("_begun", "_context", "_ended", "_failed", "_work")
 
     def __init__(self) -> None:
         self._begun: tuple[Any, ...] = ()
         self._context: Context
         self._work: Work
+        self._ended: Ended
+        self._failed: Failed
 
     def __repr__(self) -> str:
         return f"_Rest({getattr(self, '_work', None)!r})"
@@ -116,16 +128,17 @@ class _Rest:
         """Wait for the rest of the work."""
         yield from self._work.__await__()
 
-    def take(self, work: Work, context: Context, *begun: Any) -> None:
+    def take(self, work: Work, context: Context, ended: Ended, failed: Failed, *begun: Any) -> None:
         """Take work that has not begun, or has, and waits for the thing in `begun`."""
         self._work, self._context, self._begun = work, context, begun
+        self._ended, self._failed = ended, failed
 
     def send(self, value: Any, /) -> Any:
         """Go on."""
         if self._begun:
             [waits_for], self._begun = self._begun, ()
             return waits_for
-        return self._context.run(self._work.send, value)
+        return self._go_on(self._work.send, value)
 
     def throw(self, error: BaseException, /) -> Any:
         """Go on with an error: that of a task that is cancelled, or of what it waits for."""
@@ -135,8 +148,29 @@ class _Rest:
             [waits_for], self._begun = self._begun, ()
             if isinstance(waits_for, asyncio.Future) and waits_for.cancel():
                 return cast("Any", waits_for)
-        return self._context.run(self._work.throw, error)
+        return self._go_on(self._work.throw, error)
+
+    def _go_on(self, step: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            return self._context.run(step, value)
+        except StopIteration as end:
+            self._ended(end.value)
+        except BaseException as error:  # noqa: BLE001 - `failed` raises again what is not for it
+            self._failed(error)
+        raise StopIteration
 
     def close(self) -> None:
         """Leave the rest undone."""
         self._work.close()
+
+
+async def _nothing() -> None:
+    """Be what is left of work that has ended."""
+
+
+def _ignore(_result: object) -> None:
+    pass
+
+
+def _raise(error: BaseException) -> None:
+    raise error

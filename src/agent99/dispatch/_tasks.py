@@ -10,14 +10,25 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import Context as ContextVars
 from contextvars import copy_context
-from typing import cast
+from functools import partial
+from types import CoroutineType
+from typing import Any, Generic, TypeVar, cast
 
-from agent99.dispatch._spare import SpareTask, Work, enter_task, leave_task
+from agent99.dispatch._context import Context, use_context
+from agent99.dispatch._spare import SpareTask, Work, current_tasks, enter_task, leave_task
 
-Starter = Callable[[Work], "Task[None] | None"]
-"""Starts work; returns its task, or None where the work has ended already."""
+C = TypeVar("C", bound=Context)
+
+Handle = Callable[[Context, Any], Awaitable[Any]]
+Starter = Callable[[Handle, C, Any], "Task[None] | None"]
+"""Starts a handler; returns its task, or None where it has ended already."""
+Ended = Callable[[C, Any], None]
+"""Takes a request and the result of its handler."""
+Failed = Callable[[C, BaseException], None]
+"""Takes a request and what its handler raised; raises again what is not for it."""
 
 _OURS = "agent99_starts_at_once"
 
@@ -36,72 +47,118 @@ def new_event_loop() -> AbstractEventLoop:
     return cast("AbstractEventLoop", type(f"Eager{base.__name__}", (base,), {_OURS: True})())
 
 
-def eager_starter(loop: AbstractEventLoop) -> Starter:
-    """Return a function that takes the first step of work at once, in a task of its own.
+def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -> Starter[C]:
+    """Return a function that takes a handler's first step at once, in a task of its own.
 
-    On Python 3.11, on a loop that is not one of `new_event_loop`, the first step waits its turn.
+    It has the request as its context. On Python 3.11, on a loop that is not one of
+    `new_event_loop`, the first step waits its turn.
     """
     if sys.version_info >= (3, 12):
-
-        def start(work: Work) -> Task[None] | None:
-            task = Task(work, loop=loop, eager_start=True)
-            return None if task.done() else task
-
-        return start
+        make = partial(Task, loop=loop, eager_start=True)
+        return partial(_start_task, make, ended, failed)
     if not hasattr(loop, _OURS):
-        return loop.create_task
-    return _SpareStarter(loop).start
+        return partial(_start_task, loop.create_task, ended, failed)
+    return _SpareStarter(loop, ended, failed).start
 
 
-class _SpareStarter:
+def _start_task(
+    make: Callable[[Work], Task[None]],
+    ended: Ended[C],
+    failed: Failed[C],
+    handle: Handle,
+    request: C,
+    payload: Any,
+) -> Task[None] | None:
+    task = make(_run(ended, failed, handle, request, payload))
+    return None if task.done() else task
+
+
+async def _run(
+    ended: Ended[C], failed: Failed[C], handle: Handle, request: C, payload: Any
+) -> None:
+    use_context(request)
+    try:
+        result = await handle(request, payload)
+    except BaseException as error:  # noqa: BLE001 - `failed` raises again what is not for it
+        failed(request, error)
+    else:
+        ended(request, result)
+
+
+class _SpareStarter(Generic[C]):
     """Takes first steps in the name of tasks that stand ready.
 
     A task that turns out not to be needed is the dearest part of a short request. So the task is
-    made before, and when the work ends in its first step, the next work has the same one.
+    made before, and when a handler ends in its first step, the next one has the same task.
 
     Invariant: what is in `_ready` has never run, and nobody else knows of it.
     """
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -> None:
         self._loop = loop
+        self._ended = ended
+        self._failed = failed
         self._ready: list[SpareTask] = []  # one, and one more for each start within a first step
 
     def __repr__(self) -> str:
         return f"_SpareStarter(ready={len(self._ready)})"
 
-    def start(self, work: Work) -> Task[None] | None:
-        """Take the first step of work; what it raises there stays in its task."""
-        loop = self._loop
-        spare = self._ready.pop() if self._ready else SpareTask(loop)
+    def start(self, handle: Handle, request: C, payload: Any) -> Task[None] | None:
+        """Take the first step."""
+        loop, ready = self._loop, self._ready
+        spare = ready.pop() if ready else SpareTask(loop)
         context = copy_context()
-        outer = asyncio.current_task(loop)
+        context.run(use_context, request)
+        outer = current_tasks.get(loop)
         if outer is not None:
             leave_task(loop, outer)
+        error = None
         try:
             enter_task(loop, spare.task)
             try:
+                called: Any = handle(request, payload)
+                work: Work = called if called.__class__ is CoroutineType else _wait_for(called)
                 waits_for = context.run(work.send, None)
             finally:
                 leave_task(loop, spare.task)
-            spare.go_on_with(work, context, waits_for)
-        except StopIteration:  # it has ended
-            if spare.is_like_new():
-                self._ready.append(spare)
-            else:
-                spare.end(_nothing())
-            return None
-        except BaseException as error:  # noqa: BLE001 - the task has it
-            spare.end(_fail(error))
+                if outer is not None:
+                    enter_task(loop, outer)
+        except StopIteration as end:
+            result = end.value
+        except BaseException as raised:  # noqa: BLE001 - `failed` raises again what is not for it
+            error, result = raised, None
+        else:
+            return self._go_on(spare, request, (work, context, waits_for), outer)
+        if spare.is_like_new():
+            ready.append(spare)
+        else:
+            spare.end()
+        if error is None:
+            self._ended(request, result)
+        else:
+            try:
+                self._failed(request, error)
+            finally:
+                del error  # it knows this frame
+        return None
+
+    def _go_on(
+        self,
+        spare: SpareTask,
+        request: C,
+        begun: tuple[Work, ContextVars, Any],
+        outer: Task[Any] | None,
+    ) -> Task[None]:
+        """Let the task have the rest."""
+        if outer is not None:
+            leave_task(self._loop, outer)
+        try:
+            spare.go_on_with(*begun, partial(self._ended, request), partial(self._failed, request))
         finally:
             if outer is not None:
-                enter_task(loop, outer)
+                enter_task(self._loop, outer)
         return spare.task
 
 
-async def _nothing() -> None:
-    """Be what is left of work that has ended."""
-
-
-async def _fail(error: BaseException) -> None:
-    """Be what is left of work that has failed."""
-    raise error
+async def _wait_for(work: Awaitable[Any]) -> Any:
+    return await work
