@@ -8,7 +8,6 @@ Never:       awaits, reads a clock, draws a random number, opens a socket.
 
 from agent99.envelope._body import DEPTH_MAX
 from agent99.envelope._codec import (
-    HEADER_BYTES_MAX,
     AnswerCodec,
     BodyCodec,
     Header,
@@ -16,16 +15,15 @@ from agent99.envelope._codec import (
     Outcome,
     decode_error,
     decode_header,
-    decode_user_headers,
     encode_body,
     encode_error,
     encode_message,
     encode_request,
-    encode_user_headers,
     peek_header,
     request_prefix,
     split_message,
 )
+from agent99.envelope._headers import HEADER_BYTES_MAX, decode_user_headers, encode_user_headers
 from agent99.envelope._names import (
     Name,
     Pattern,

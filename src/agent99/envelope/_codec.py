@@ -6,8 +6,7 @@ first: 0.8 µs dearer than one, and any type of body works, unions included.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -30,16 +29,11 @@ from agent99.errors import (
     BadAnswerError,
     BadRequestError,
     HandlerError,
-    PayloadTooLargeError,
     RequestError,
     UsageError,
     request_error,
 )
 
-HEADER_BYTES_MAX = 8 * 1024
-"""A user's own headers together, names and values."""
-HEADERS_MAX = 32
-"""A user's own headers in one message."""
 WIRE_VERSION = 1
 _HEAD_SIZE = len(HEAD)
 
@@ -78,9 +72,6 @@ class Header(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
     """The version of this form."""
 
 
-_HEADER_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Header))
-
-
 class _Enveloped(msgspec.Struct, gc=False):
     header: Header
 
@@ -104,7 +95,6 @@ _encode = msgspec.json.Encoder().encode
 _decode_bare_header = msgspec.json.Decoder(Header).decode
 _decode_enveloped = msgspec.json.Decoder(_Enveloped).decode
 _decode_error_answer = msgspec.json.Decoder(_ErrorAnswer).decode
-_decode_any = msgspec.json.Decoder().decode
 _decode_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -381,44 +371,6 @@ def decode_error(data: bytes) -> RequestError:
     except BadRequestError as error:
         return BadAnswerError(f"an error answer that cannot be read: {error.message}")
     return request_error(body.code, body.message, body.details, body.retryable)
-
-
-_HEADER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
-
-
-def encode_user_headers(headers: Mapping[str, str]) -> bytes:
-    """Return a user's own headers, checked, for `encode_message`.
-
-    Raises:
-        UsageError: a name that breaks the grammar or belongs to the envelope, a value that is no
-            text, more than 32 of them.
-        PayloadTooLargeError: more than 8 KiB together.
-    """
-    if len(headers) > HEADERS_MAX:
-        raise UsageError(f"{len(headers)} headers; a message carries at most {HEADERS_MAX}")
-    for name, value in headers.items():
-        if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
-            raise UsageError(
-                f"{name!r} is no header: 1 to 64 letters, digits, '-' and '_',"
-                " beginning and ending with a letter or digit"
-            )
-        if name in _HEADER_FIELDS:
-            raise UsageError(f"the header {name!r} is the envelope's own")
-        if not isinstance(value, str):
-            raise UsageError(f"the header {name!r} must be text, not {type(value).__name__}")
-    try:
-        encoded = _encode(dict(headers))
-    except UnicodeEncodeError as error:
-        raise UsageError(f"a header holds text that is no Unicode: {error}") from error
-    if len(encoded) > HEADER_BYTES_MAX:
-        raise PayloadTooLargeError("headers", len(encoded), HEADER_BYTES_MAX)
-    return encoded
-
-
-def decode_user_headers(data: bytes) -> dict[str, str]:
-    """Return all that stands in a message's header as text, the envelope's own fields included."""
-    header = _decode_any(data)["header"]
-    return {name: value if isinstance(value, str) else str(value) for name, value in header.items()}
 
 
 def _first_line(error: BaseException) -> str:
