@@ -103,6 +103,10 @@ async def test_a_payload_that_breaks_the_schema_never_reaches_the_handler(make_b
     assert ran == []
 
 
+class Panic(BaseException):
+    """What extensions raise that do not want to be caught."""
+
+
 def raising(error: BaseException) -> Callable[[Any], Any]:
     """Return a handler that raises."""
 
@@ -124,6 +128,8 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
         (OverloadedError("full"), "HANDLER_ERROR", {"cause": "OVERLOADED"}),
         (Failure("full", code="OVERLOADED"), "HANDLER_ERROR", {"cause": "OVERLOADED"}),
         (RecursionError("deep"), "HANDLER_ERROR", {"exception": "RecursionError"}),
+        (GeneratorExit(), "HANDLER_ERROR", {"exception": "GeneratorExit"}),
+        (Panic("rust"), "HANDLER_ERROR", {"exception": "Panic"}),
         (ExceptionGroup("many", [ValueError()]), "HANDLER_ERROR", {"exception": "ExceptionGroup"}),
     ],
 )
@@ -341,6 +347,20 @@ async def test_an_answer_that_cannot_be_sent_is_counted(make_bench: Make) -> Non
     await settle()
     assert bench.dropped == {"answer_not_sent": 1}
     assert bench.dispatcher.statistics().in_flight == 0
+
+
+async def test_who_gives_up_while_waiting_leaves_the_queue(make_bench: Make) -> None:
+    """A queue of the departed does not turn the patient away."""
+    bench = make_bench(concurrency_max=1, waiting_max=2)
+    route = bench.offer(forever)
+    bench.receive(route, bench.message())
+    for _ in range(2):
+        bench.receive(route, bench.message(ttl_us=100_000))
+    await bench.clock.advance(0.2)
+    assert bench.dispatcher.statistics().waiting == 0
+    bench.receive(route, bench.message())
+    assert bench.codes() == []
+    bench.dispatcher.stop()
 
 
 async def test_a_paused_instance_says_so(make_bench: Make) -> None:

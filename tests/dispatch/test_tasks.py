@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -263,97 +262,6 @@ def test_without_uvloop_the_loop_is_asyncios(monkeypatch: pytest.MonkeyPatch) ->
         assert done == [1]
     finally:
         loop.close()
-
-
-needs_spares = pytest.mark.skipif(
-    sys.version_info >= (3, 12), reason="3.12 makes a task for each start"
-)
-
-
-@needs_spares
-def test_work_that_ends_at_once_shares_a_task_that_nobody_kept() -> None:
-    """The task is made once: the dearest part of a short request."""
-
-    async def main() -> None:
-        seen: list[int] = []
-
-        async def quick() -> None:
-            seen.append(id(asyncio.current_task()))
-
-        start = starter()
-        for _ in range(3):
-            assert start(quick()) is None
-        assert len(set(seen)) == 1
-
-    run(main)
-
-
-@needs_spares
-@pytest.mark.parametrize("mark", ["keep", "weakly", "cancel", "callback", "name"])
-def test_a_task_on_which_somebody_left_a_mark_ends_with_its_work(mark: str) -> None:
-    """Whoever has kept a task sees it done, and no later work is touched by what was done to it."""
-
-    async def main() -> None:
-        kept: list[Any] = []
-        called: list[bool] = []
-
-        async def marked() -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            if mark == "keep":
-                kept.append(task)
-            elif mark == "weakly":
-                kept.append(weakref.ref(task))
-            elif mark == "cancel":
-                task.cancel()
-            elif mark == "callback":
-                task.add_done_callback(lambda task: called.append(task.done()))
-            else:
-                task.set_name("mine")
-
-        async def after() -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            assert task not in kept
-            assert (task.cancelling(), task.get_name() == "mine") == (0, False)
-            await asyncio.sleep(0)
-            called.append(True)
-
-        start = starter()
-        assert start(marked()) is None
-        await asyncio.sleep(0)
-        if mark == "keep":
-            assert kept[0].done()
-        following = start(after())
-        assert following is not None
-        await following
-        assert called == ([True, True] if mark == "callback" else [True])
-
-    run(main)
-
-
-@needs_spares
-def test_a_task_that_stands_ready_is_not_among_all_tasks() -> None:
-    """A loop that ends waits for what runs, and for nothing else."""
-
-    async def main() -> None:
-        async def quick() -> None:
-            assert asyncio.current_task() not in asyncio.all_tasks()
-
-        async def slow() -> None:
-            await asyncio.sleep(0)
-            assert asyncio.current_task() in asyncio.all_tasks()
-
-        start = starter()
-        assert start(quick()) is None
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        task = start(slow())
-        assert task is not None
-        assert asyncio.all_tasks() == {asyncio.current_task(), task}
-        assert "slow" in repr(task)
-        await task
-
-    run(main)
 
 
 def test_context_variables_stay_within_one_piece_of_work() -> None:

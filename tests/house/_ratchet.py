@@ -26,6 +26,5 @@ RATCHET: dict[tuple[str, str], Exemption] = {
     ("src/agent99/agent/_link.py", "Link.__init__: parameters"): Exemption(8, _PARTS),
     ("src/agent99/agent/_mesh.py", "Mesh.__init__: parameters"): Exemption(7, _PARTS),
     ("src/agent99/agent/_mesh.py", "Mesh.request: parameters"): Exemption(7, _VERB),
-    ("src/agent99/dispatch/_dispatcher.py", "Dispatcher.submit: parameters"): Exemption(7, _VERB),
 }
 """By path and what: `("src/agent99/x/_y.py", "Class.method: parameters")`, `(…, "lines")`."""

@@ -57,6 +57,14 @@ class Admission(Generic[T]):
             return None
         return self._waiting.popleft()
 
+    def forget(self, work: T) -> bool:
+        """Let work wait no longer; returns whether it did."""
+        try:
+            self._waiting.remove(work)
+        except ValueError:
+            return False
+        return True
+
     def clear(self) -> list[T]:
         """Return everything that waits, and forget it."""
         waiting = list(self._waiting)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 import msgspec
 
 from agent99.clock import Clock
-from agent99.envelope import Header, decode_user_headers
+from agent99.envelope import Header, decode_user_headers, encode_message, encode_user_headers
 from agent99.errors import UsageError
 
 
@@ -80,12 +80,13 @@ class Context(msgspec.Struct, eq=False):
         """The request's header to read; what is set here travels with the answer."""
         if self._view is None:
             message = self._message
-            received = decode_user_headers(message) if isinstance(message, bytes) else message
-            self._view = HeaderView(received)
+            if not isinstance(message, bytes):  # from this process: as if it had travelled
+                message = encode_message(self.request, b"{}", encode_user_headers(message))
+            self._view = HeaderView(decode_user_headers(message))
         return self._view
 
     @property
-    def answer_headers(self) -> Mapping[str, str]:
+    def answer_headers(self) -> dict[str, str]:
         """What the handler has set, for the answer."""
         return self._view.answer if self._view is not None else {}
 

@@ -30,6 +30,7 @@ from agent99.envelope import (
 )
 from agent99.errors import (
     DeadlineExceededError,
+    HandlerError,
     OverloadedError,
     PausedError,
     RequestCancelledError,
@@ -183,14 +184,13 @@ class Dispatcher:
     def stop(self) -> None:
         """End what is still in flight, each with an error to its caller."""
         for call in list(self._calls):
+            error = RequestCancelledError("the instance stopped before the operation finished")
             if call.reply and not call.ended:
                 call.ended = True
-                error = RequestCancelledError("the instance stopped before the operation finished")
                 self._replier.respond(call, "error", error)
-                if call.task is not None:
-                    call.task.cancel()
+                self._abort(call)
             else:
-                self._end(call, "stopped", RequestCancelledError("the instance stopped"))
+                self._end(call, "stopped", error)
 
     # --- arrival ----------------------------------------------------------------------------------
 
@@ -311,6 +311,8 @@ class Dispatcher:
 
     def _fail(self, call: Call, error: BaseException) -> None:
         self._finish(call, "error", answer_to(call, error))
+        if isinstance(error, KeyboardInterrupt):
+            raise error  # the caller knows; now the process is to end
 
     def _finish(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
         tally = call.route.tally
@@ -323,16 +325,20 @@ class Dispatcher:
             if outcome == "error" and isinstance(answer, RequestError):
                 tally.errors += 1
                 tally.last_error = self.counts.last_error = f"{answer.code}: {answer.message}"
-            if call.reply:
-                self._replier.respond(call, outcome, answer)
-            else:
-                self._tell(call, outcome, answer)
+            self._deliver(call, outcome, answer)
         if self._admission.leave() or self._idle_waiters:
             self._use_place()
 
-    def _tell(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
-        """Bring an outcome to a caller in this process; an event was asked by nobody."""
-        if call.reply is None:
+    def _deliver(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
+        """Bring an outcome to its caller; an event was asked by nobody."""
+        if call.reply == b"":
+            return
+        trouble = self._replier.check(call, answer)
+        if trouble is not None:
+            outcome, answer = "error", trouble
+        if call.reply:
+            self._replier.respond(call, outcome, answer)
+        else:
             call.outcome, call.answer = outcome, answer
             if call.waiter is not None:
                 _wake(call.waiter)
@@ -355,11 +361,7 @@ class Dispatcher:
         self._pumping = True  # a handler that ends in its first step comes back here: no recursion
         try:
             while (call := self._admission.next()) is not None:
-                if call.ended:
-                    self._untrack(call)
-                    self._admission.leave()
-                else:
-                    self._start(call)
+                self._start(call)
         finally:
             self._pumping = False
 
@@ -373,18 +375,20 @@ class Dispatcher:
             return
         call.ended = True
         if call.reply is None:
-            self._tell(call, "error", error)
+            self._deliver(call, "error", error)
         else:
             self.counts.drop(reason)
+        self._abort(call)
+
+    def _abort(self, call: Call) -> None:
         if call.task is not None:
             call.task.cancel()
+        elif self._admission.forget(call):  # it waited: its place in the queue is free
+            self._untrack(call)
 
     def _end_unstarted(self, call: Call, task: asyncio.Task[None]) -> None:
-        if call.task is task:  # cancelled before its first step, so that `_run` never ran
-            call.task = None
-            self._untrack(call)
-            if self._admission.leave() or self._idle_waiters:
-                self._use_place()
+        if call.task is task:  # cancelled before its first step, so that nobody finished it
+            self._finish(call, "error", HandlerError("the operation was cancelled at its start"))
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from agent99.clock import Clock
 from agent99.dispatch._call import Call
@@ -11,10 +10,10 @@ from agent99.dispatch._counts import Counts
 from agent99.envelope import (
     Header,
     Outcome,
-    decode_header,
     encode_error,
     encode_message,
     encode_user_headers,
+    peek_header,
 )
 from agent99.errors import (
     Agent99Error,
@@ -44,62 +43,45 @@ class Replier:
     def __repr__(self) -> str:
         return f"Replier({self._instance!r})"
 
-    def respond(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
-        """Answer a call; what cannot be sent becomes an error answer, or a counted drop."""
-        request = call.request
-        body, user = answer if isinstance(answer, bytes) else encode_error(answer), b""
-        if len(body) > _SMALL_BYTES or call.answer_headers:
-            try:
-                user = self._check(body, call.answer_headers)
-            except UsageError as error:
-                outcome = "error"
-                body = encode_error(HandlerError(f"the answer cannot be sent: {error}"))
-        header = Header(
-            type="response",
-            from_uuid=self._instance,
-            to_uuid=request.from_uuid,
-            event_uuid=request.event_uuid,
-            timestamp=self._clock.wall_us(),
-            outcome=outcome,
-        )
+    def check(self, call: Call, answer: bytes | RequestError) -> HandlerError | None:
+        """Return what is wrong with an answer, be it for a caller elsewhere or in this process."""
         try:
-            self._wire.publish(call.reply or b"", encode_message(header, body, user))
-        except Agent99Error as error:
-            self._lose(header, error)
+            if isinstance(answer, bytes) and len(answer) > _SMALL_BYTES:
+                limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
+                if len(answer) > limit:
+                    raise PayloadTooLargeError("answer", len(answer), limit)
+            if call.answer_headers:
+                encode_user_headers(call.answer_headers)
+        except UsageError as error:
+            call.answer_headers.clear()
+            return HandlerError(f"the answer cannot be sent: {error}")
+        return None
 
-    def _check(self, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Return the handler's headers, encoded.
-
-        Raises:
-            UsageError: a header is wrong.
-            PayloadTooLargeError: the body is.
-        """
-        limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
-        if len(body) > limit:
-            raise PayloadTooLargeError("answer", len(body), limit)
-        return encode_user_headers(headers) if headers else b""
+    def respond(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
+        """Answer a call, whose answer was checked; what cannot be sent is a counted drop."""
+        request, headers = call.request, call.answer_headers
+        user = encode_user_headers(headers) if headers else b""
+        body = answer if isinstance(answer, bytes) else encode_error(answer)
+        self._send(call.reply or b"", request, outcome, body, user)
 
     def refuse(self, message: Message, error: RequestError) -> None:
         """Answer a message that never became a call."""
         self._counts.refused += 1
-        try:
-            header = decode_header(message.payload)
-            to_uuid, event_uuid = header.from_uuid, header.event_uuid
-        except RequestError:
-            to_uuid, event_uuid = "", "unreadable"
+        self._send(message.reply, peek_header(message.payload), "error", encode_error(error), b"")
+
+    def _send(
+        self, reply: bytes, request: Header | None, outcome: Outcome, body: bytes, user: bytes
+    ) -> None:
         header = Header(
             type="response",
             from_uuid=self._instance,
-            to_uuid=to_uuid,
-            event_uuid=event_uuid,
+            to_uuid=request.from_uuid if request is not None else "",
+            event_uuid=request.event_uuid if request is not None else "unreadable",
             timestamp=self._clock.wall_us(),
-            outcome="error",
+            outcome=outcome,
         )
         try:
-            self._wire.publish(message.reply, encode_message(header, encode_error(error)))
-        except Agent99Error as trouble:
-            self._lose(header, trouble)
-
-    def _lose(self, header: Header, error: Agent99Error) -> None:
-        self._counts.drop("answer_not_sent")
-        _log.warning("the answer to %s could not be sent: %s", header.event_uuid, error)
+            self._wire.publish(reply, encode_message(header, body, user))
+        except Agent99Error as error:
+            self._counts.drop("answer_not_sent")
+            _log.warning("the answer to %s could not be sent: %s", header.event_uuid, error)

@@ -13,8 +13,7 @@ DEFAULT_OPERATION = Name("request")
 """The operation of `process_request`, and of a request that names none."""
 
 Handler = Callable[[Context, Any], Awaitable[Any]]
-"""Takes the request and its decoded payload; gives the result, or raises. It is called outside of
-the task that then awaits what it returns: so it is `async def`, or returns what such a one does."""
+"""Takes the request and its decoded payload; gives the result, or raises."""
 
 Middleware = Callable[[Context, Any, Handler], Awaitable[Any]]
 """Takes a request, its payload, and what comes next; acts before, after or instead of it."""

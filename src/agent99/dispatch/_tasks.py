@@ -2,7 +2,7 @@
 
 Most handlers finish, or reach their first await, in microseconds; waiting a turn of the loop for
 that costs up to a third of the throughput. Python 3.12 has `eager_start`. On 3.11 a loop of our own
-has tasks that stand ready; on any other 3.11 loop a plain task is made.
+hands over the first step instead of queueing it; on any other 3.11 loop a plain task is made.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
-from contextvars import copy_context
 from functools import partial
-from types import CoroutineType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from agent99.dispatch._context import Context, use_context
-from agent99.dispatch._spare import SpareTask, Work, current_tasks, enter_task, leave_task
 
 C = TypeVar("C", bound=Context)
 
@@ -30,11 +27,18 @@ Ended = Callable[[C, Any], None]
 Failed = Callable[[C, BaseException], None]
 """Takes a request and what its handler raised; raises again what is not for it."""
 
-_OURS = "agent99_starts_at_once"
+_Make = Callable[[Coroutine[Any, Any, None]], "Task[None]"]
+_Step = tuple[Callable[..., object], ContextVars]
+
+
+class _HandsOverFirstStep(Protocol):
+    """What the loop classes below have in addition."""
+
+    agent99_first_steps: list[_Step] | None
 
 
 def new_event_loop() -> AbstractEventLoop:
-    """Return an event loop that starts handlers at once: uvloop's if installed, else asyncio's."""
+    """Return a loop that starts handlers at once: uvloop's where installed, else asyncio's."""
     base: type[asyncio.AbstractEventLoop]
     try:
         import uvloop  # noqa: PLC0415 - optional, and not needed to import agent99
@@ -44,7 +48,26 @@ def new_event_loop() -> AbstractEventLoop:
         base = asyncio.SelectorEventLoop
     if sys.version_info >= (3, 12):
         return base()
-    return cast("AbstractEventLoop", type(f"Eager{base.__name__}", (base,), {_OURS: True})())
+    return _handing_over(base)()
+
+
+def _handing_over(base: type[AbstractEventLoop]) -> type[AbstractEventLoop]:
+    call_soon_of_base = base.call_soon
+
+    def call_soon(
+        self: Any,
+        callback: Callable[..., object],
+        *args: Any,
+        context: ContextVars | None = None,
+    ) -> Any:
+        steps = self.agent99_first_steps
+        if steps is None or context is None:  # a task's step always brings its context
+            return call_soon_of_base(self, callback, *args, context=context)
+        steps.append((callback, context))
+        return None
+
+    namespace = {"agent99_first_steps": None, "call_soon": call_soon}
+    return type(f"Eager{base.__name__}", (base,), namespace)
 
 
 def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -> Starter[C]:
@@ -53,24 +76,43 @@ def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -
     It has the request as its context. On Python 3.11, on a loop that is not one of
     `new_event_loop`, the first step waits its turn.
     """
+    make: _Make
     if sys.version_info >= (3, 12):
         make = partial(Task, loop=loop, eager_start=True)
-        return partial(_start_task, make, ended, failed)
-    if not hasattr(loop, _OURS):
-        return partial(_start_task, loop.create_task, ended, failed)
-    return _SpareStarter(loop, ended, failed).start
+    elif hasattr(loop, "agent99_first_steps"):
+        make = partial(_make_eagerly, loop, cast("_HandsOverFirstStep", loop))
+    else:
+        make = loop.create_task
+
+    def start(handle: Handle, request: C, payload: Any) -> Task[None] | None:
+        task = make(_run(ended, failed, handle, request, payload))
+        return None if task.done() else task
+
+    return start
 
 
-def _start_task(
-    make: Callable[[Work], Task[None]],
-    ended: Ended[C],
-    failed: Failed[C],
-    handle: Handle,
-    request: C,
-    payload: Any,
-) -> Task[None] | None:
-    task = make(_run(ended, failed, handle, request, payload))
-    return None if task.done() else task
+def _make_eagerly(
+    loop: AbstractEventLoop, handing: _HandsOverFirstStep, work: Coroutine[Any, Any, None]
+) -> Task[None]:
+    steps: list[_Step] = []
+    handing.agent99_first_steps = steps
+    try:
+        task = Task(work, loop=loop)
+    finally:
+        handing.agent99_first_steps = None
+    step, context = steps[-1]  # before it, what the garbage collector ended just then
+    for other, its_context in steps[:-1]:
+        loop.call_soon(other, context=its_context)
+    outer = asyncio.current_task(loop)
+    if outer is None:
+        context.run(step)
+        return task
+    asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001 - what 3.12 does in eager_start
+    try:
+        context.run(step)
+    finally:
+        asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001 - the reverse
+    return task
 
 
 async def _run(
@@ -79,86 +121,7 @@ async def _run(
     use_context(request)
     try:
         result = await handle(request, payload)
-    except BaseException as error:  # noqa: BLE001 - `failed` raises again what is not for it
+    except BaseException as error:  # noqa: BLE001 - the user's handler: `failed` tells its caller
         failed(request, error)
     else:
         ended(request, result)
-
-
-class _SpareStarter(Generic[C]):
-    """Takes first steps in the name of tasks that stand ready.
-
-    A task that turns out not to be needed is the dearest part of a short request. So the task is
-    made before, and when a handler ends in its first step, the next one has the same task.
-
-    Invariant: what is in `_ready` has never run, and nobody else knows of it.
-    """
-
-    def __init__(self, loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -> None:
-        self._loop = loop
-        self._ended = ended
-        self._failed = failed
-        self._ready: list[SpareTask] = []  # one, and one more for each start within a first step
-
-    def __repr__(self) -> str:
-        return f"_SpareStarter(ready={len(self._ready)})"
-
-    def start(self, handle: Handle, request: C, payload: Any) -> Task[None] | None:
-        """Take the first step."""
-        loop, ready = self._loop, self._ready
-        spare = ready.pop() if ready else SpareTask(loop)
-        context = copy_context()
-        context.run(use_context, request)
-        outer = current_tasks.get(loop)
-        if outer is not None:
-            leave_task(loop, outer)
-        error = None
-        try:
-            enter_task(loop, spare.task)
-            try:
-                called: Any = handle(request, payload)
-                work: Work = called if called.__class__ is CoroutineType else _wait_for(called)
-                waits_for = context.run(work.send, None)
-            finally:
-                leave_task(loop, spare.task)
-                if outer is not None:
-                    enter_task(loop, outer)
-        except StopIteration as end:
-            result = end.value
-        except BaseException as raised:  # noqa: BLE001 - `failed` raises again what is not for it
-            error, result = raised, None
-        else:
-            return self._go_on(spare, request, (work, context, waits_for), outer)
-        if spare.is_like_new():
-            ready.append(spare)
-        else:
-            spare.end()
-        if error is None:
-            self._ended(request, result)
-        else:
-            try:
-                self._failed(request, error)
-            finally:
-                del error  # it knows this frame
-        return None
-
-    def _go_on(
-        self,
-        spare: SpareTask,
-        request: C,
-        begun: tuple[Work, ContextVars, Any],
-        outer: Task[Any] | None,
-    ) -> Task[None]:
-        """Let the task have the rest."""
-        if outer is not None:
-            leave_task(self._loop, outer)
-        try:
-            spare.go_on_with(*begun, partial(self._ended, request), partial(self._failed, request))
-        finally:
-            if outer is not None:
-                enter_task(self._loop, outer)
-        return spare.task
-
-
-async def _wait_for(work: Awaitable[Any]) -> Any:
-    return await work
