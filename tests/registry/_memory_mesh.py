@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from agent99.errors import DisconnectedError
+from agent99.errors import DeadlineExceededError, DisconnectedError
 from agent99.ids import SeededIds
 from agent99.journal import Bucket, BucketConfig, Change, Entry, Journal, MemoryJournal, Snapshot
 from agent99.registry import Registry, RegistryOptions
@@ -16,6 +16,9 @@ from agent99.testing import ManualClock
 from agent99.wire import ConnectionState, MemoryBroker, MemoryWire
 
 _Result = TypeVar("_Result")
+
+_CALL_S = 5.0
+"""How long a journal's call may last."""
 
 
 class MemoryMesh:
@@ -28,12 +31,13 @@ class MemoryMesh:
         self.broker = MemoryBroker(ids=self.ids, clock=self.clock)
         self.journal = MemoryJournal(clock=self.clock)
         self.wires: dict[Registry, MemoryWire] = {}
+        self.server = _Server()
 
     def make(self, options: RegistryOptions | None = None) -> Registry:
         """Return a registry that is not started, with a wire of its own."""
         wire = self.broker.connect(self.ids.token()[:8])
         registry = Registry(
-            cast("Journal", _LinkedJournal(self.journal, wire, self.clock, self.ids)),
+            cast("Journal", _LinkedJournal(self.journal, _Link(wire, self))),
             wire,
             mesh="m1",
             clock=self.clock,
@@ -65,6 +69,19 @@ class MemoryMesh:
         for registry in registries:
             self.wires[registry].restore()
 
+    @property
+    def removed(self) -> set[str]:
+        """The processes of which a keeper removed a record, so far."""
+        return self.server.removed
+
+    def freeze(self) -> None:
+        """Have the server answer nothing and tell nothing, while the links stay and leases end."""
+        self.server.running.clear()
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        self.server.running.set()
+
     def keepers(self) -> list[Registry]:
         """Return who believes to be the keeper."""
         return [registry for registry in self.wires if registry.statistics().is_keeper]
@@ -81,14 +98,21 @@ class MemoryMesh:
             await wire.aclose()
 
 
+class _Server:
+    """What all links share: whether the server runs, and what it was told to remove."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.running.set()
+        self.removed: set[str] = set()
+
+
 class _LinkedJournal:
     """A journal that is there only while the wire is connected."""
 
-    def __init__(
-        self, journal: MemoryJournal, wire: MemoryWire, clock: ManualClock, ids: SeededIds
-    ) -> None:
+    def __init__(self, journal: MemoryJournal, link: _Link) -> None:
         self._journal = journal
-        self._link = _Link(wire, clock, ids)
+        self._link = link
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._journal, name)
@@ -98,25 +122,45 @@ class _LinkedJournal:
 
 
 class _Link:
-    def __init__(self, wire: MemoryWire, clock: ManualClock, ids: SeededIds) -> None:
-        self.clock = clock
-        self.ids = ids
+    def __init__(self, wire: MemoryWire, mesh: MemoryMesh) -> None:
+        self.clock = mesh.clock
+        self.ids = mesh.ids
+        self.server = mesh.server
         self.lost = asyncio.Event()
         self.there = asyncio.Event()
-        self._wire = wire
         wire.on_state(self._changed)
         self._changed(wire.state)
 
     async def over(self, call: Awaitable[_Result]) -> _Result:
         """Await a call; when the link is away at its start or end, its outcome is an error."""
-        if self.lost.is_set():
+        try:
+            await self._served()
+        except BaseException:
             asyncio.ensure_future(call).cancel()
-            await self.clock.sleep(0)
-            raise DisconnectedError("the link is away")
+            raise
         result = await call
         if self.lost.is_set():
             raise DisconnectedError("the link went away; the outcome is unknown")
         return result
+
+    async def _served(self) -> None:
+        """Wait until the server takes a call, as long as a call may last."""
+        waited = asyncio.Event()
+        timer = self.clock.call_later(_CALL_S, waited.set)
+        events = (self.lost, self.server.running, waited)
+        tasks = [asyncio.ensure_future(event.wait()) for event in events if not event.is_set()]
+        try:
+            if len(tasks) == len(events):
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
+        if self.lost.is_set():
+            await self.clock.sleep(0)
+            raise DisconnectedError("the link is away")
+        if not self.server.running.is_set():
+            raise DeadlineExceededError("the server did not answer")
 
     def _changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED:
@@ -146,7 +190,9 @@ class _LinkedBucket:
         return await self._link.over(self._bucket.update(key, value, revision=revision))
 
     async def delete(self, key: str, *, revision: int | None = None) -> None:
-        return await self._link.over(self._bucket.delete(key, revision=revision))
+        await self._link.over(self._bucket.delete(key, revision=revision))
+        if revision is not None and self.name.endswith("_registry"):
+            self._link.server.removed.add(key.split(".")[1])
 
     async def snapshot(self, pattern: str = ">") -> tuple[Entry, ...]:
         return await self._link.over(self._bucket.snapshot(pattern))
@@ -202,6 +248,9 @@ class _LinkedFollower:
         lost = asyncio.ensure_future(self._link.lost.wait())
         try:
             await asyncio.wait({step, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if self._link.lost.is_set():
+                return None
+            await self._link.server.running.wait()
             return None if self._link.lost.is_set() else step.result()
         finally:
             for task in (step, lost):

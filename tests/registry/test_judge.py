@@ -40,14 +40,32 @@ def test_a_lease_that_came_back_is_life() -> None:
     assert [] == judge.dead(["a"], 100)
 
 
-def test_who_never_had_a_lease_is_given_one_lease_time() -> None:
-    """Records without a lease are removed only after a lease time: the lease may be on its way."""
+def test_who_has_no_lease_is_given_one_round() -> None:
+    """Records without a lease are removed when our own lease, a round later, is heard alone."""
     judge = _judge()
-    judge.all_leases([], 100)
-    assert [] == judge.dead(["a"], 100)
-    judge.refreshed(103)
-    assert [] == judge.dead(["a"], 106.9)
-    assert ["a"] == judge.dead(["a"], 107)
+    judge.all_leases(["me"], 100)
+    assert [] == judge.dead(["a", "b"], 100)
+    judge.refreshed(102.4)
+    judge.leased("me", 102.4)
+    assert [] == judge.dead(["a", "b"], 103)
+    judge.leased("b", 102.4)
+    judge.refreshed(102.5)
+    judge.leased("me", 102.5)
+    assert ["a"] == judge.dead(["a", "b"], 103)
+
+
+def test_a_snapshot_ends_what_was_known_before() -> None:
+    """Who was lost or without a lease may have come back, unseen, and lost it with the bucket."""
+    judge = _judge()
+    judge.all_leases(["me", "a"], 100)
+    judge.unleased("a")
+    judge.dead(["a", "b"], 100)
+    judge.all_leases(["me"], 104)
+    judge.refreshed(104)
+    assert [] == judge.dead(["a", "b"], 104)
+    judge.refreshed(107)
+    judge.leased("me", 107)
+    assert ["a", "b"] == judge.dead(["a", "b"], 107)
 
 
 def test_a_newcomer_judges_nobody_for_a_lease_time() -> None:
@@ -73,13 +91,15 @@ def test_after_a_break_nobody_is_judged_for_a_lease_time() -> None:
 
 
 def test_a_gap_in_our_own_leases_is_a_break() -> None:
-    """When our own lease was not taken for a lease time, neither, perhaps, was anybody's."""
+    """When our own lease was not taken for so long that others may have run out, nobody is dead."""
     judge = _judge()
     judge.all_leases(["a"], 100)
     judge.unleased("a")
-    assert [] == judge.dead(["a"], 107.5)
+    assert ["a"] == judge.dead(["a"], 104.5)
+    assert [] == judge.dead(["a"], 104.6)
     judge.refreshed(108)
     assert [] == judge.dead(["a"], 108)
+    judge.refreshed(112)
     assert not judge.may_judge(114.9)
     assert judge.may_judge(115)
 
@@ -163,7 +183,13 @@ class JudgeModel(RuleBasedStateMachine):
         """The judge loses the election and wins it again."""
         if self.link:
             self.judge.forget_leases()
-            self.judge.unleased_at_start({"a", "b", "c"} - self.leases.keys(), self.now_s)
+            self.judge.all_leases(self.leases, self.now_s)
+
+    @rule()
+    def wipe(self) -> None:
+        """The bucket is lost, and made again by who comes first."""
+        if self.link:
+            self.leases = {"me": self.now_s + _LEASE_S}
             self.judge.all_leases(self.leases, self.now_s)
 
     @rule(process=st.sampled_from(["a", "b", "c"]))

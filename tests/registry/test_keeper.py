@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -91,3 +92,24 @@ async def test_reprs_tell_what_they_are(mesh: MemoryMesh) -> None:
     assert "Directory(wanted=0, processes=0)" == repr(here._directory)
     with pytest.raises(ClosedError):
         _ = Buckets(mesh.journal, "m1", RegistryOptions()).registry
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_leaving_ends_a_keeper_that_was_losing_its_place(
+    mesh: MemoryMesh, turns: int
+) -> None:
+    """A cancellation that meets the loss of the place, at whatever moment, is not swallowed."""
+    here = await mesh.join()
+    await mesh.clock.advance(5)
+    assert [here] == mesh.keepers()
+    (hold,) = [task for task in asyncio.all_tasks() if task.get_name() == "registry keeper: hold"]
+    here._keeper._revision = None
+    passing = asyncio.create_task(mesh.clock.advance(1))
+    while not hold.done():
+        await mesh.clock.sleep(0)
+    for _ in range(turns):
+        await mesh.clock.sleep(0)
+    closing = asyncio.create_task(here.aclose())
+    await passing
+    await mesh.clock.advance(5)
+    assert closing.done()

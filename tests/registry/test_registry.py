@@ -138,6 +138,19 @@ async def test_who_was_cut_off_for_long_comes_back(mesh: MemoryMesh) -> None:
     assert registries[0].statistics().lost >= 1
 
 
+async def test_what_is_forgotten_is_gone_at_once_here_and_soon_everywhere(mesh: MemoryMesh) -> None:
+    """Forgetting needs no answer of the server; it may come at any time and again."""
+    registries = await _gather(mesh, 2)
+    registries[0].forget("i0")
+    assert _ids(registries[0].table) == {"i1"}
+    registries[0].forget("i0")
+    registries[0].forget("never there")
+    await mesh.clock.advance(2)
+    assert _ids(registries[1].table) == await mesh.stored() == {"i1"}
+    await registries[0].aclose()
+    registries[0].forget("i0")
+
+
 async def test_what_is_withdrawn_while_away_stays_away(mesh: MemoryMesh) -> None:
     """A withdrawal that did not reach the server is made up for when the link is back."""
     registries = await _gather(mesh, 2)
@@ -186,6 +199,8 @@ async def test_a_client_needs_no_lease(mesh: MemoryMesh) -> None:
 
 async def test_the_cost_of_liveness_is_one_refresh_per_process(mesh: MemoryMesh) -> None:
     """However many agents a process has, it refreshes one lease and writes nothing else."""
+    await mesh.join()
+    await mesh.clock.advance(5)  # and so the first is the keeper, which refreshes more often
     here = await mesh.join()
     for number in range(50):
         await here.announce(describe(f"i{number}"))
@@ -307,7 +322,7 @@ async def test_bad_use_is_refused(mesh: MemoryMesh) -> None:
     "options",
     [
         {"lease_s": 0},
-        {"lease_s": 4},
+        {"lease_s": 6},
         {"keeper_s": 1},
         {"writes_max": 0},
         {"retry_s_max": 0.01},

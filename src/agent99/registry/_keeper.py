@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from agent99.clock import Clock
 from agent99.errors import Agent99Error, StreamNotFoundError, WrongSequenceError
 from agent99.ids import Ids
-from agent99.journal import Snapshot
+from agent99.journal import Change, Snapshot
 from agent99.registry._background import Alarm
 from agent99.registry._buckets import Buckets, in_batches
 from agent99.registry._directory import Directory
@@ -16,6 +18,8 @@ from agent99.registry._log import logger
 from agent99.registry._options import RegistryOptions
 
 _KEY = "keeper"
+_OTHERS_S = 0.1
+"""After a pause of the server all leases come at once: ours is no sign before others are read."""
 
 
 class Keeper:
@@ -65,7 +69,7 @@ class Keeper:
         self._revision = None
         while True:
             jitter = 0.9 + 0.2 * self._ids.fraction()
-            await self._look.wait(self._options.lease_refresh_s * jitter)
+            await self._look.wait(self._options.keeper_refresh_s * jitter)
             if not self._looks():
                 continue
             try:
@@ -120,13 +124,16 @@ class Keeper:
     async def _keep(self) -> None:
         self.judge.forget_leases()
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._hold(), name="registry keeper: hold")
-                group.create_task(self._watch(), name="registry keeper: watch")
-                group.create_task(self._remove(), name="registry keeper: remove")
-        except* Agent99Error as broken:
+            await _until_one_fails(
+                {
+                    "registry keeper: hold": self._hold(),
+                    "registry keeper: watch": self._watch(),
+                    "registry keeper: remove": self._remove(),
+                }
+            )
+        except Agent99Error as error:
             # Lost to another, or the server is away: stand for election again.
-            logger.debug("no longer the keeper: %s", broken.exceptions[0])
+            logger.debug("no longer the keeper: %s", error)
         # Not when cancelled: `resign` needs to know.
         self._revision = None
         self.judge.forget_leases()
@@ -144,24 +151,33 @@ class Keeper:
     async def _watch(self) -> None:
         async with self._buckets.leases.follow() as changes:
             async for change in changes:
-                now_s = self._clock.monotonic_s()
-                if isinstance(change, Snapshot):
-                    self.judge.all_leases((entry.key for entry in change.entries), now_s)
-                    self._sweep.ring()
-                elif change.kind == "put":
-                    self.judge.leased(change.key, now_s)
-                else:
-                    self.judge.unleased(change.key)
-                    self._sweep.ring()
+                self._take(change, self._clock.monotonic_s())
+
+    def _take(self, change: Snapshot | Change, now_s: float) -> None:
+        """Tell the judge of the leases, and have it judge when it may have learnt of a death."""
+        if isinstance(change, Snapshot):
+            self.judge.all_leases((entry.key for entry in change.entries), now_s)
+            self._sweep.ring()
+        elif change.kind != "put":
+            self.judge.unleased(change.key)
+            self._sweep.ring()
+        else:
+            self.judge.leased(change.key, now_s)
+            if change.key == self._process:
+                self._sweep.ring(_OTHERS_S)
 
     async def _remove(self) -> None:
         while True:
             await self._sweep.wait(self._options.lease_refresh_s)
             dead = self.judge.dead(self._directory.processes(), self._clock.monotonic_s())
             for process in dead:
+                before = self.removed
                 records = self._directory.records(process)
-                logger.info("removing %d descriptions of a dead process", len(records))
                 await in_batches(records, self._options.writes_max, self._remove_record)
+                # None: they were removed a moment ago, and we have not heard of it yet.
+                if count := self.removed - before:
+                    noun = "description" if count == 1 else "descriptions"
+                    logger.info("removed %d %s of a dead process", count, noun)
 
     async def _remove_record(self, record: tuple[str, int]) -> None:
         key, revision = record
@@ -170,3 +186,24 @@ class Keeper:
         except WrongSequenceError:
             return  # written again since, or removed already: not ours to remove
         self.removed += 1
+
+
+async def _until_one_fails(runs: dict[str, Coroutine[Any, Any, None]]) -> None:
+    """Run all until one fails or ends, then end the others; they go by their names.
+
+    Not a `TaskGroup`: Python 3.11's swallows a cancellation that comes while a task fails, and then
+    whoever leaves waits for ever.
+
+    Raises:
+        what the first that failed raises.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(run, name=name) for name, run in runs.items()]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

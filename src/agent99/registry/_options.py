@@ -10,18 +10,20 @@ from agent99.errors import UsageError
 class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Every period and bound of the registry. All processes of a mesh use the same.
 
-    With the defaults a process that was killed is gone from every table within 8 s: its lease ends
-    after 7 s at the latest, the server tells a quarter of a second later, the keeper removes it.
+    With the defaults a process that was killed is gone from every table within 8 s, the keeper too:
+    its lease ends after 7 s at the latest, and the keeper removes it. When the keeper died as well,
+    the 8 s count from the last death: a successor is there after 4 s, and needs one round more.
+    A server tells of what ran out a quarter of a second late.
     """
 
     lease_s: int = 7
     """Whole seconds without a refresh after which a process counts as dead; at least 1."""
     lease_refresh_s: float = 2.25
-    """Seconds between refreshes, with a tenth of jitter: three of them fit into a lease."""
+    """Seconds between refreshes, with a tenth of jitter: three of them must fit into a lease."""
     keeper_s: int = 3
     """Whole seconds without a refresh after which the keeper is replaced; at least 1."""
     keeper_refresh_s: float = 0.9
-    """Seconds between the keeper's refreshes."""
+    """Seconds between the keeper's refreshes, and between looks whether there is one."""
     keeper_lookers: int = 16
     """How many processes, of however many, look each period whether there is a keeper."""
     rejoin_jitter_s: float = 1.0
@@ -49,9 +51,10 @@ class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name in (*positive, "start_s", "suspect_s", "writes_max", "keeper_lookers"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be above 0")
-        for name, period in (("lease_s", "lease_refresh_s"), ("keeper_s", "keeper_refresh_s")):
-            if getattr(self, period) * 2 > getattr(self, name):
-                raise UsageError(f"{period} must be at most half of {name}")
+        if self.lease_refresh_s * 3 > self.lease_s:
+            raise UsageError("lease_refresh_s must be at most a third of lease_s")
+        if self.keeper_refresh_s * 2 > self.keeper_s:
+            raise UsageError("keeper_refresh_s must be at most half of keeper_s")
         if self.retry_s_max < self.retry_s_min:
             raise UsageError("retry_s_max must be at least retry_s_min")
 

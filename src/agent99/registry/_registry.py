@@ -160,6 +160,13 @@ class Registry:
         if key in self._directory.unsettled:
             await self._settle((key,))
 
+    def forget(self, instance: str) -> None:
+        """Withdraw without waiting, at any time: the record goes with the next refresh."""
+        if not self._closed:
+            self._tell([self._directory.unwant(self._key(instance))])
+            if self._directory.unsettled:
+                self._ring()
+
     def suspect(self, instance: str, for_s: float | None = None) -> None:
         """Put an instance behind the others, here only, after a request to it failed.
 
@@ -249,7 +256,8 @@ class Registry:
     async def _keep_lease(self) -> None:
         """Refresh the lease for ever, and mend what the bucket has lost."""
         if not self._leased:
-            await self._alarm.wait(self._period_s())  # who is gone before that needs no lease
+            # Who is gone before that needs no lease; who stays may be the next keeper's only hope.
+            await self._alarm.wait(self._period_s() / 2)
         while True:
             await self._refresh()
             await self._settle(tuple(self._directory.unsettled))
@@ -309,7 +317,12 @@ class Registry:
             logger.info("left without a word, the lease will run out: %s", error)
 
     def _period_s(self) -> float:
-        return self.options.lease_refresh_s * (0.9 + 0.2 * self._ids.fraction())
+        options = self.options
+        period_s = options.lease_refresh_s
+        if self._keeper.is_keeper:
+            # Its lease outlives its place by far: whoever succeeds it sees that lease run out.
+            period_s = min(period_s, options.keeper_refresh_s)
+        return period_s * (0.9 + 0.2 * self._ids.fraction())
 
     # --- the table --------------------------------------------------------------------------------
 
@@ -334,10 +347,8 @@ class Registry:
 
     async def _doubt_the_unleased(self) -> None:
         leased = {entry.key for entry in await self._buckets.leases.snapshot()}
-        unleased = set(self._directory.processes()) - leased
-        self._keeper.judge.unleased_at_start(unleased, self._clock.monotonic_s())
         for description in self.table.everybody():
-            if description.process in unleased:
+            if description.process not in leased:
                 self.suspect(description.instance, self.options.lease_s + self.options.keeper_s)
 
     def _state_changed(self, state: ConnectionState) -> None:
@@ -371,8 +382,6 @@ class Registry:
         self._suspects = None
         if next_s is not None and not self._closed:
             self._suspects = self._clock.call_later(next_s - now_s, self._forgive_expired)
-
-    # --- small things -----------------------------------------------------------------------------
 
     def _key(self, instance: str) -> str:
         return record_key(self._sender, self.process, instance)
