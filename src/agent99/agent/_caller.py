@@ -88,12 +88,11 @@ class Caller:
         if instance:
             link.loads[instance] = link.loads.get(instance, 0) + 1
         try:
-            if local is not None:
-                call = self._submit(local, asked, body, headers)
-                if call is not None:
-                    if call.outcome is None:
-                        await local[0].dispatcher.wait(call)
-                    return _local_result(call, codec)
+            call = self._submit(local, asked, body, headers) if local is not None else None
+            if local is not None and call is not None:
+                if call.outcome is None:
+                    await local[0].dispatcher.wait(call)
+                return _local_result(call, codec)
             if user or context is not None or idempotency_key is not None:
                 header = self._header(*asked)
                 event_id, data = header.event_uuid, encode_message(header, body, user)

@@ -38,6 +38,7 @@ class Interest:
         self._listeners = listeners
         self._queued: list[Subscription] = []
         self._direct: list[Subscription] = []
+        self._events: list[Subscription] = []
         blueprint = instance.blueprint
         named = [("name", blueprint.name)] if blueprint.operations else []
         offered = [("capability", capability) for capability in blueprint.capabilities]
@@ -62,14 +63,16 @@ class Interest:
         for pattern, route in self._listeners:  # two methods may hear the same
             if pattern is not None:
                 subject = subjects.event_listen(pattern)
-                self._direct.append(wire.subscribe(subject, instance.events.receiver(route)))
+                self._events.append(wire.subscribe(subject, instance.events.receiver(route)))
 
     def join(self) -> None:
         """Enter the queue groups, by one subscription per target and operation.
 
         Groups merge across overlapping patterns: a wider one would hand one operation's requests
-        to another.
+        to another. Idempotent.
         """
+        if self._queued:
+            return
         subjects, dispatcher = self._link.subjects, self._instance.dispatcher
         operations = dict.fromkeys((*self._instance.blueprint.operations, DEFAULT_OPERATION))
         for kind, target in self._targets:
@@ -89,18 +92,30 @@ class Interest:
         """
         self._link.remove_local(self._keys, self._instance)
         queued, self._queued = self._queued, []
+        await self._drain(queued)
+
+    async def leave_events(self) -> None:
+        """Hear no more events; returns when those under way have come.
+
+        Raises:
+            DeadlineExceededError, DisconnectedError: the server did not confirm; they are left.
+        """
+        events, self._events = self._events, []
+        await self._drain(events)
+
+    async def _drain(self, subscriptions: list[Subscription]) -> None:
         if self._link.wire.state is ConnectionState.CONNECTED:
-            await asyncio.gather(*(subscription.drain() for subscription in queued))
+            await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
         else:  # nothing is under way: there is nobody to wait for
-            for subscription in queued:
+            for subscription in subscriptions:
                 subscription.unsubscribe()
 
     def end(self) -> None:
         """Hear nothing any more, at once."""
         self._link.remove_local(self._keys, self._instance)
-        for subscription in (*self._queued, *self._direct):
+        for subscription in (*self._queued, *self._direct, *self._events):
             subscription.unsubscribe()
-        self._queued, self._direct = [], []
+        self._queued, self._direct, self._events = [], [], []
 
     @property
     def _keys(self) -> list[tuple[str, str]]:

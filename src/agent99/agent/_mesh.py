@@ -17,7 +17,7 @@ from agent99.agent._engine import Engine, NatsEngine, identity_of
 from agent99.agent._gather import Survey, control, survey
 from agent99.agent._invoke import Pools
 from agent99.agent._link import Link
-from agent99.agent._running import Running
+from agent99.agent._running import Running, is_running
 from agent99.agent._targets import Peer, Target
 from agent99.clock import Clock, Deadlines, SystemClock
 from agent99.dispatch import DEFAULT_OPERATION
@@ -185,15 +185,15 @@ class Mesh:
         """
         link = self._open()
         for agent in agents:
-            if agent._running is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - ours
+            if is_running(agent):
                 raise UsageError(f"{agent!r} runs already")
             running = Running(agent, link, self._pools, on_stop=self._check_empty)
-            await running.start()
             self._hosted.append(running)
             self._emptied.clear()
+            await running.start()
 
     async def stop(self, agent: Agent) -> None:
-        """Stop one agent: it leaves at once, what runs finishes (25 s at most)."""
+        """Stop one agent: it leaves at once, what runs finishes (20 s at most)."""
         for running in list(self._hosted):
             if running.agent is agent:
                 await running.stop()
@@ -225,8 +225,7 @@ class Mesh:
         Raises:
             ClosedError
         """
-        caller = self._call()
-        return [Peer(found, caller) for found in self._open().registry.table.everybody()]
+        return [Peer(found, self._call()) for found in self.registry.table.everybody()]
 
     # --- verbs ------------------------------------------------------------------------------------
 

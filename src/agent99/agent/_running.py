@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
@@ -41,8 +41,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("agent99.agent")
 
-DRAIN_S = 25.0
-"""How long a stopping instance waits for its operations; supervisors grant 30 s."""
+R = TypeVar("R")
+
+DRAIN_S = 20.0
+"""How long a stopping instance waits for its operations; supervisors grant 30 s for all."""
+STOP_S = 5.0
+"""How long the agent's own `stop` may take."""
+EVENTS_S = 1.0
+"""How long a stopping instance waits for its event handlers."""
+CONTROL_S = 1.0
+"""How long it waits for its control actions: one of them may have asked it to stop."""
 
 
 class Hosted(Declared, Protocol):
@@ -85,7 +93,7 @@ class Running:
         self._on_stop = on_stop
         self._missing: tuple[str, ...] = ()
         self._changes = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping: asyncio.Task[None] | None = None
         self._forget_change: Callable[[], None] = _nothing
         options = DispatchOptions(
@@ -177,47 +185,62 @@ class Running:
         """Run the agent's own `start`, then listen, then tell the mesh.
 
         Raises:
-            whatever the agent's `start` raises; then nothing was announced.
+            whatever the agent's `start` raises; then nobody hears of it.
         """
         self.agent._running = self  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - ties them
-        self.lifecycle.fire(LifecycleEvent.START)
-        try:
-            await self.agent.start()
-            self._interest.listen()
-            self._interest.join()
-            await self._link.wire.flush()
-            self.lifecycle.fire(LifecycleEvent.STARTED)
-            self._missing = self._link.registry.table.missing(self.blueprint.uses)
-            self._link.services.add(self)
-            await self._announce()  # the server's answer to it confirms the services too
-        except BaseException:
-            self._link.services.remove(self.instance)
-            self._interest.end()
-            self.lifecycle.fire(LifecycleEvent.STOP)
-            self.lifecycle.fire(LifecycleEvent.STOPPED)
-            self.agent._running = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - and unties
-            raise
-        self._forget_change = self._link.registry.on_change(self._look_again)
+        async with self._changes:
+            self.lifecycle.fire(LifecycleEvent.START)
+            try:
+                await self.agent.start()
+                await self._open()
+            except BaseException:
+                self.lifecycle.fire(LifecycleEvent.STOP)
+                self._end()
+                raise
+            self._forget_change = self._link.registry.on_change(self._look_again)
+
+    async def _open(self) -> None:
+        self._interest.listen()
+        self._interest.join()
+        await self._link.wire.flush()
+        self.lifecycle.fire(LifecycleEvent.STARTED)
+        self._missing = self._link.registry.table.missing(self.blueprint.uses)
+        self._link.services.add(self)
+        await self._announce()  # the server's answer to it confirms the services too
 
     async def pause(self) -> bool:
         """Leave the queue groups; returns whether that was a change. In-flight work goes on."""
-        async with self._changes:
-            changed = self.lifecycle.fire(LifecycleEvent.PAUSE)
-            if changed:
-                await self._interest.leave()  # what is under way to this instance is still taken
-                self.dispatcher.refusal = "paused"
-                await self._announce()
-            return changed
+        return await self._undisturbed(self._pause())
 
     async def resume(self) -> bool:
         """Join the queue groups again; returns whether that was a change."""
+        return await self._undisturbed(self._resume())
+
+    async def _undisturbed(self, change: Coroutine[Any, Any, bool]) -> bool:
+        """See a change through to its end, though whoever asked for it gives up."""
+        return await asyncio.shield(self._keep(change))
+
+    async def _pause(self) -> bool:
+        async with self._changes:
+            changed = self.lifecycle.fire(LifecycleEvent.PAUSE)
+            try:
+                await self._interest.leave()  # what is under way to this instance is still taken
+            except (TransportError, DeadlineExceededError) as error:
+                self.log.warning("pausing without the server's word: %s", error)
+            self.dispatcher.refusal = "paused"
+            await self._announce()
+            return changed
+
+    async def _resume(self) -> bool:
         async with self._changes:
             changed = self.lifecycle.fire(LifecycleEvent.RESUME)
-            if changed:
-                self.dispatcher.refusal = ""
-                self._interest.join()
+            self.dispatcher.refusal = ""
+            self._interest.join()
+            try:
                 await self._link.wire.flush()
-                await self._announce()
+            except (TransportError, DeadlineExceededError) as error:
+                self.log.warning("resuming without the server's word: %s", error)
+            await self._announce()
             return changed
 
     def begin_stop(self) -> asyncio.Task[None]:
@@ -227,7 +250,7 @@ class Running:
         return self._stopping
 
     async def stop(self) -> None:
-        """Leave the queue groups, withdraw, let what runs finish (25 s at most), then clean up."""
+        """Leave the queue groups, withdraw, let what runs finish (20 s at most), then clean up."""
         await asyncio.shield(self.begin_stop())
 
     def abandon(self) -> None:
@@ -237,32 +260,48 @@ class Running:
 
     async def _stop(self) -> None:
         async with self._changes:
+            if self.state is State.STOPPED:  # it never came to run
+                return
             self.lifecycle.fire(LifecycleEvent.STOP)
             try:
-                await self._interest.leave()
-                await self._link.registry.withdraw(self.instance)
-            except Agent99Error as error:  # a server that is away must not keep it from stopping
-                self.log.warning("stopping without the server's word: %s", error)
-            self.dispatcher.refusal = "draining"
-            idle = await self.dispatcher.wait_idle(DRAIN_S)
-            await self.events.wait_idle(1.0)
-            if not idle:
-                self.log.warning("stopping with operations unfinished after %s s", DRAIN_S)
-            for dispatcher in (self.dispatcher, self.events):
-                dispatcher.stop()
-            try:
+                await self._leave_mesh()
+                if not await self.dispatcher.wait_idle(DRAIN_S):
+                    self.log.warning("stopping with operations unfinished after %s s", DRAIN_S)
+                await self.events.wait_idle(EVENTS_S)
+                self.abandon()
+                await self._stop_agent()
+                await self.control.wait_idle(CONTROL_S)
+            finally:
+                self._end()
+
+    async def _leave_mesh(self) -> None:
+        try:
+            await self._interest.leave()
+            await self._interest.leave_events()
+            await self._link.registry.withdraw(self.instance)
+        except Agent99Error as error:  # a server that is away must not keep it from stopping
+            self.log.warning("stopping without the server's word: %s", error)
+        self.dispatcher.refusal = self.events.refusal = "draining"
+
+    async def _stop_agent(self) -> None:
+        """Run the user's clean-up; nothing that it does keeps the rest from stopping."""
+        try:
+            async with asyncio.timeout(STOP_S):
                 await self.agent.stop()
-            except Exception as error:  # the user's clean-up must not keep the rest from stopping
-                self.log.warning("the agent's stop failed", exc_info=error)
-            await self.control.wait_idle(1.0)
-            self.control.stop()
-            self._interest.end()
-            self._forget_change()
-            self._link.services.remove(self.instance)
-            for task in self._tasks:
-                task.cancel()
-            self.lifecycle.fire(LifecycleEvent.STOPPED)
-            self._on_stop()
+        except (Exception, asyncio.CancelledError) as error:  # it may await what it cancelled
+            self.log.warning("the agent's stop failed: %r", error, exc_info=error)
+
+    def _end(self) -> None:
+        """Leave nothing behind in this process, whatever came before."""
+        self.control.stop()
+        self._interest.end()
+        self._forget_change()
+        self._link.services.remove(self.instance)
+        self._link.registry.forget(self.instance)
+        for task in self._tasks:
+            task.cancel()
+        self.lifecycle.fire(LifecycleEvent.STOPPED)
+        self._on_stop()
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -297,9 +336,13 @@ class Running:
         missing = self._link.registry.table.missing(self.blueprint.uses)
         if missing != self._missing:
             self._missing = missing
-            task = asyncio.get_running_loop().create_task(self._announce_again())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(self._announce_again())
+
+    def _keep(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _announce_again(self) -> None:
         async with self._changes:
@@ -327,3 +370,9 @@ class Running:
 
 def _nothing() -> None:
     return None
+
+
+def is_running(agent: Hosted) -> bool:
+    """Return whether an agent's object is hosted now; one that has stopped may be hosted again."""
+    running = agent._running  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above
+    return running is not None and running.state is not State.STOPPED

@@ -1,0 +1,172 @@
+"""What is broken off midway is seen through, and what stops leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agent99 import Agent, Mesh, named, on, operation
+from agent99.agent._running import Running
+from tests._wait import eventually
+from tests.agent._agents import Greeter, Shop
+from tests.agent.conftest import OpenMesh
+
+
+class Moody(Agent):
+    """An agent whose hooks a test decides."""
+
+    capabilities = ("moody",)
+
+    def __init__(self) -> None:
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.on_stop: Any = None
+        self.heard: list[bool] = []
+        self.stopping = False
+
+    async def start(self) -> None:
+        """Wait until it may."""
+        await self.may_start.wait()
+
+    async def stop(self) -> None:
+        """Do what the test says."""
+        self.stopping = True
+        if self.on_stop is not None:
+            await self.on_stop()
+
+    @operation
+    async def answer(self) -> int:
+        """Answer."""
+        return 42
+
+    @on("moody.>")
+    async def hear(self, _event: dict[str, Any]) -> None:
+        """Note whether the clean-up has begun."""
+        self.heard.append(self.stopping)
+
+
+def running_of(agent: Agent) -> Running:
+    """Return what runs an agent."""
+    running = agent._running
+    assert running is not None
+    return running
+
+
+async def gone(mesh: Mesh, name: str) -> None:
+    """Wait until nobody of that name is in the table, in any state."""
+    await mesh.registry.wait_until(
+        lambda table: all(d.name != name for d in table.everybody()), timeout_s=5
+    )
+
+
+async def test_a_pause_whose_asker_gave_up_is_seen_through(mesh: Mesh, client: Mesh) -> None:
+    """Whoever asked does not wait: the instance is paused all the same, and it shows."""
+    greeter = Greeter()
+    await mesh.host(greeter)
+    await client.wait_for("greeter")
+    asked = asyncio.ensure_future(running_of(greeter).pause())
+    await asyncio.sleep(0)
+    asked.cancel()
+    await client.registry.wait_until(
+        lambda table: [d.state for d in table.everybody()] == ["paused"], timeout_s=5
+    )
+    assert running_of(greeter).dispatcher.refusal == "paused"
+    assert (await client.control(named("greeter"), "pause")).results[0]["changed"] is False
+    await client.control(named("greeter"), "resume", timeout_s=0.001)
+    await client.registry.wait_until(lambda t: len(t.discover("greeter")) == 1, timeout_s=5)
+    assert await client.request("greeter", "greet") == "Hello, World!"
+
+
+@pytest.mark.parametrize("delay", range(8))
+async def test_hosting_that_is_broken_off_leaves_no_ghost(
+    mesh: Mesh, client: Mesh, delay: int
+) -> None:
+    """Wherever it is cancelled, nobody finds it afterwards, and the mesh is empty."""
+    task = asyncio.ensure_future(mesh.host(Greeter()))
+    for _ in range(delay):
+        await asyncio.sleep(0)
+    task.cancel()
+    outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+    if outcome is None:  # it was there before it was cancelled
+        await mesh.stop(mesh.hosted[0])
+    await gone(client, "greeter")
+    assert mesh.hosted == []
+    await asyncio.wait_for(mesh.wait_empty(), 1)
+
+
+async def test_a_shutdown_while_it_starts_is_obeyed_after(mesh: Mesh, client: Mesh) -> None:
+    """The instance comes up, then stops; the mesh does not wait for it for ever."""
+    moody = Moody()
+    moody.may_start.clear()
+    hosting = asyncio.ensure_future(mesh.host(moody))
+    await eventually(lambda: moody._running is not None)
+    stopping = running_of(moody).begin_stop()
+    moody.may_start.set()
+    await hosting
+    await stopping
+    await asyncio.wait_for(mesh.wait_empty(), 5)
+    assert mesh.hosted == []
+    await gone(client, "moody")
+
+
+async def cancel_itself() -> None:
+    """Await what was cancelled: the commonest clean-up."""
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+async def fail() -> None:
+    """Break."""
+    raise OSError("the clean-up broke")
+
+
+@pytest.mark.parametrize("clean_up", [cancel_itself, fail])
+async def test_a_clean_up_that_breaks_does_not_keep_an_agent_from_stopping(
+    mesh: Mesh, client: Mesh, clean_up: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever `stop` raises is logged; the instance is gone, and can be hosted again."""
+    moody = Moody()
+    moody.on_stop = clean_up
+    await mesh.host(moody)
+    await client.wait_for("moody")
+    await client.control(named("moody"), "shutdown")
+    await asyncio.wait_for(mesh.wait_empty(), 5)
+    await gone(client, "moody")
+    assert any("the agent's stop failed" in record.getMessage() for record in caplog.records)
+    moody.on_stop = None
+    await mesh.host(moody)
+    assert await mesh.request("moody", "answer") == 42
+
+
+async def test_no_event_is_heard_once_the_clean_up_has_begun(
+    mesh: Mesh, open_mesh: OpenMesh
+) -> None:
+    """`stop` runs after the last operation and the last event handler."""
+    publisher = await open_mesh()
+    moody = Moody()
+    await mesh.host(moody)
+    await publisher.wait_for("moody")
+
+    async def publish() -> None:
+        for _ in range(20):
+            await publisher.publish("moody.now", {})
+            await asyncio.sleep(0)
+
+    await publish()
+    await eventually(lambda: len(moody.heard) == 20)
+    moody.on_stop = publish
+    await mesh.stop(moody)
+    assert True not in moody.heard
+
+
+async def test_stopping_twice_is_stopping_once(mesh: Mesh) -> None:
+    """Both wait for the same end."""
+    shop = Shop()
+    await mesh.host(shop)
+    await asyncio.gather(mesh.stop(shop), mesh.stop(shop))
+    await mesh.stop(shop)
+    assert mesh.hosted == []
