@@ -113,7 +113,7 @@ async def test_the_same_key_across_a_restart(tmp_path: Path) -> None:
         first = stand.order_processing()
         await stand.host_all(first)
         before = await stand.place()
-        await first._running.stop()  # type: ignore[union-attr]  # it runs
+        await first._running.stop()  # type: ignore[union-attr]  # it runs by now
         await stand.host(stand.order_processing())
         assert before == await stand.place()
         assert (98, 0, 2) == await stand.level(TEA)
@@ -464,7 +464,7 @@ async def test_what_is_in_hand_is_finished_before_the_store_closes(tmp_path: Pat
         first = stand.order_processing()
         await stand.host_all(first)
         answers = await asyncio.gather(*(stand.place(key=f"k{index}") for index in range(20)))
-        await first._running.stop()  # type: ignore[union-attr]  # it runs
+        await first._running.stop()  # type: ignore[union-attr]  # it runs by now
         await stand.host(stand.order_processing())
         for answer in answers:
             history = (await stand.view(answer.order_id)).history
