@@ -126,7 +126,10 @@ def test_any_object_travels_unchanged(body: dict[str, Any]) -> None:
     assert parsed == body
 
 
-@given(bodies, st.dictionaries(st.from_regex(r"[A-Z]{1,4}", fullmatch=True), st.text(max_size=5)))
+@given(
+    bodies,
+    st.dictionaries(st.from_regex(r"[A-Z]{1,4}", fullmatch=True), st.text(max_size=5), max_size=9),
+)
 def test_a_message_splits_into_what_it_was_made_of(
     body: dict[str, Any], headers: dict[str, str]
 ) -> None:

@@ -113,7 +113,8 @@ class _Model:
 
     def answer(self, token: bytes, future: Future[Message]) -> None:
         self._late += token in self._expected or future.done()
-        self._expected.setdefault(token, "answered")
+        # Within a slot's length of its deadline a request may have expired or not.
+        self._expected.setdefault(token, "expired" if future.done() else "answered")
         self._world.answer(token)
 
     def cancel(self, token: bytes, future: Future[Message]) -> None:
@@ -121,10 +122,11 @@ class _Model:
             self._expected[token] = "cancelled"
 
     def check(self) -> None:
-        for token, future, _ in self.asked:
-            wanted = self._expected.get(token)
-            # Within a slot's length of its deadline a request may have expired or not.
-            assert wanted == _outcome(future) or (wanted is None and future.done())
+        now_s = self._world.clock.monotonic_s()
+        for token, future, deadline in self.asked:
+            outcome = _outcome(future)
+            assert self._expected.get(token, outcome) == outcome
+            assert outcome != "expired" or deadline <= now_s
         assert self._late == self._world.events.dropped["late_answer"]
         self._world.inbox.end_all()
         assert 0 == len(self._world.inbox)

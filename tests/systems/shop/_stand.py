@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -124,10 +125,9 @@ class Stand:
     async def events(self, order_id: UUID, count: int) -> list[str]:
         """Return what happened to an order, once it is so much."""
         seen: list[str] = []
-        for _ in range(500):
-            seen = [entry.event for entry in (await self.view(order_id)).history]
-            if len(seen) >= count:
-                break
+        async with asyncio.timeout(10):
+            while len(seen) < count:
+                seen = [entry.event for entry in (await self.view(order_id)).history]
         return seen
 
     async def level(self, product_id: UUID) -> tuple[int, int, int]:

@@ -36,6 +36,7 @@ from agent99.systems.shop._model import (
     Ship,
     Shipment,
 )
+from tests._wait import eventually
 from tests.systems.shop._shop import an_id, order_of
 from tests.systems.shop._stand import MUG, ORDER, SOON, TEA, a_stand
 
@@ -363,8 +364,7 @@ async def test_a_payment_that_answers_late_is_asked_for_again(tmp_path: Path) ->
         payment = LatePayment(stand.settings)
         await stand.host_all(payment)
         placing = asyncio.ensure_future(stand.place())
-        while payment.asked < 2:
-            await asyncio.sleep(0)
+        await eventually(lambda: payment.asked >= 2)
         payment.is_silent = False
         answer = await placing
         assert 520 == answer.total_pence
@@ -398,7 +398,9 @@ async def test_nobody_there_is_pending_and_not_declined(tmp_path: Path) -> None:
         failure = await stand.refused(timeout_s=0.5)
         assert ("PENDING", "NO_AGENT") == (failure.code, failure.details["cause"])
         await stand.host(PaymentAgent(stand.settings))
-        assert 520 == (await stand.place()).total_pence
+        answer = await stand.place()
+        assert 520 == answer.total_pence
+        await stand.events(answer.order_id, 6)
 
 
 async def test_a_service_that_comes_in_time_is_found(tmp_path: Path) -> None:
@@ -408,7 +410,9 @@ async def test_a_service_that_comes_in_time_is_found(tmp_path: Path) -> None:
         await stand.host(FulfillmentAgent(), NotificationAgent())
         placing = asyncio.ensure_future(stand.place())
         await stand.host(InventoryAgent(stand.settings))
-        assert 520 == (await placing).total_pence
+        answer = await placing
+        assert 520 == answer.total_pence
+        await stand.events(answer.order_id, 6)
 
 
 class BusyPayment(PaymentAgent):
@@ -421,8 +425,8 @@ class BusyPayment(PaymentAgent):
 async def test_overloaded_is_asked_again(tmp_path: Path) -> None:
     """Thirty orders at a till that takes one at a time: all are confirmed."""
     async with a_stand(tmp_path) as stand:
-        payment = BusyPayment(stand.settings)
-        await stand.host_all(payment)
+        patience = Patience(pause_s=0.005, pause_s_max=0.05)
+        await stand.host_all(BusyPayment(stand.settings), stand.order_processing(patience))
         answers = await asyncio.gather(*(stand.place(key=f"k{index}") for index in range(30)))
         assert 30 == len({answer.order_id for answer in answers})
         assert (40, 0, 60) == await stand.level(TEA)

@@ -77,8 +77,18 @@ def test_customers_at_once_but_each_in_order(
         expected[order.customer_id].append(order.number)
     assert expected == done
     assert most <= at_once
-    if len(set(customers)) >= at_once and len(customers) == len(set(customers)):
-        assert most == min(at_once, len(customers))
+
+
+async def test_as_many_at_once_as_it_may() -> None:
+    """No place stays empty while a customer waits."""
+    full = asyncio.Barrier(4)
+
+    async def place(_order: Invoice) -> None:
+        await full.wait()
+
+    orders = [_invoice(index, index) for index in range(12)]
+    pace = Pace(ManualClock(), 0.0)
+    await asyncio.wait_for(replay(orders, place, pace=pace, at_once=4), 5)
 
 
 async def test_a_fault_ends_the_replay() -> None:

@@ -135,8 +135,10 @@ class OrderProcessingAgent(_WithStore):
 
     async def stop(self) -> None:
         """Finish what is in hand, then close the store."""
-        await self._handover.aclose()
-        await super().stop()
+        try:
+            await self._handover.aclose()
+        finally:
+            await super().stop()
 
     async def process_request(self, order: PlaceOrder) -> OrderConfirmation:
         """Take an order, or go on with it: the same idempotency key is the same order."""

@@ -12,7 +12,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from agent99.errors import RequestError, StoreError, TransportError
+from agent99.errors import ClosedError, RequestError, StoreError, TransportError
 from agent99.systems.shop._model import (
     Notified,
     Notify,
@@ -26,8 +26,8 @@ from agent99.systems.shop._orders import Orders
 
 IN_HAND_MAX: Final = 200
 """Confirmed orders whose shipment or message is being asked for; beyond them a customer waits."""
-END_S: Final = 10.0
-"""Seconds that a stopping agent gives to those in hand."""
+END_S: Final = 3.0
+"""Seconds that a stopping agent gives to those in hand: of 5 that its `stop` may take."""
 
 
 class Aftercare(Protocol):
@@ -117,7 +117,7 @@ class Handover:
 async def _outcome(step: Step, asking: Awaitable[Any]) -> Aftermath:
     try:
         await asking
-    except (RequestError, TransportError) as error:
+    except (ClosedError, RequestError, TransportError) as error:
         return Aftermath(step, f"{error.code}: {error}")
     return Aftermath(step)
 
