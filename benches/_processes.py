@@ -19,6 +19,7 @@ import msgspec
 
 HERE = Path(__file__).parent
 _PORTS = range(20_000, 28_000)  # below those that systems hand out for outgoing connections
+_UNWANTED = ("AGENT99_", "PYTHONDONTWRITEBYTECODE")
 _TRIALS_MAX = 20
 _START_S = 20.0
 _END_S = 5.0
@@ -30,8 +31,8 @@ class SetUpError(Exception):
 
 
 def plain_environment() -> dict[str, str]:
-    """Return the environment without what would lead agent99 to another mesh."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("AGENT99_")}
+    """Return the environment without what would lead agent99 to another mesh, or slow imports."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(_UNWANTED)}
 
 
 @contextlib.contextmanager

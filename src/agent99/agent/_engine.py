@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from agent99.clock import Clock
-from agent99.embedded import acquire_server
 from agent99.envelope import parse_name
 from agent99.errors import UsageError
 from agent99.ids import Ids
@@ -63,6 +62,8 @@ class NatsEngine:
             async with _connected(self._settings.url, sender, clock, ids) as parts:
                 yield parts
             return
+        from agent99.embedded import acquire_server  # noqa: PLC0415 - a third of the import's time
+
         async with (
             await acquire_server(self._settings, clock=clock) as server,
             _connected(server.url, sender, clock, ids) as parts,

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import functools
 import os
-import pickle
 import signal
 import threading
 import traceback
@@ -48,7 +47,8 @@ class _Worker:
 
     def run(self, call: Callable[[], Any]) -> Any:
         """Have the process make the call; on a thread that may wait for it."""
-        from multiprocessing.reduction import ForkingPickler  # noqa: PLC0415 - dear, seldom needed
+        import pickle  # noqa: PLC0415 - dear, seldom needed
+        from multiprocessing.reduction import ForkingPickler  # noqa: PLC0415 - as above
 
         data = ForkingPickler.dumps(call)
         process, link = self._running or self._start()
@@ -160,6 +160,7 @@ def _serve_calls(link: Connection) -> None:
 
 
 def _answer(data: bytes) -> bytes | memoryview:
+    import pickle  # noqa: PLC0415 - as above
     from multiprocessing.reduction import ForkingPickler  # noqa: PLC0415 - as above
 
     try:
