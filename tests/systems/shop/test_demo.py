@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,11 @@ def test_one_object_and_nothing_else(start: Start, tiny: Path) -> None:
     instances = found["instances"]
     assert ["inventory/1", "inventory/2"] == [i["place"] for i in instances][1:3]
     assert 7 == len({each["pid"] for each in instances}) == len(instances)
-    assert found["orders"] == sum(
-        each["messages"] for each in instances if each["agent"] == "payment"
-    )
+    messages: Counter[str] = Counter()
+    for each in instances:
+        messages[each["agent"]] += each["messages"]
+    assert found["orders"] == messages["order-processing"] == messages["payment"]
+    assert found["confirmed"] == messages["fulfillment"] == messages["notification"]
 
 
 def test_without_declines_the_money_is_the_files(

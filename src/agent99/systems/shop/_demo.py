@@ -162,9 +162,10 @@ class _Run:
         with self._display.bar(year.counts.orders) as bar:
             await self._unless_lost(self._replay(year, tally, bar))
         took_s = self._clock.monotonic_s() - start_s
-        instances = await self._instances()
-        await self._unless_lost(self._stop())
-        return Work(tally, took_s, self._first_s, instances)
+        instances: list[Instance] = []
+        await self._unless_lost(self._stop(instances))
+        by_place = tuple(sorted(instances, key=lambda each: each.place))
+        return Work(tally, took_s, self._first_s, by_place)
 
     async def _unless_lost(self, work: Any) -> None:
         """Do it, unless an agent is lost for good meanwhile.
@@ -221,36 +222,38 @@ class _Run:
 
         await replay(in_time(year), place, pace=Pace(clock, self._options.speed))
 
-    async def _instances(self) -> tuple[Instance, ...]:
-        """Ask every instance what it did."""
-        found: list[Instance] = []
-        pids = {peer.instance: peer.description.pid for peer in self._mesh.peers()}
-        for name in dict.fromkeys(place.agent for place in _places(self._options)):
-            survey = await self._mesh.control(named(name), "status")
-            for answer in survey.answers:
-                if not answer.ok:
-                    continue
-                pid = pids.get(answer.instance, 0)
-                counts = answer.result["operations"]
-                found.append(
-                    Instance(
-                        agent=name,
-                        instance=answer.instance,
-                        place=self._crew.pids.get(pid, name),
-                        pid=pid,
-                        messages=counts["requests"],
-                        errors=counts["errors"],
-                    )
-                )
-        return tuple(sorted(found, key=lambda each: each.place))
+    async def _stop(self, instances: list[Instance]) -> None:
+        """Stop the agents in the order in which they call each other, so that none is missed.
 
-    async def _stop(self) -> None:
-        """Stop the agents in the order in which they call each other, so that none is missed."""
+        Each is asked what it did when nobody calls it any longer.
+        """
         self._crew.expect_end()
         for name in ("order-processing", "inventory", "payment", "fulfillment", "notification"):
+            instances += await self._instances_of(name)
             await self._mesh.control(named(name), "shutdown")
             await self._crew.wait_gone(name, STOP_S)
         await self._crew.wait_ended(STOP_S)
+
+    async def _instances_of(self, name: str) -> list[Instance]:
+        found: list[Instance] = []
+        pids = {peer.instance: peer.description.pid for peer in self._mesh.peers()}
+        survey = await self._mesh.control(named(name), "status")
+        for answer in survey.answers:
+            if not answer.ok:
+                continue
+            pid = pids.get(answer.instance, 0)
+            counts = answer.result["operations"]
+            found.append(
+                Instance(
+                    agent=name,
+                    instance=answer.instance,
+                    place=self._crew.pids.get(pid, name),
+                    pid=pid,
+                    messages=counts["requests"],
+                    errors=counts["errors"],
+                )
+            )
+        return found
 
 
 def _places(options: DemoOptions) -> tuple[Place, ...]:
