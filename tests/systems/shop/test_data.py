@@ -318,7 +318,7 @@ def test_importing_the_shop_imports_no_polars() -> None:
 def test_without_polars_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading and checking need an extra, and say which."""
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(UsageError, match=r"pip install 'agent99\[shop\]'"):
+    with pytest.raises(UsageError, match=r"extra 'shop': pip install '\.\[shop\]'"):
         read_year(EXTRACT)
-    with pytest.raises(UsageError, match=r"pip install 'agent99\[shop\]'"):
+    with pytest.raises(UsageError, match=r"extra 'shop': pip install '\.\[shop\]'"):
         check_shop(EXTRACT, orders_url="sqlite:///x", stock_url="", payments_url="", terms=Terms())

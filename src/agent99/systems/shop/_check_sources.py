@@ -80,7 +80,10 @@ def load_polars() -> Any:
     try:
         import polars as pl  # noqa: PLC0415 - costs 0.1 s, which an agent should not pay
     except ImportError as error:
-        message = "the check needs polars: pip install 'agent99[shop]'"
+        message = (
+            "the check needs polars: install agent99 with its extra 'shop':"
+            " pip install '.[shop]' in a checkout"
+        )
         raise UsageError(message) from error
     return pl
 

@@ -59,7 +59,10 @@ def _polars() -> Any:
     try:
         import polars as pl  # noqa: PLC0415 - costs 0.1 s, which an agent should not pay
     except ImportError as error:
-        message = "reading the data needs polars: pip install 'agent99[shop]'"
+        message = (
+            "reading the data needs polars: install agent99 with its extra 'shop':"
+            " pip install '.[shop]' in a checkout"
+        )
         raise UsageError(message) from error
     return pl
 
