@@ -34,17 +34,23 @@ class Programme:
     Invariant: it is in a session of its own, and gone after `close`.
     """
 
-    def __init__(self, *arguments: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        environ: dict[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
         self.lines: list[str] = []
         """What it wrote on standard error and, without --json, on standard output."""
         is_json = "--json" in arguments
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("AGENT99_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "agent99", "demo", "shop", *arguments],
+            [sys.executable, "-P", "-m", "agent99", "demo", "shop", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if is_json else subprocess.STDOUT,
             env={**inherited, **(environ or {})},
+            cwd=cwd,
             text=True,
             start_new_session=True,
         )

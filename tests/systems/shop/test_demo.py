@@ -17,12 +17,15 @@ from agent99.clock import SystemClock
 from agent99.ids import SystemIds
 from agent99.store import open_store
 from agent99.systems.shop import run_demo
+from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._data import read_year
 from agent99.systems.shop._ground import REGISTRY_STREAMS
+from agent99.systems.shop._settings import settings_in
 from agent99.systems.shop._tables import ORDERS_MIGRATIONS, ORDERS_SCHEMA
+from agent99.systems.shop._worker import Plan
 from agent99.wire import open_wire
 from tests._nats_server import NatsServer
-from tests._wait import wait_until
+from tests._wait import eventually, wait_until
 from tests.systems.shop._programme import READY, Programme, is_alive, write_tiny
 
 PROMISED = (
@@ -46,8 +49,8 @@ def start() -> Iterator[Start]:
     """Give `start(*arguments)`: the demo as a process, gone with the test."""
     started: list[Programme] = []
 
-    def one(*arguments: str, environ: dict[str, str] | None = None) -> Programme:
-        started.append(Programme(*arguments, environ=environ))
+    def one(*arguments: str, **how: Any) -> Programme:
+        started.append(Programme(*arguments, **how))
         return started[-1]
 
     yield one
@@ -97,6 +100,28 @@ def test_without_declines_the_money_is_the_files(
     assert READY in shown
     for part in ("invoices read", "orders per second", "AGENT", "payment/1", "The books close"):
         assert part in shown
+
+
+def test_files_of_the_current_folder_are_not_ours(start: Start, tiny: Path, tmp_path: Path) -> None:
+    """A user's file may be called like a module of Python's: no process of the demo loads it."""
+    for name in ("queue", "json", "select", "msgspec"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong file was loaded')\n")
+    demo = start("--data", str(tiny), cwd=tmp_path)
+    assert 0 == demo.wait(), demo.text
+    assert "the wrong file" not in demo.text
+
+
+async def test_a_nursery_that_dies_at_once_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whichever of the two ways the closed pipe shows: no traceback of ours."""
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    shop = settings_in(tmp_path)
+    plan = Plan(folder="", url="", mesh="", shop=shop, catalogue="", places=())
+    async with Crew(on_news=lambda _: None) as crew:
+        await eventually(crew.lost.done)
+        with pytest.raises(CrewError, match="ended at once"):
+            await crew.send(plan)
 
 
 async def _plant(url: str) -> None:

@@ -63,6 +63,7 @@ class Crew:
         """Start the nursery, which loads what the agents need."""
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # a queue.py in the current folder is not the one that is meant
             "-m",
             _MODULE,
             stdin=PIPE,
@@ -121,8 +122,8 @@ class Crew:
         try:
             stdin.write(msgspec.json.encode(plan) + b"\n")
             await stdin.drain()
-        except OSError as error:
-            raise CrewError(f"the agents' processes did not start: {error}") from error
+        except (OSError, RuntimeError) as error:  # uvloop raises the latter on a closed pipe
+            raise CrewError("the process that starts the agents ended at once") from error
 
     def expect_end(self) -> None:
         """From now on a process that ends is no news."""
