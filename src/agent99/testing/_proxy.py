@@ -112,11 +112,13 @@ class ChaosProxy:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _take(self, reader: StreamReader, writer: StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "asyncio runs this in a task"
+    def _take(self, reader: StreamReader, writer: StreamWriter) -> None:
+        # A task of our own: of those that asyncio makes 3.11 complains when they are cancelled.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         if self.refuses:
             writer.transport.abort()
             return
