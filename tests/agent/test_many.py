@@ -229,6 +229,16 @@ async def test_an_agent_is_degraded_while_what_it_uses_is_missing(mesh: Mesh, cl
     await _state_of(client, "watcher", "degraded")
 
 
+async def test_what_comes_while_an_agent_starts_is_seen(mesh: Mesh, client: Mesh) -> None:
+    """Hosted at the same time as what it uses, elsewhere, it does not stay degraded."""
+    for _ in range(5):
+        watcher, greeter = Watcher(), Greeter()
+        await asyncio.gather(mesh.host(watcher), client.host(greeter))
+        await _state_of(client, "watcher", "ready")
+        await asyncio.gather(mesh.stop(watcher), client.stop(greeter))
+        await everyone(mesh, "greeter", 0)
+
+
 async def _state_of(mesh: Mesh, name: str, state: str) -> None:
     await mesh.registry.wait_until(
         lambda table: [d.state for d in table.everybody() if d.name == name] == [state],

@@ -197,13 +197,14 @@ class Running:
                 self.lifecycle.fire(LifecycleEvent.STOP)
                 self._end()
                 raise
-            self._forget_change = self._link.registry.on_change(self._look_again)
 
     async def _open(self) -> None:
         self._interest.listen()
         self._interest.join()
         await self._link.wire.flush()
         self.lifecycle.fire(LifecycleEvent.STARTED)
+        # Before the first look, so that nobody comes between the two unseen.
+        self._forget_change = self._link.registry.on_change(self._look_again)
         self._missing = self._link.registry.table.missing(self.blueprint.uses)
         self._link.services.add(self)
         await self._announce()  # the server's answer to it confirms the services too
