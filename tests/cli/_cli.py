@@ -154,7 +154,7 @@ class Cli:
         self.run("server", "stop")
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "agent99", *words]
+        return [sys.executable, "-P", "-m", "agent99", *words]
 
 
 def children_of(pid: int) -> list[int]:

@@ -98,6 +98,17 @@ def test_what_is_wrong_with_the_code_is_said_once(cli: Cli) -> None:
     assert "again" not in done.err
 
 
+def test_a_file_of_the_folder_never_stands_in_for_pythons_own(cli: Cli) -> None:
+    """Workers start beside a queue.py and a json.py, as agents without workers do."""
+    cli.write("crew.py", CREW)
+    for name in ("queue.py", "json.py"):
+        cli.write(name, "raise SystemExit('imported instead')\n")
+    running = cli.start("run", "crew.py:Greeter", "--workers", "2")
+    running.wait_line("^ready: 2 workers of greeter")
+    running.signal(signal.SIGINT)
+    assert 0 == running.wait()
+
+
 @pytest.mark.slow
 def test_a_worker_that_keeps_dying_is_given_up(cli: Cli) -> None:
     """After its budget of restarts, with what it died of; everything ends."""

@@ -113,12 +113,12 @@ def _stdout_for_json(scope: Scope) -> Generator[TextIO]:
 
 
 def _supervise(scope: Scope, options: RunOptions, sources: Sequence[str]) -> int:
-
     settings = scoped_settings(scope)  # what is wrong here is said once
     environ = {**os.environ, "PYTHONUNBUFFERED": "1", "AGENT99_MESH": settings.mesh}
     if scope.url is not None:  # by the environment: a credential never stands on a command line
         environ["AGENT99_URL"] = scope.url
-    command = [sys.executable, "-m", "agent99", "run", "--count", str(options.count)]
+    # -P: else a queue.py in the current folder would be imported instead of Python's own.
+    command = [sys.executable, "-P", "-m", "agent99", "run", "--count", str(options.count)]
     command += ["--debug"] if scope.debug else []
     plan = Plan((*command, "--", *sources), environ, crew_name(sources), options.workers or 1)
     return asyncio.run(_watch_crew(scope, plan))
