@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from agent99.clock import SystemClock
 from agent99.errors import InvalidNameError, UsageError
-from agent99.store import Migration, StoreOptions, StoreStatistics, open_store
+from agent99.store import Migration, StoreOptions, StoreStatistics, Transaction, open_store
+from tests._wait import eventually
 
 
 class ShiftedClock(SystemClock):
@@ -34,6 +36,29 @@ async def test_unclosed_store_warns(sqlite_url: str) -> None:
         stores.clear()
     for desk in ends:
         await asyncio.wait_for(asyncio.gather(*desk._ended), 5)
+
+
+async def test_all_who_close_at_once_see_the_end(sqlite_url: str) -> None:
+    """Each `aclose` returns once the last transaction has ended, also after one was given up."""
+    gate, begun = threading.Event(), threading.Event()
+    store = open_store(sqlite_url)
+    await store.open()
+
+    def hang(_: Transaction) -> bool:
+        begun.set()
+        return gate.wait(10)
+
+    hanging = asyncio.create_task(store.transaction(hang))
+    await eventually(begun.is_set)
+    closing = [asyncio.create_task(store.aclose()) for _ in range(3)]
+    await asyncio.wait(closing, timeout=0)
+    closing.pop(0).cancel()
+    await asyncio.wait(closing, timeout=0)
+    assert not any(task.done() for task in closing)
+    gate.set()
+    await asyncio.wait_for(asyncio.gather(*closing), 5)
+    assert await hanging
+    assert "closed" in repr(store)
 
 
 async def test_repr_hides_the_credential() -> None:

@@ -127,7 +127,7 @@ class Desk:
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._answers = Answers(self._loop, self._deliver)
         self._runners: list[Runner] = []
-        self._idle: asyncio.Future[None] | None = None
+        self._idle = asyncio.Event()
         self._ended: list[asyncio.Future[None]] = []
 
     def __repr__(self) -> str:
@@ -167,15 +167,15 @@ class Desk:
         return future
 
     async def aclose(self) -> None:
-        """Take in nothing more, wait for what is queued, end the threads."""
+        """Take in nothing more, wait for what is queued, end the threads. Idempotent."""
         self.is_closed = True
         try:
             if self.waiting:
-                self._idle = self._loop.create_future()
-                await self._idle
+                await self._idle.wait()  # set by the last answer: nothing comes any more
         finally:
             self.stop()
-        await asyncio.gather(*self._ended)
+        # Not `gather`: a caller that gives up must not take the end away from the others.
+        await asyncio.wait(self._ended)
 
     def stop(self) -> None:
         """End the threads when they have run what is queued; does not wait. Idempotent."""
@@ -207,8 +207,8 @@ class Desk:
         self.waiting -= 1
         self.answered += 1
         self.failures += error is not None
-        if self.waiting == 0 and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        if self.waiting == 0 and self.is_closed:
+            self._idle.set()
 
     def _run_again_later(self, job: Job) -> None:
         self.retries += 1
