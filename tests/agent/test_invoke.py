@@ -349,6 +349,19 @@ async def test_closed_processes_end(tmp_path: Path) -> None:
     await eventually(lambda: is_gone(idle) and is_gone(busy))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+async def test_a_fork_that_runs_its_exit_functions_ends_nothing(processes: Processes) -> None:
+    """The processes are the parent's: a child that leaves by `sys.exit` must not kill them."""
+    pid = await processes.run(os.getpid)
+    fork = os.fork()
+    if fork == 0:
+        processes.close()  # what the exit functions call
+        os._exit(0)
+    assert (fork, 0) == await asyncio.to_thread(os.waitpid, fork, 0)
+    assert pid == await processes.run(os.getpid)
+
+
 def test_processes_cost_nothing_until_they_are_used() -> None:
     """`import agent99.agent` loads no `multiprocessing`."""
     programme = (

@@ -106,6 +106,7 @@ class Processes:
         self._threads = Threads()  # each waits for a process, and ends with it
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
+        self._owner = os.getpid()
         atexit.register(self.close)
 
     def __repr__(self) -> str:
@@ -133,6 +134,8 @@ class Processes:
 
     def close(self) -> None:
         """End the processes, also those that run a call; wait for none of them."""
+        if os.getpid() != self._owner:
+            return  # a fork, with its exit functions: the processes are its parent's
         atexit.unregister(self.close)
         for worker in self._busy:
             worker.kill()
