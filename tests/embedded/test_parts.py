@@ -31,6 +31,7 @@ from agent99.embedded._nats import (
 )
 from agent99.embedded._probe import probe
 from agent99.embedded._process import end_process, process_lives, process_of, send, wait_end
+from agent99.embedded._server import Presence
 from agent99.embedded._state import (
     NO_PROCESS,
     Folder,
@@ -486,6 +487,20 @@ def test_a_fork_is_no_user(tmp_path: Path) -> None:
         lock = lock_exclusive(tmp_path / "lock")
         assert lock is not None
         os.close(lock)
+
+
+def test_presences_that_end_leave_nothing_for_the_forks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that comes and goes a thousand times registers for its forks once at most."""
+    registered: list[object] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **what: registered.append(what))
+    make_lifeline(tmp_path / "lifeline")
+    for _ in range(3):
+        lock = lock_shared(tmp_path / "lock")
+        assert lock is not None
+        Presence(lock, hold_lifeline(tmp_path / "lifeline")).close()
+    assert len(registered) <= 1
 
 
 # --- the supervisor's own parts -------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -95,6 +98,41 @@ async def test_whoever_waits_for_a_start_that_never_comes_is_told(place: Place) 
     with pytest.raises(ServerStartError, match="does not answer in time"):
         await acquire_server(settings)
     assert lock_exclusive(place.folder.users_lock) is not None, "it is no user any more"
+    os.close(lock)
+
+
+async def test_a_start_that_is_given_up_before_it_begins_keeps_no_lock(place: Place) -> None:
+    """Whoever comes next gets a server, however busy the threads of the first caller were."""
+    gate = threading.Event()
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as crowded:
+        loop.set_default_executor(crowded)
+        busy = loop.run_in_executor(None, gate.wait, 20)
+        coming = asyncio.create_task(acquire_server(place.settings))
+        await eventually(place.folder.users_lock.exists, "it came")
+        coming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await coming
+        gate.set()
+        await busy
+        async with await acquire_server(place.settings):
+            assert place.answer() is not None
+
+
+async def test_a_start_without_a_thread_is_an_error_and_keeps_no_lock(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system gives no thread the caller is told, and the lock is free."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ServerStartError, match="can't start new thread"):
+            await acquire_server(place.settings)
+    lock = lock_exclusive(place.folder.supervisor_lock)
+    assert lock is not None
     os.close(lock)
 
 

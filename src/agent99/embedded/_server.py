@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import warnings
@@ -17,7 +18,7 @@ from agent99.embedded._probe import probe
 from agent99.embedded._start import (
     SupervisorLostError,
     prepare_folder,
-    start_supervisor,
+    start_supervisor_beside,
     state_error,
 )
 from agent99.embedded._state import (
@@ -46,10 +47,7 @@ class Presence:
 
     def __init__(self, lock: int, lifeline: int) -> None:
         self._handles = [lock, lifeline]
-        # A fork that goes on (a worker of `multiprocessing`) copies the handles, and would hold the
-        # server up after this process was killed. It is no user: nobody in it watches.
-        forget = weakref.WeakMethod(self.close)
-        os.register_at_fork(after_in_child=lambda: (close := forget()) and close())
+        _presences().add(self)
 
     def __repr__(self) -> str:
         return f"Presence(held={bool(self._handles)})"
@@ -63,6 +61,24 @@ class Presence:
         """Be no user any more; does nothing the second time."""
         while self._handles:
             os.close(self._handles.pop())
+
+
+@functools.cache
+def _presences() -> weakref.WeakSet[Presence]:
+    """Return the presences of this process: its forks close them.
+
+    A fork that goes on (a worker of `multiprocessing`) copies the handles, and would hold the
+    server up after this process was killed. It is no user: nobody in it watches. Python never
+    forgets what is to run in a fork, so one function is registered for all presences.
+    """
+    presences: weakref.WeakSet[Presence] = weakref.WeakSet()
+
+    def forget() -> None:
+        for presence in tuple(presences):
+            presence.close()
+
+    os.register_at_fork(after_in_child=forget)
+    return presences
 
 
 class EmbeddedServer:
@@ -198,7 +214,7 @@ async def _ensure(
 async def _start(settings: Settings, folder: Folder, lock: int, *, is_last: bool) -> bool:
     """Return whether a server was started; a supervisor that is killed may be tried again."""
     try:
-        return await asyncio.to_thread(start_supervisor, settings, folder, lock)
+        return await start_supervisor_beside(settings, folder, lock)
     except SupervisorLostError:
         if is_last:
             raise
@@ -231,4 +247,4 @@ async def _replace_supervisor(settings: Settings, folder: Folder) -> None:
         return
     lock = lock_exclusive(folder.supervisor_lock)
     if lock is not None:
-        await asyncio.to_thread(start_supervisor, settings, folder, lock)
+        await start_supervisor_beside(settings, folder, lock)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 from agent99.embedded._binary import find_binary
@@ -52,6 +55,32 @@ def state_error(folder: Folder, error: OSError) -> StateFolderError:
         f"the state folder {folder.path} cannot be used: {error.strerror or error};"
         " set AGENT99_STATE to a folder that can be written"
     )
+
+
+async def start_supervisor_beside(settings: Settings, folder: Folder, lock: int) -> bool:
+    """Do what `start_supervisor` does, on a thread of its own.
+
+    Not on a pool's: what waits there for its turn never runs once its caller has given up, and
+    nobody would give the lock back. Given up after it began, it goes on to its end.
+
+    Raises:
+        ServerStartError: No thread can be made; else as `start_supervisor`.
+    """
+    outcome: Future[bool] = Future()
+
+    def start() -> None:
+        try:
+            outcome.set_result(start_supervisor(settings, folder, lock))
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+            outcome.set_exception(error)
+
+    try:
+        outcome.set_running_or_notify_cancel()  # to give it up does not end it
+        threading.Thread(target=start, name="agent99-embedded-start", daemon=True).start()
+    except RuntimeError as error:
+        os.close(lock)
+        raise ServerStartError(f"the embedded server does not start: {error}") from error
+    return await asyncio.wrap_future(outcome)
 
 
 def start_supervisor(settings: Settings, folder: Folder, lock: int) -> bool:
