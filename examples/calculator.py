@@ -2,7 +2,7 @@
 
 $ agent99 run examples/calculator.py
 $ agent99 call calculator divide dividend=1 divisor=0
-agent99: nothing can be divided by zero (DIVISION_BY_ZERO)
+agent99: nothing can be divided by zero (DIVISION_BY_ZERO, event 3f2a91c0-…)
 """
 
 import math

@@ -48,8 +48,8 @@ def test_call_prints_the_result_as_json(ask: Any, words: str, out: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
-        ("call greeter refuse", 1, "not today"),
-        ("call greeter breaks", 1, "the operation raised ValueError: oh"),
+        ("call greeter refuse", 1, "not today (NOT_TODAY"),
+        ("call greeter breaks", 1, "the operation raised ValueError: oh (HANDLER_ERROR"),
         ("call greeter greet name=3", 2, "to send text that looks like JSON write name="),
         ("call greeter greet name=[] --json-payload 7", 2, "--json-payload must be an object"),
         ("call greeter greet Ada", 2, "'Ada' is no name=value, such as name=Ada"),

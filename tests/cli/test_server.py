@@ -13,6 +13,8 @@ import pytest
 from tests.cli._cli import TIMEOUT_S, Cli
 from tests.cli._programmes import CREW
 
+SOURCES = str(Path(__file__).parents[2] / "src")
+
 
 @pytest.mark.parametrize(
     "words",
@@ -83,6 +85,69 @@ def test_without_typer_one_sentence_says_how_to_get_it(cli: Cli, tmp_path: Path)
         " pip install '.[cli]' in a checkout\n"
     )
     assert (2, "", sentence) == (done.code, done.out, done.err)
+
+
+@pytest.mark.parametrize("library", ["msgspec", "typer"])
+def test_ctrl_c_before_anything_is_imported(cli: Cli, tmp_path: Path, library: str) -> None:
+    """It is one sentence too, whichever import it breaks off."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / f"{library}.py").write_text("raise KeyboardInterrupt\n")
+    environ = {**cli.environ, "PYTHONPATH": os.pathsep.join([str(hidden), SOURCES])}
+    command = [sys.executable, "-P", "-c", "import agent99_command as c; c.main()", "version"]
+    done = subprocess.run(
+        command, cwd=cli.folder, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (130, "", "agent99: interrupted\n") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.parametrize(
+    "words", [["version"], ["version", "--json"], ["--help"], ["ps", "--json"]]
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written(cli: Cli, words: list[str], unbuffered: str) -> None:
+    """One sentence and exit code 1, however Python buffers; no second failure at its end."""
+    command = [sys.executable, "-P", "-m", "agent99", *words]
+    environ = {**cli.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command,
+            cwd=cli.folder,
+            env=environ,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    sentence = "agent99: the system refuses: No space left on device\n"
+    assert (1, sentence) == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("ps", "--bogus"), "no such option: --bogus"),
+        (("bogus",), "no such command 'bogus'"),
+        (("call",), "missing argument"),
+        (("run", "x.py", "--count", "0"), "invalid value for '--count' / '-c': 0 is not in"),
+    ],
+)
+def test_words_that_cannot_be_parsed(cli: Cli, words: tuple[str, ...], part: str) -> None:
+    """One sentence that says where help is; with --json one document as well."""
+    done = cli.run(*words)
+    assert (2, "", 1) == (done.code, done.out, len(done.err.splitlines()))
+    assert done.err.startswith(f"agent99: {part}")
+    assert done.err.endswith("--help` explains\n")
+    if len(words) > 1:
+        error = cli.run(*words, "--json").document["error"]
+        assert ("USAGE", False) == (error["code"], error["retryable"])
+        assert error["message"].startswith(part)
+
+
+def test_the_version_is_an_option_too(cli: Cli) -> None:
+    """`agent99 --version` prints what `agent99 version` prints."""
+    assert cli.run("version") == cli.run("--version")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(cli: Cli) -> None:

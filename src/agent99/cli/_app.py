@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated, Any, cast
+
 import typer
 
 from agent99.cli import _demo, _server
 from agent99.cli._call import call
-from agent99.cli._command import add_command
+from agent99.cli._command import add_command, run_safely
 from agent99.cli._ctl import ctl
-from agent99.cli._exits import exit_table
+from agent99.cli._exits import Exit, RefusalError, exit_table
 from agent99.cli._info import info
 from agent99.cli._ps import ps
 from agent99.cli._run import run
+from agent99.cli._scope import Output
+from agent99.cli._show import say
 from agent99.cli._survey import survey
 from agent99.cli._version import version
 from agent99.cli._why import why
@@ -33,6 +38,15 @@ _COMMANDS = (
     ("ctl", ctl),
     ("version", version),
 )
+
+
+_WordsError = cast("type[Exception]", typer.BadParameter.__base__)
+"""Click's error for words that it cannot parse; typer has no name for it."""
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        raise typer.Exit(version(Output()))
 
 
 def build_app() -> typer.Typer:
@@ -57,12 +71,44 @@ def build_app() -> typer.Typer:
 
 def run_app() -> int:
     """Run the command that `sys.argv` names; returns its exit code."""
+    output = Output(json="--json" in sys.argv[1:])  # also when the words cannot be parsed
+    return run_safely(output, _run_words)
+
+
+def _run_words() -> int:
+    command = typer.main.get_command(build_app())
     try:
-        build_app()(prog_name="agent99")
+        return int(command.main(prog_name="agent99", standalone_mode=False))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+    except typer.Abort:
+        say("aborted")
+        return Exit.FAILED
+    except _WordsError as error:
+        return _refuse(error)
 
 
-def _callback() -> None:
+def _refuse(error: Any) -> int:
+    """Turn the parser's error into one of ours, in one sentence; without a command, show help.
+
+    Raises:
+        RefusalError: the words are wrong.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return Exit.USAGE
+    message = " ".join(error.format_message().split()).rstrip(".")
+    path = error.ctx.command_path if error.ctx is not None else "agent99"
+    raise RefusalError(f"{message[:1].lower()}{message[1:]}; `{path} --help` explains")
+
+
+def _callback(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_version, help="What is installed; then end."
+        ),
+    ] = False,
+) -> None:
     """Do nothing: what is common to all commands are their own options."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from typing import Any
 import msgspec
 import typer
 
-from agent99.cli._exits import Exit, error_document, exit_of
+from agent99.cli._exits import Exit, RefusalError, error_document, exit_of
 from agent99.cli._scope import Output
-from agent99.cli._show import print_json, say
-from agent99.errors import Agent99Error
+from agent99.cli._show import let_go_of, print_json, say
+from agent99.errors import Agent99Error, UsageError
 
 Command = Callable[..., int]
 
@@ -75,15 +74,36 @@ def _options_of(kind: type[msgspec.Struct]) -> list[inspect.Parameter]:
 def run_safely(output: Output, work: Callable[[], int]) -> int:
     """Run a command's work; an error becomes one sentence on stderr and an exit code."""
     try:
-        return work()
-    except Agent99Error as error:
-        return report(output, error)
+        return _run_told(output, work)
     except KeyboardInterrupt:
         say("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of(sys.stdout)
         return Exit.FAILED
+    except OSError as error:
+        return _report_system(output, error)
+
+
+def _run_told(output: Output, work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except Agent99Error as error:
+        return report(output, error)
+
+
+def _report_system(output: Output, error: OSError) -> Exit:
+    """Tell what the system refused; most often it is stdout, with a full disk behind it."""
+    about = f": {error.filename}" if error.filename else ""
+    message = f"the system refuses: {error.strerror or error}{about}"
+    failed = RefusalError(message, Exit.FAILED, code="SYSTEM")
+    failed.__cause__ = error
+    try:
+        sys.stdout.flush()
+        return report(output, failed)
+    except OSError:
+        let_go_of(sys.stdout)
+        return report(output, failed)
 
 
 def report(output: Output, error: Agent99Error) -> Exit:
@@ -92,5 +112,13 @@ def report(output: Output, error: Agent99Error) -> Exit:
         traceback.print_exception(error)
     if output.json:
         print_json(error_document(error))
-    say("; ".join((str(error), *getattr(error, "__notes__", ()))))
+    say("; ".join((f"{error}{_codes(error)}", *getattr(error, "__notes__", ()))))
     return exit_of(error)
+
+
+def _codes(error: Agent99Error) -> str:
+    """Return what tables and logs go by: an error's code, and the event id of a request."""
+    if isinstance(error, (RefusalError, UsageError)):
+        return ""  # the sentence is all there is to know
+    event_id: str = getattr(error, "event_id", "")
+    return f" ({error.code}, event {event_id})" if event_id else f" ({error.code})"

@@ -6,10 +6,20 @@ import sys
 
 _LIBRARIES = frozenset({"typer", "rich"})
 _USAGE = 2
+_INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # while the libraries are imported: a command minds its own
+        print("agent99: interrupted", file=sys.stderr)
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         from agent99.cli._app import run_app
     except ModuleNotFoundError as error:
@@ -20,5 +30,5 @@ def main() -> None:
             " pip install '.[cli]' in a checkout"
         )
         print(f"agent99: {message}", file=sys.stderr)
-        sys.exit(_USAGE)
-    sys.exit(run_app())
+        return _USAGE
+    return run_app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
@@ -15,8 +16,18 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def say(sentence: str) -> None:
-    """Print one sentence on stderr."""
-    print(f"agent99: {sentence}", file=sys.stderr, flush=True)
+    """Print one sentence on stderr, if that can be written: there is nobody else to tell."""
+    try:
+        print(f"agent99: {sentence}", file=sys.stderr, flush=True)
+    except OSError:
+        let_go_of(sys.stderr)
+
+
+def let_go_of(stream: TextIO) -> None:
+    """Write to nowhere from now on; else Python fails once more when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def tell(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -71,7 +72,8 @@ def end_process(code: int) -> None:
         for child in multiprocessing.active_children():
             child.kill()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
