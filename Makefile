@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 NAME ?= request
 DATA ?= ../shared/data/online_retail_2009_2010.parquet
+SECONDS ?= 60
+TARGET ?=
 ARGS ?=
 
 json := $(if $(filter 1,$(JSON)),--json)
@@ -13,7 +15,7 @@ pip := $(BIN)/python -m pip --quiet --disable-pip-version-check
 pyright := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo year test test-slow chaos check format bench lock clean data
+.PHONY: help setup demo year test test-slow chaos fuzz check format bench lock clean data
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +38,10 @@ test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in sho
 
 chaos: $(BIN)/.ready ## run every fault campaign at full counts (up to an hour)
 	@$(BIN)/pytest -m chaos -o faulthandler_timeout=3600 $(ARGS)
+
+fuzz: $(BIN)/.ready ## fuzz what reads the bytes of others (SECONDS=60 each; TARGET=one)
+	@$(pip) install --constraint constraints.txt --group fuzz >&2
+	@$(BIN)/python fuzz/fuzz.py --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
 check: $(BIN)/.ready ## check format, lint, types, house rules and the documents' code
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
