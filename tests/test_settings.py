@@ -144,11 +144,18 @@ def test_the_project_cannot_be_set(project: Path) -> None:
         ('linger_s = "soon"', "linger_s: expected `float`, got `str`"),
         ("linger_s = -1", "linger_s: expected `float` >= 0.0"),
         ("mesh = 7", "mesh: expected `str`, got `int`"),
-        ('mesh = "a.b"', "mesh: expected `str` matching regex"),
+        (
+            'mesh = "a b"',
+            "mesh: expected 1 to 63 of a to z, 0 to 9, '-' and '_', with a letter or digit first",
+        ),
         ("server_port = 65536", "server_port: expected `int` <= 65535"),
         ("state_folder = 1", "state_folder: expected a path"),
         ('state_folder = ""', "state_folder: expected a path"),
         ('url = "http://h:1"', "url: expected nats://host:port or tls://host:port"),
+        (
+            'url = "nats://h:1,nats://u:p@h:x"',
+            "url: expected a port from 1 to 65535, got 'nats://h:x'",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_file_and_key(project: Path, line: str, rule: str) -> None:
@@ -162,6 +169,14 @@ def test_a_wrong_variable_is_named(project: Path) -> None:
     """The sentence says which variable."""
     text = _refusal(project, {"AGENT99_LINGER_S": "soon"})
     assert "the variable AGENT99_LINGER_S: expected `float`, got `str`" == text
+
+
+def test_a_port_that_is_none_is_named_with_its_variable(project: Path) -> None:
+    """The sentence says which variable, and shows no credential."""
+    text = _refusal(project, {"AGENT99_URL": "nats://me:secret@127.0.0.1:99999"})
+    assert (
+        "the variable AGENT99_URL: expected a port from 1 to 65535, got 'nats://127.0.0.1:99999'"
+    ) == text
 
 
 def test_a_file_that_is_no_toml(project: Path) -> None:

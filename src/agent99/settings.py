@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +28,11 @@ STATE_FOLDER_NAME = ".agent99"
 _SCHEMES = ("nats", "tls")
 _BETWEEN = re.compile(r",(?=\s*\w+://)")  # a comma inside a password parts nothing
 _NAME = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"
+_SHOWN_MAX = 80
+"""Characters of a wrong value that an error repeats."""
+_NAME_IN_WORDS = (
+    "expected 1 to 63 of a to z, 0 to 9, '-' and '_', with a letter or digit first and last"
+)
 _VARIABLES = {
     "AGENT99_URL": "url",
     "AGENT99_MESH": "mesh",
@@ -172,6 +178,8 @@ def _value(key: str, raw: Any, where: str, base: Path, *, strict: bool = True) -
         value = msgspec.convert(raw, _TYPES[key], strict=strict)
     except msgspec.ValidationError as error:
         reason = str(error)
+        if "matching regex" in reason:
+            reason = f"{_NAME_IN_WORDS}, got {str(raw)[:_SHOWN_MAX]!r}"
         raise UsageError(f"{where}: {reason[:1].lower()}{reason[1:]}") from None
     if key == "url":
         _check_url(value, where)
@@ -194,3 +202,9 @@ def _check_url(url: str, where: str) -> None:
             raise UsageError(
                 f"{where}: expected nats://host:port or tls://host:port, got {redact_url(part)!r}"
             )
+        try:
+            urlsplit(f"//{host}").port  # noqa: B018 - it is read only to be checked
+        except ValueError:
+            raise UsageError(
+                f"{where}: expected a port from 1 to 65535, got {redact_url(part)!r}"
+            ) from None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 
@@ -21,7 +24,11 @@ from agent99.wire._options import SERVER_VERSION_MIN, WireOptions, is_version_ac
 
 MakeLink = Callable[[Address], Link]
 
-_HINT = "is one running there? (agent99 server status, or AGENT99_URL)"
+_NUMBER = re.compile(r"\[Errno (\d+)\]")
+_HINT = (
+    "is a nats-server running there? (AGENT99_URL or the setting url names it; where neither is"
+    " set it is the embedded one: agent99 server status)"
+)
 
 
 async def dial(address: Address, make_link: MakeLink, options: WireOptions) -> Link:
@@ -40,8 +47,7 @@ async def dial(address: Address, make_link: MakeLink, options: WireOptions) -> L
         reason = f"TLS failed: {error.reason or error}"
         raise ServerUnavailableError(address.shown, reason) from None
     except OSError as error:
-        reason = f"{error.strerror or type(error).__name__}; {_HINT}"
-        raise ServerUnavailableError(address.shown, reason) from None
+        raise ServerUnavailableError(address.shown, f"{_reason(error)}; {_HINT}") from None
     except ValueError:  # what the resolver says of a name that it cannot encode
         raise ServerUnavailableError(address.shown, "the host name is not valid") from None
 
@@ -62,6 +68,16 @@ async def dial_first(
         except TransportError as error:
             failures.append(error)
     raise max(failures, key=_weight)
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words, the same on every event loop."""
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "the host name is not known"
+    # The loop of asyncio has words of its own, and one text for all addresses of a host's name.
+    numbers = [error.errno] if error.errno else map(int, _NUMBER.findall(str(error)))
+    words = dict.fromkeys(os.strerror(number).lower() for number in numbers)
+    return " and ".join(words) or type(error).__name__
 
 
 def _weight(error: TransportError) -> int:
