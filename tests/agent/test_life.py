@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent99 import Agent, Mesh, named, on, operation
+from agent99 import Agent, Mesh, Settings, named, on, operation
 from agent99.agent._running import Running
+from agent99.dispatch import find_context
+from agent99.errors import ClosedError, PayloadTooLargeError
+from agent99.testing import MemoryEngine
 from tests._wait import eventually
 from tests.agent._agents import Greeter, Shop
 from tests.agent.conftest import OpenMesh
@@ -22,13 +26,16 @@ class Moody(Agent):
     def __init__(self) -> None:
         self.may_start = asyncio.Event()
         self.may_start.set()
+        self.on_start: Any = None
         self.on_stop: Any = None
         self.heard: list[bool] = []
         self.stopping = False
 
     async def start(self) -> None:
-        """Wait until it may."""
+        """Wait until it may, then do what the test says."""
         await self.may_start.wait()
+        if self.on_start is not None:
+            await self.on_start()
 
     async def stop(self) -> None:
         """Do what the test says."""
@@ -96,19 +103,122 @@ async def test_hosting_that_is_broken_off_leaves_no_ghost(
     await asyncio.wait_for(mesh.wait_empty(), 1)
 
 
-async def test_a_shutdown_while_it_starts_is_obeyed_after(mesh: Mesh, client: Mesh) -> None:
+async def test_a_shutdown_while_it_announces_itself_is_obeyed_after(
+    mesh: Mesh, client: Mesh
+) -> None:
     """The instance comes up, then stops; the mesh does not wait for it for ever."""
     moody = Moody()
-    moody.may_start.clear()
-    hosting = asyncio.ensure_future(mesh.host(moody))
-    await eventually(lambda: moody._running is not None)
-    stopping = running_of(moody).begin_stop()
-    moody.may_start.set()
-    await hosting
-    await stopping
+
+    async def shut_down_soon() -> None:
+        asyncio.get_running_loop().call_soon(running_of(moody).begin_stop)
+
+    moody.on_start = shut_down_soon
+    await mesh.host(moody)
+    await running_of(moody).begin_stop()
+    assert moody.stopping
     await asyncio.wait_for(mesh.wait_empty(), 5)
     assert mesh.hosted == []
     await gone(client, "moody")
+
+
+@pytest.mark.parametrize("how", ["stop", "aclose"])
+async def test_a_start_that_hangs_is_broken_off_when_it_is_to_stop(mesh: Mesh, how: str) -> None:
+    """Whoever hosts learns it by a typed error; those after it are not begun."""
+    moody, next_one = Moody(), Greeter()
+    moody.may_start.clear()
+    hosting = asyncio.ensure_future(mesh.host(moody, next_one))
+    await eventually(lambda: moody._running is not None)
+    await asyncio.wait_for(mesh.stop(moody) if how == "stop" else mesh.aclose(), 5)
+    with pytest.raises(ClosedError, match="agent 'moody' is closed"):
+        await asyncio.wait_for(hosting, 5)
+    assert mesh.hosted == []
+    assert next_one._running is None
+    assert not moody.stopping
+
+
+async def test_nobody_is_hosted_once_a_mesh_closes(mesh: Mesh) -> None:
+    """An agent that another one's clean-up would host is refused: it would never be stopped."""
+    moody, late = Moody(), Greeter()
+    refused: list[ClosedError] = []
+
+    async def host_another() -> None:
+        with pytest.raises(ClosedError) as caught:
+            await mesh.host(late)
+        refused.append(caught.value)
+
+    moody.on_stop = host_another
+    await mesh.host(moody)
+    await mesh.aclose()
+    assert [error.what for error in refused] == ["mesh"]
+    assert late._running is None
+
+
+async def test_what_start_prepared_is_cleaned_up_when_the_rest_fails(
+    mesh: Mesh, client: Mesh
+) -> None:
+    """An agent that cannot be announced has its `stop` run; nobody finds it."""
+
+    class Huge(Moody):
+        name = "huge"
+        metadata = {"label": "x" * 2_000_000}
+
+    huge = Huge()
+    with pytest.raises(PayloadTooLargeError):
+        await mesh.host(huge)
+    assert huge.stopping
+    assert mesh.hosted == []
+    await gone(client, "huge")
+
+
+async def test_hooks_do_not_share_the_deadline_of_whoever_asked(mesh: Mesh, client: Mesh) -> None:
+    """What an operation hosts, and what a control action stops, is served by no request's time."""
+    worker = Moody()
+    seen: list[tuple[str, object, str]] = []
+
+    def look(hook: str) -> Any:
+        async def ask() -> None:
+            greeting = await worker_request()
+            seen.append((hook, find_context(), greeting))
+
+        return ask
+
+    async def worker_request() -> str:
+        greeting: str = await mesh.request("greeter", "greet")
+        return greeting
+
+    worker.on_start, worker.on_stop = look("start"), look("stop")
+
+    class Boss(Greeter):
+        name = "boss"
+        capabilities = ("boss",)
+
+        @operation
+        async def hire(self) -> None:
+            await mesh.host(worker)
+
+    await mesh.host(Greeter(), Boss())
+    await client.wait_for("boss")
+    await client.request("boss", "hire")
+    await client.control(named("moody"), "shutdown")
+    await eventually(lambda: worker not in mesh.hosted)
+    hello = "Hello, World!"
+    assert seen == [("start", None, hello), ("stop", None, hello)]
+
+
+async def test_a_mesh_may_be_opened_again_on_another_loop(tmp_path: Path) -> None:
+    """What waits for its agents belongs to the loop that it is open on."""
+    settings = Settings(project=tmp_path, state_folder=tmp_path, url=None, mesh="again")
+    mesh = Mesh(settings=settings, engine=MemoryEngine())
+
+    async def once() -> None:
+        async with mesh:
+            await mesh.host(Greeter())
+            waiting = asyncio.ensure_future(mesh.wait_empty())
+            await asyncio.sleep(0)
+        await waiting
+
+    for _ in range(2):
+        await asyncio.to_thread(asyncio.run, once())
 
 
 async def cancel_itself() -> None:

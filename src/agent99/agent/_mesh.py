@@ -15,9 +15,8 @@ from agent99.agent._blocking import Blocking
 from agent99.agent._caller import Caller
 from agent99.agent._engine import Engine, NatsEngine, identity_of
 from agent99.agent._gather import Survey, control, survey
-from agent99.agent._invoke import Pools
+from agent99.agent._hosting import Hosting
 from agent99.agent._link import Link
-from agent99.agent._running import Running, is_running
 from agent99.agent._targets import Peer, Target
 from agent99.clock import Clock, Deadlines, SystemClock
 from agent99.dispatch import DEFAULT_OPERATION
@@ -70,14 +69,12 @@ class Mesh:
         self._stack: AsyncExitStack | None = None
         self._link: Link | None = None
         self._caller: Caller | None = None
-        self._pools = Pools()
-        self._hosted: list[Running] = []
-        self._emptied = asyncio.Event()
+        self._hosting = Hosting()
         self._url = ""
 
     def __repr__(self) -> str:
         where = self._url if self._link is not None else "closed"
-        return f"Mesh({self._settings.mesh!r}, {where}, agents={len(self._hosted)})"
+        return f"Mesh({self._settings.mesh!r}, {where}, agents={len(self._hosting.running)})"
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -119,6 +116,7 @@ class Mesh:
             )
             self._caller = Caller(self._link, self._ids.uuid())
             self._url = parts.url
+            self._hosting = Hosting()  # belongs to the event loop that it is opened on
             self._stack = stack.pop_all()
         return self
 
@@ -137,9 +135,8 @@ class Mesh:
         if stack is None:
             return
         try:
-            await asyncio.gather(*(running.stop() for running in list(self._hosted)))
+            await self._hosting.close()
         finally:
-            self._pools.close()
             self._link = self._caller = None
             await stack.aclose()
 
@@ -161,12 +158,12 @@ class Mesh:
     @property
     def hosted(self) -> list[Agent]:
         """The agents that run here."""
-        return [cast("Agent", running.agent) for running in self._hosted]
+        return [cast("Agent", running.agent) for running in self._hosting.running]
 
     @property
     def in_flight(self) -> int:
         """Operations and event handlers that run in the agents hosted here, or wait for a place."""
-        return sum(running.in_flight for running in self._hosted)
+        return sum(running.in_flight for running in self._hosting.running)
 
     def blocking(self) -> Blocking:
         """Return the verbs in blocking form, for threads other than the event loop's.
@@ -179,34 +176,29 @@ class Mesh:
     async def host(self, *agents: Agent) -> None:
         """Start agents in this process. Returned = subscribed and announced.
 
+        An agent whose `start` has returned and that cannot be announced is stopped again.
+
         Raises:
             UsageError: a class cannot be an agent, or the object runs already.
+            ClosedError: the mesh is closing, or the agent was stopped while it started.
             whatever an agent's `start` raises; the agents before it go on running.
         """
-        link = self._open()
-        for agent in agents:
-            if is_running(agent):
-                raise UsageError(f"{agent!r} runs already")
-            running = Running(agent, link, self._pools, on_stop=self._check_empty)
-            self._hosted.append(running)
-            self._emptied.clear()
-            await running.start()
+        await self._hosting.host(agents, self._open())
 
     async def stop(self, agent: Agent) -> None:
-        """Stop one agent: it leaves at once, what runs finishes (20 s at most)."""
-        for running in list(self._hosted):
-            if running.agent is agent:
-                await running.stop()
+        """Stop one agent: it leaves at once, what runs finishes (20 s at most).
+
+        One whose `start` is still running has that cancelled.
+        """
+        await self._hosting.stop(agent)
 
     def abandon(self) -> None:
         """End every operation that runs here, each with an error to its caller: to stop quickly."""
-        for running in self._hosted:
-            running.abandon()
+        self._hosting.abandon()
 
     async def wait_empty(self) -> None:
         """Wait until every agent that was hosted here has stopped."""
-        if self._hosted:
-            await self._emptied.wait()
+        await self._hosting.wait_empty()
 
     async def wait_for(self, *capabilities: str, timeout_s: float = 5.0) -> list[Peer]:
         """Wait until somebody offers all of the capabilities; returns who.
@@ -393,8 +385,3 @@ class Mesh:
         if self._caller is None:
             raise ClosedError("mesh")
         return self._caller
-
-    def _check_empty(self) -> None:
-        self._hosted = [running for running in self._hosted if running.state.value != "stopped"]
-        if not self._hosted:
-            self._emptied.set()

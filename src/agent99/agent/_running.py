@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
@@ -16,6 +15,7 @@ from agent99.agent._blueprint import Blueprint, Declared, Method, blueprint_of
 from agent99.agent._caller import Caller
 from agent99.agent._controls import Controls
 from agent99.agent._gather import Survey, survey
+from agent99.agent._hooks import Hooked, Hooks, detached
 from agent99.agent._interest import Interest
 from agent99.agent._invoke import Pools, handler_of
 from agent99.agent._log import AgentLog
@@ -39,35 +39,23 @@ from agent99.wire import WireStatistics
 if TYPE_CHECKING:
     from agent99.agent._link import Destination, Link
 
-_log = logging.getLogger("agent99.agent")
-
 R = TypeVar("R")
 
 DRAIN_S = 20.0
 """How long a stopping instance waits for its operations; supervisors grant 30 s for all."""
-STOP_S = 5.0
-"""How long the agent's own `stop` may take."""
 EVENTS_S = 1.0
 """How long a stopping instance waits for its event handlers."""
 CONTROL_S = 1.0
 """How long it waits for its control actions: one of them may have asked it to stop."""
 
 
-class Hosted(Declared, Protocol):
+class Hosted(Declared, Hooked, Protocol):
     """The object of a user's agent, as far as running it needs."""
 
     concurrency_max: ClassVar[int]
     waiting_max: ClassVar[int]
     middleware: ClassVar[tuple[Middleware, ...]]
     _running: Running | None
-
-    async def start(self) -> None:
-        """Prepare."""
-        ...
-
-    async def stop(self) -> None:
-        """Clean up."""
-        ...
 
 
 class Running:
@@ -85,6 +73,7 @@ class Running:
         self.caller = Caller(link, self.instance)
         self.config: Any = self.blueprint.config_class()
         self.log = AgentLog(self.blueprint.name, self.instance)
+        self._hooks = Hooks(agent, self.blueprint.name, self.log)
         self.lifecycle = Lifecycle()
         self.blocking = Blocking(self.caller, link, asyncio.get_running_loop())
         self.started_s = link.clock.monotonic_s()
@@ -185,16 +174,20 @@ class Running:
         """Run the agent's own `start`, then listen, then tell the mesh.
 
         Raises:
+            ClosedError: it was stopped while the agent's `start` ran.
             whatever the agent's `start` raises; then nobody hears of it.
         """
         self.agent._running = self  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - ties them
         async with self._changes:
             self.lifecycle.fire(LifecycleEvent.START)
             try:
-                await self.agent.start()
+                await self._hooks.start()
                 await self._open()
             except BaseException:
                 self.lifecycle.fire(LifecycleEvent.STOP)
+                self._interest.end()
+                self.abandon()
+                await self._hooks.stop()
                 self._end()
                 raise
 
@@ -247,7 +240,8 @@ class Running:
     def begin_stop(self) -> asyncio.Task[None]:
         """Stop in the background; the task is the same however often this is called."""
         if self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+            self._stopping = detached(self._stop())
+            self._hooks.break_off()
         return self._stopping
 
     async def stop(self) -> None:
@@ -270,7 +264,7 @@ class Running:
                     self.log.warning("stopping with operations unfinished after %s s", DRAIN_S)
                 await self.events.wait_idle(EVENTS_S)
                 self.abandon()
-                await self._stop_agent()
+                await self._hooks.stop()
                 await self.control.wait_idle(CONTROL_S)
             finally:
                 self._end()
@@ -283,14 +277,6 @@ class Running:
         except Agent99Error as error:  # a server that is away must not keep it from stopping
             self.log.warning("stopping without the server's word: %s", error)
         self.dispatcher.refusal = self.events.refusal = "draining"
-
-    async def _stop_agent(self) -> None:
-        """Run the user's clean-up; nothing that it does keeps the rest from stopping."""
-        try:
-            async with asyncio.timeout(STOP_S):
-                await self.agent.stop()
-        except (Exception, asyncio.CancelledError) as error:  # it may await what it cancelled
-            self.log.warning("the agent's stop failed: %r", error, exc_info=error)
 
     def _end(self) -> None:
         """Leave nothing behind in this process, whatever came before."""
@@ -340,7 +326,7 @@ class Running:
             self._keep(self._announce_again())
 
     def _keep(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = detached(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
