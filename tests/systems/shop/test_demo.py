@@ -6,23 +6,26 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent99.clock import SystemClock
+from agent99.errors import UsageError
 from agent99.ids import SystemIds
 from agent99.store import open_store
 from agent99.systems.shop import run_demo
 from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._data import read_year
 from agent99.systems.shop._ground import REGISTRY_STREAMS
-from agent99.systems.shop._settings import settings_in
+from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.systems.shop._tables import ORDERS_MIGRATIONS, ORDERS_SCHEMA
-from agent99.systems.shop._worker import Plan
+from agent99.systems.shop._worker import Place, Plan
 from agent99.wire import open_wire
 from tests._nats_server import NatsServer
 from tests._wait import eventually, wait_until
@@ -124,6 +127,46 @@ async def test_a_nursery_that_dies_at_once_is_one_sentence(
             await crew.send(plan)
 
 
+async def test_what_would_fail_again_is_not_started_again(tmp_path: Path) -> None:
+    """A place that ended for a reason that stays: the demo is told it once, and ends."""
+    catalogue = tmp_path / "catalogue.json"
+    catalogue.write_text('{"prices": [], "stock": {}}')
+    plan = Plan(
+        folder=str(tmp_path),
+        url="nats://127.0.0.1:1",
+        mesh="shop-test",
+        shop=settings_on("mysql://x"),
+        catalogue=str(catalogue),
+        places=(Place("inventory", 1),),
+    )
+    news: list[str] = []
+    async with Crew(on_news=news.append) as crew:
+        await crew.send(plan)
+        await eventually(crew.lost.done)
+        with pytest.raises(CrewError, match=r"inventory/1 did not run: .* not mysql"):
+            crew.lost.result()
+        assert 1 == len(crew.pids)
+    assert [] == news
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "part"),
+    [
+        ("foo", 2, "no database URL"),
+        ("mysql://x", 2, "not mysql"),
+        ("sqlite:////nowhere/at/all.db", 1, "does not exist"),
+    ],
+)
+def test_a_database_that_cannot_be_is_one_sentence(
+    start: Start, tiny: Path, url: str, code: int, part: str
+) -> None:
+    """It is opened before anything starts, and nothing is tried again."""
+    demo = start("--data", str(tiny), "--store", url)
+    assert code == demo.wait()
+    (line,) = demo.lines
+    assert part in line
+
+
 async def _plant(url: str) -> None:
     """Put an order into the database that no file has."""
     async with open_store(url, migrations=ORDERS_MIGRATIONS, schema=ORDERS_SCHEMA) as store:
@@ -138,16 +181,30 @@ async def _plant(url: str) -> None:
         )
 
 
-def test_a_fault_is_found_and_is_exit_code_1(
-    tiny: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_a_fault_is_found_and_is_exit_code_1(start: Start, tiny: Path, tmp_path: Path) -> None:
     """An order that is in the database and not in the file: the check says so (rule 11)."""
     url = f"sqlite:///{tmp_path}/shop.db"
+    demo = start("--data", str(tiny), "--store", url, "--speed", "2")
+    demo.wait_line(READY)
     asyncio.run(_plant(url))
-    assert 1 == run_demo({"data": str(tiny), "store": url, "json": True})
-    found = json.loads(capfdbinary.readouterr().out)
-    assert found["ok"] is False
-    assert any(each.startswith("order_invented") for each in found["findings"])
+    assert 1 == demo.wait(), demo.text
+    assert any(line.startswith("FAULT order_invented") for line in demo.lines)
+
+
+def test_a_database_that_was_used_is_refused(tiny: Path, url: str) -> None:
+    """Old orders would be answered as they were then, and the books mean nothing."""
+    asyncio.run(_plant(url))
+    with pytest.raises(UsageError, match="has orders in it already"):
+        run_demo({"data": str(tiny), "store": url})
+
+
+def test_a_database_of_others_is_refused(tiny: Path, tmp_path: Path) -> None:
+    """Tables of the shop's names that are not the shop's."""
+    path = tmp_path / "others.db"
+    with closing(sqlite3.connect(path)) as link:
+        link.execute("CREATE TABLE stock (name TEXT)")
+    with pytest.raises(UsageError, match="not an empty one"):
+        run_demo({"data": str(tiny), "store": f"sqlite:///{path}"})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -233,6 +290,19 @@ def test_on_a_server_that_is_there(start: Start, tiny: Path, nats_server: NatsSe
     prefix = REGISTRY_STREAMS[0].format("shop-").removesuffix("_registry")
     streams = asyncio.run(_streams(nats_server.url))
     assert [] == [name for name in streams if name.startswith(prefix)]
+
+
+def test_a_server_that_is_not_there_is_one_sentence(start: Start, tiny: Path) -> None:
+    """Nothing was left on it, so nothing is said of what is; with --json stdout is one document."""
+    environ = {"AGENT99_URL": "nats://127.0.0.1:1"}
+    demo = start("--data", str(tiny), environ=environ)
+    assert 5 == demo.wait()
+    (line,) = demo.lines
+    assert "still on the server" not in line
+    demo = start("--data", str(tiny), "--json", environ=environ)
+    assert 5 == demo.wait()
+    assert "SERVER_UNAVAILABLE" == demo.document["error"]["code"]
+    assert 1 == len(demo.lines)
 
 
 @pytest.mark.slow

@@ -149,7 +149,7 @@ class Moody(Agent):
         if word == "broken":
             raise RuntimeError(word)
         if word != "confirmed":
-            raise Failure(word, code=word, retryable=word == "PENDING")
+            raise Failure(word, code=word, retryable=word in ("PENDING", "STORE_FULL"))
         at = _START.date()
         return OrderConfirmation(an_id("order"), order.items[0].unit_price, at, 110)
 
@@ -160,6 +160,7 @@ class Moody(Agent):
         (["confirmed"], Outcome("confirmed", total_pence=110), 1),
         (["PENDING", "broken", "confirmed"], Outcome("confirmed", total_pence=110), 3),
         (["PAYMENT_ERROR"], Outcome("rejected", "PAYMENT_ERROR"), 1),
+        (["STORE_FULL"], Outcome("unfinished", "STORE_FULL"), 1),
         (["broken"], Outcome("unfinished", "HANDLER_ERROR"), BROKEN_MAX + 1),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

@@ -27,6 +27,11 @@ class CrewError(Agent99Error):
 
     code = "CREW"
 
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """The code of the error that is behind it, or empty."""
+
 
 class Started(msgspec.Struct, frozen=True):
     """A line of the nursery's news."""
@@ -35,6 +40,7 @@ class Started(msgspec.Struct, frozen=True):
     event: str
     pid: int
     how: str = ""
+    code: str = ""
 
 
 class Crew:
@@ -159,16 +165,16 @@ class Crew:
             self.pids[news.pid] = news.place
             self._alive.add(news.pid)
         elif news.event == "given_up":
-            self._lose(f"{news.place} {news.how}")
+            self._lose(f"{news.place} {news.how}", news.code)
         else:
             self._alive.discard(news.pid)
-            if news.how:
+            if news.how and not self.lost.done():
                 self._on_news(f"{news.place} (process {news.pid}) {news.how}; it is started again")
         self._changed.set()
 
-    def _lose(self, message: str) -> None:
+    def _lose(self, message: str, reason: str = "") -> None:
         if not self.lost.done():
-            self.lost.set_exception(CrewError(message))
+            self.lost.set_exception(CrewError(message, reason))
 
 
 def _kill(process: Process) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +15,13 @@ import msgspec
 from agent99 import Mesh, Settings, named
 from agent99.clock import Clock, SystemClock
 from agent99.dispatch import new_event_loop
-from agent99.errors import DeadlineExceededError
+from agent99.errors import DeadlineExceededError, StoreFullError
 from agent99.ids import Ids, SystemIds
 from agent99.registry import Table
 from agent99.systems.shop._check import CheckReport, Terms, check_shop
 from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._data import read_year
+from agent99.systems.shop._disk import full_disk_said, temporary_folder
 from agent99.systems.shop._display import Bar, Display, display_for
 from agent99.systems.shop._figures import Figures, Instance, Work, figures_of
 from agent99.systems.shop._ground import mesh_of_its_own
@@ -49,8 +49,10 @@ def run_demo(options: Mapping[str, Any] | None = None) -> int:
 
     Raises:
         UsageError: an option or the file makes no sense; polars or SQLAlchemy is not installed.
+        StoreError: the database cannot be used.
+        DiskFullError: the disk of the temporary folder is full.
         EmbeddedServerError, TransportError: there is no server.
-        CrewError: the agents did not start, or kept dying.
+        CrewError: the agents did not start, or kept dying; the database is full.
         KeyboardInterrupt: Ctrl-C, or SIGTERM; every process has ended by then.
     """
     chosen = read_options(options or {})
@@ -85,30 +87,26 @@ async def _with_signals(options: DemoOptions, display: Display) -> Figures:
             loop.remove_signal_handler(number)
 
 
-async def run_shop(
-    options: DemoOptions,
-    display: Display,
-    *,
-    before_check: Callable[[ShopSettings], None] | None = None,
-) -> Figures:
+async def run_shop(options: DemoOptions, display: Display) -> Figures:
     """Run the shop and return its figures.
-
-    Args:
-        options: How.
-        display: Where to tell about it.
-        before_check: Called when the agents have ended and the check has not begun: for tests.
 
     Raises:
         as `run_demo`.
     """
-    with _folder() as folder:
+    with temporary_folder() as folder:
         shop = _shop_settings(options, folder)
+        if options.store is not None:
+            await _require_empty(shop)
         year, work = await _work_off(options, display, folder, shop)
-        if before_check is not None:
-            before_check(shop)
         display.tell("checking the books against the file")
         report = await asyncio.to_thread(_check, options, shop)
     return figures_of(year.counts, work, report)
+
+
+async def _require_empty(shop: ShopSettings) -> None:
+    from agent99.systems.shop._vetting import require_empty  # noqa: PLC0415 - loads SQLAlchemy
+
+    await require_empty(shop, SystemClock(), SystemIds())
 
 
 async def _work_off(
@@ -117,20 +115,29 @@ async def _work_off(
     """Start the agents, replay the file, and end the agents."""
     clock, ids = SystemClock(), SystemIds()
     began_s = clock.monotonic_s()
-    async with Crew(on_news=display.tell) as crew:
-        reading = asyncio.ensure_future(asyncio.to_thread(_read, options, folder))
-        try:
-            async with (
-                mesh_of_its_own(folder, clock, ids) as settings,
-                Mesh(settings=settings) as mesh,
-                crew.ending(),  # the agents before the server that they need
-            ):
-                year = await reading
-                await crew.send(_plan(options, settings, shop))
-                run = _Run(options, display, crew, mesh, (clock, ids), began_s)
-                return year, await run.replay(year)
-        finally:
-            reading.cancel()
+    async with (
+        _reading(options, folder) as reading,
+        Crew(on_news=display.warn) as crew,
+        mesh_of_its_own(folder, clock, ids) as (settings, mesh),
+        crew.ending(),  # the agents before the server that they need
+    ):
+        with full_disk_said(folder):  # before the agents' end clears the folder
+            year = await reading
+            await crew.send(_plan(options, settings, shop))
+            run = _Run(options, display, crew, mesh, (clock, ids), began_s)
+            return year, await run.replay(year)
+
+
+@asynccontextmanager
+async def _reading(options: DemoOptions, folder: Path) -> AsyncGenerator[asyncio.Future[Year]]:
+    """Give what the file holds, once it is read; a user's is read before anything else starts."""
+    reading = asyncio.ensure_future(asyncio.to_thread(_read, options, folder))
+    try:
+        if options.data is not None:
+            await reading
+        yield reading
+    finally:
+        reading.cancel()
 
 
 class _Run:
@@ -214,8 +221,10 @@ class _Run:
             outcome = await customer.place(invoice)
             now_s = clock.monotonic_s()
             tally.add(outcome, now_s - start_s)
+            if outcome.reason == StoreFullError.code:
+                raise CrewError("the database is full", outcome.reason)
             if tally.unfinished.total() > UNFINISHED_MAX:
-                raise CrewError(f"orders stay without an answer: {dict(tally.unfinished)}")
+                raise CrewError(f"orders stay without an answer: {_counted(tally.unfinished)}")
             if not self._first_s and outcome.fate == "confirmed":
                 self._first_s = now_s - self._began_s
             bar.advance()
@@ -256,6 +265,10 @@ class _Run:
         return found
 
 
+def _counted(codes: Counter[str]) -> str:
+    return ", ".join(f"{count} with {code}" for code, count in codes.most_common())
+
+
 def _places(options: DemoOptions) -> tuple[Place, ...]:
     """Return the processes; those that are needed first come first."""
     several = [
@@ -277,12 +290,6 @@ def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings) -> Plan:
         places=_places(options),
         debug=options.debug,
     )
-
-
-@contextmanager
-def _folder() -> Generator[Path]:
-    with tempfile.TemporaryDirectory(prefix="agent99-shop-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
 
 
 def _read(options: DemoOptions, folder: Path) -> Year:

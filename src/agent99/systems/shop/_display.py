@@ -20,16 +20,16 @@ class Bar(Protocol):
         """One more order is done."""
         ...
 
-    def note(self, sentence: str) -> None:
-        """Tell something above the bar."""
-        ...
-
 
 class Display(Protocol):
     """How the demo talks."""
 
     def tell(self, sentence: str) -> None:
         """Tell how far it is."""
+        ...
+
+    def warn(self, sentence: str) -> None:
+        """Tell what should not happen."""
         ...
 
     def bar(self, total: int) -> Any:
@@ -50,10 +50,6 @@ class _Silent:
     def advance(self) -> None:
         """Say nothing."""
 
-    def note(self, sentence: str) -> None:
-        """Say it on standard error: standard output is for the document."""
-        sys.stderr.write(f"agent99: {sentence}\n")
-
 
 class JsonDisplay:
     """One object on standard output, and nothing else."""
@@ -63,6 +59,10 @@ class JsonDisplay:
 
     def tell(self, sentence: str) -> None:
         """Say nothing."""
+
+    def warn(self, sentence: str) -> None:
+        """Say it on standard error: standard output is for the document."""
+        sys.stderr.write(f"agent99: {sentence}\n")
 
     @contextmanager
     def bar(self, total: int) -> Generator[Bar]:
@@ -95,7 +95,11 @@ class TerminalDisplay:
 
     def tell(self, sentence: str) -> None:
         """Print a sentence."""
-        self._console.print(sentence, markup=False)
+        self._console.print(sentence, markup=False, soft_wrap=not self._console.is_terminal)
+
+    def warn(self, sentence: str) -> None:
+        """Print it among the others."""
+        self.tell(sentence)
 
     @contextmanager
     def bar(self, total: int) -> Generator[Bar]:
@@ -117,7 +121,7 @@ class TerminalDisplay:
             disable=not self._console.is_terminal,
         )
         with drawing:
-            yield _Bar(drawing, drawing.add_task("orders", total=total), self.tell)
+            yield _Bar(drawing, drawing.add_task("orders", total=total))
 
     def show(self, figures: Figures) -> None:
         """Print the result."""
@@ -147,16 +151,12 @@ class TerminalDisplay:
 
 
 class _Bar:
-    def __init__(self, drawing: Any, task: Any, tell: Any) -> None:
+    def __init__(self, drawing: Any, task: Any) -> None:
         self._drawing = drawing
         self._task = task
-        self._tell = tell
 
     def advance(self) -> None:
         self._drawing.advance(self._task)
-
-    def note(self, sentence: str) -> None:
-        self._tell(sentence)
 
 
 _PIPED_WIDTH = 200

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from agent99 import Settings
+from agent99 import Mesh, Settings
 from agent99.agent import NatsEngine
 from agent99.clock import Clock
 from agent99.embedded import temporary_server
@@ -22,24 +22,32 @@ REGISTRY_STREAMS: Final = ("KV_a99_{}_registry", "KV_a99_{}_leases", "KV_a99_{}_
 
 
 @asynccontextmanager
-async def mesh_of_its_own(folder: Path, clock: Clock, ids: Ids) -> AsyncGenerator[Settings]:
-    """Give the settings of a mesh that nobody else uses; at the end nothing of it is left.
+async def mesh_of_its_own(
+    folder: Path, clock: Clock, ids: Ids
+) -> AsyncGenerator[tuple[Settings, Mesh]]:
+    """Give a mesh that nobody else uses, and its settings; at the end nothing of it is left.
 
     Raises:
         EmbeddedServerError: a server could not be started.
-        TransportError: the one at AGENT99_URL is not there, or refuses.
+        TransportError, JournalError: the one at AGENT99_URL is not there, or refuses.
     """
     url = os.environ.get("AGENT99_URL", "")
     name = f"shop-{ids.token().decode()[:10]}"
     if not url:
         async with temporary_server(clock=clock) as server:
-            yield Settings(project=folder, state_folder=folder, url=server.url, mesh=name)
+            settings = Settings(project=folder, state_folder=folder, url=server.url, mesh=name)
+            async with Mesh(settings=settings) as mesh:
+                yield settings, mesh
         return
     settings = Settings(project=folder, state_folder=folder, url=url, mesh=name)
+    is_joined = False  # what was never joined has left nothing
     try:
-        yield settings
+        async with Mesh(settings=settings) as mesh:
+            is_joined = True
+            yield settings, mesh
     finally:
-        await _clear(settings, clock, ids)
+        if is_joined:
+            await _clear(settings, clock, ids)
 
 
 async def _clear(settings: Settings, clock: Clock, ids: Ids) -> None:

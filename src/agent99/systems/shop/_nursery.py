@@ -22,7 +22,7 @@ import msgspec
 
 from agent99.clock import Clock, SystemClock
 from agent99.systems.shop import _checkout, _handover, _opening
-from agent99.systems.shop._worker import END_S, Place, Plan, leave, run_worker
+from agent99.systems.shop._worker import END_S, Excuse, Place, Plan, leave, run_worker
 
 PLAN_BYTES_MAX: Final = 1_048_576
 HANDLES_MAX: Final = 256
@@ -42,6 +42,8 @@ class News(msgspec.Struct, frozen=True):
     pid: int
     how: str = ""
     """How it ended, in words; empty where all is well."""
+    code: str = ""
+    """The error that it ended with, where it could say."""
 
 
 class Nursery:
@@ -56,7 +58,10 @@ class Nursery:
         self._alive: dict[int, Place] = {}
         self._ends: dict[str, deque[float]] = {each.label: deque() for each in plan.places}
         self._wake, self._waker = os.pipe()
-        for handle in (self._wake, self._waker):
+        self._heard, self._excuses = os.pipe()
+        self._said = b""
+        self._told: dict[int, Excuse] = {}
+        for handle in (self._wake, self._waker, self._heard, self._excuses):
             os.set_blocking(handle, False)
 
     def __repr__(self) -> str:
@@ -93,10 +98,10 @@ class Nursery:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for handle in (self._wake, self._waker):
+            for handle in (self._wake, self._waker, self._heard):
                 os.close(handle)
             os.dup2(2, 1)  # the news are the nursery's alone
-            code = run_worker(place, self._plan)
+            code = run_worker(place, self._plan, self._excuses)
         finally:
             leave(code)
 
@@ -107,19 +112,40 @@ class Nursery:
                 return
             place = self._alive.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            tell(News(place.label, "ended", pid, _how(code) if code else ""))
-            if code != 0:
-                self._start_again(place, pid)
+            if code == 0:
+                tell(News(place.label, "ended", pid))
+            else:
+                self._start_again(place, pid, _how(code))
 
-    def _start_again(self, place: Place, pid: int) -> None:
+    def _start_again(self, place: Place, pid: int, how: str) -> None:
+        """Fork it again, unless it would end the same way, or ended too often."""
         ends, now_s = self._ends[place.label], self._clock.monotonic_s()
         ends.append(now_s)
         while ends and ends[0] < now_s - RESTARTS_WINDOW_S:
             ends.popleft()
-        if len(ends) > RESTARTS_MAX:
-            tell(News(place.label, "given_up", pid, f"ended {len(ends)} times in a row"))
+        excuse, code = self._excuse_of(pid), ""
+        if excuse is not None:
+            how, code = f"did not run: {excuse.sentence}", excuse.code
+        if excuse is not None and excuse.is_final:
+            tell(News(place.label, "given_up", pid, how, code))
+        elif len(ends) > RESTARTS_MAX:
+            tell(News(place.label, "given_up", pid, f"{how}; {len(ends)} times in a row", code))
         else:
+            tell(News(place.label, "ended", pid, how, code))
             self._fork(place)
+
+    def _excuse_of(self, pid: int) -> Excuse | None:
+        """Return what a process said before it ended."""
+        try:
+            while said := os.read(self._heard, 65_536):
+                self._said += said
+        except BlockingIOError:  # that was all
+            pass
+        *lines, self._said = self._said.split(b"\n")
+        for line in lines:
+            excuse = msgspec.json.decode(line, type=Excuse)
+            self._told[excuse.pid] = excuse
+        return self._told.pop(pid, None)
 
     def _end(self) -> None:
         """The demo broke off: wait for the agents, which have seen it too, but not for long."""

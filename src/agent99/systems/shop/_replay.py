@@ -13,7 +13,7 @@ import msgspec
 
 from agent99 import Mesh
 from agent99.clock import Clock
-from agent99.errors import Failure, RequestError, TransportError
+from agent99.errors import Failure, RequestError, StoreFullError, TransportError
 from agent99.ids import Ids
 from agent99.systems.shop._asking import may_ask_again
 from agent99.systems.shop._model import OrderConfirmation, PlaceOrder
@@ -103,6 +103,8 @@ class Customer:
                 # Refused at the door, or not known yet: the same key goes on from there.
                 if isinstance(error, Failure) and not error.retryable:
                     return Outcome("rejected", error.code)
+                if error.code == StoreFullError.code:  # waiting makes no room
+                    return Outcome("unfinished", error.code)
                 broken += not may_ask_again(error)
                 if broken > BROKEN_MAX or self._clock.monotonic_s() > give_up_s:
                     return Outcome("unfinished", error.code)

@@ -22,7 +22,7 @@ import msgspec
 from agent99 import Agent, Mesh, Settings
 from agent99.clock import SystemClock
 from agent99.dispatch import new_event_loop
-from agent99.errors import Agent99Error
+from agent99.errors import Agent99Error, MigrationError, StoreError, StoreFullError, UsageError
 from agent99.ids import SystemIds
 from agent99.systems.shop._agents import (
     FulfillmentAgent,
@@ -32,10 +32,15 @@ from agent99.systems.shop._agents import (
     PaymentAgent,
 )
 from agent99.systems.shop._catalogue import PriceList
+from agent99.systems.shop._disk import is_nearly_full
 from agent99.systems.shop._settings import ShopSettings
 
 END_S: Final = 2
 """Whole seconds from the end of the demo to the end of this process, whatever it is doing."""
+
+EXCUSE_MAX: Final = 500
+"""Characters of an excuse: a line of it must go into a pipe at once."""
+_FINAL: Final = (UsageError, MigrationError, StoreFullError)
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -50,6 +55,17 @@ class Place(msgspec.Struct, frozen=True):
     def label(self) -> str:
         """Its name for people: `inventory/2`."""
         return f"{self.agent}/{self.index}"
+
+
+class Excuse(msgspec.Struct, frozen=True):
+    """Why a process of the demo ended, in its own words: a line of JSON to the nursery."""
+
+    pid: int
+    code: str
+    """The error's."""
+    sentence: str
+    is_final: bool
+    """Whether the next one at this place would fail as well."""
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -93,17 +109,30 @@ def make_agent(place: Place, settings: ShopSettings) -> Agent:
             return NotificationAgent()
 
 
-def run_worker(place: Place, plan: Plan) -> int:
-    """Host an agent until it is told to end; returns the exit code."""
+def run_worker(place: Place, plan: Plan, excuses: int) -> int:
+    """Host an agent until it is told to end; returns the exit code.
+
+    Args:
+        place: Which agent.
+        plan: Where.
+        excuses: The pipe that takes an `Excuse` if it ends with an error.
+    """
     level = logging.DEBUG if plan.debug else logging.WARNING
     logging.basicConfig(level=level, format=f"[{place.label}] %(levelname)s %(message)s")
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             runner.run(_host(place, plan))
         except Agent99Error as error:
-            sys.stderr.write(f"[{place.label}] did not start: {error}\n")
+            os.write(excuses, msgspec.json.encode(_excuse(error, plan)) + b"\n")
             return 1
     return 0
+
+
+def _excuse(error: Agent99Error, plan: Plan) -> Excuse:
+    is_final = isinstance(error, _FINAL) or (
+        isinstance(error, StoreError) and is_nearly_full(Path(plan.folder))
+    )
+    return Excuse(os.getpid(), error.code, str(error)[:EXCUSE_MAX], is_final)
 
 
 async def _host(place: Place, plan: Plan) -> None:
