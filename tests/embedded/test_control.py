@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,8 @@ from agent99.embedded import (
     stop_server,
 )
 from agent99.embedded._state import lock_exclusive
-from agent99.errors import ServerStartError
+from agent99.errors import EmbeddedServerError, ServerStartError, StateFolderError
+from agent99.settings import Settings
 from tests.embedded._place import Place, eventually
 
 
@@ -98,11 +102,30 @@ async def test_reset_wipes_the_store_and_keeps_the_address(place: Place) -> None
         mark.touch()
         assert await reset_server(place.settings)
         assert place.is_quiet()
-        assert not place.folder.store.exists()
+        assert [] == list(place.folder.store.iterdir())
         async with await acquire_server(place.settings) as second:
             assert first.url == second.url
             assert not mark.exists()
-            assert not list(place.folder.path.glob("store.*"))
+            assert [place.folder.jetstream] == list(place.folder.store.iterdir())
+
+
+async def test_reset_deletes_nothing_that_the_server_did_not_make(place: Place) -> None:
+    """What somebody else laid into the store's folder stays."""
+    async with await acquire_server(place.settings):
+        mine = place.folder.store / "mine.txt"
+        mine.write_text("precious")
+        await reset_server(place.settings)
+        assert "precious" == mine.read_text()
+        assert [mine] == list(place.folder.store.iterdir())
+
+
+async def test_reset_ends_what_a_killed_reset_left(place: Place) -> None:
+    """The half of a store that was about to be deleted goes with the next reset."""
+    rest = place.folder.store / "jetstream.old"
+    rest.mkdir(parents=True)
+    (rest / "half").touch()
+    await reset_server(place.settings)
+    assert not rest.exists()
 
 
 async def test_reset_keeps_the_store_of_a_server_that_does_not_end(place: Place) -> None:
@@ -133,5 +156,25 @@ async def test_logs_are_the_last_lines_of_server_and_supervisor(place: Place) ->
 
 
 async def test_there_are_no_logs_where_nothing_ran(place: Place) -> None:
-    """An empty list, no error."""
-    assert [] == server_logs(place.settings)
+    """It is said, with the folder; nothing is made."""
+    with pytest.raises(EmbeddedServerError) as caught:
+        server_logs(place.settings)
+    assert f"there is no log in {place.folder.path}: no server has run there" == str(caught.value)
+    assert not place.folder.path.exists()
+
+
+@pytest.mark.parametrize(
+    "act", [server_status, stop_server, reset_server, server_logs, find_server]
+)
+async def test_a_file_in_place_of_the_state_folder(
+    place: Place, act: Callable[[Settings], Any]
+) -> None:
+    """Whatever is asked, it is an error that names the file; nothing pretends to be done."""
+    place.folder.path.parent.mkdir(parents=True)
+    place.folder.path.touch()
+    with pytest.raises(StateFolderError, match=r"agent99 cannot be used: Not a directory"):
+        await _done(act(place.settings))
+
+
+async def _done(answer: Any) -> Any:
+    return await answer if inspect.isawaitable(answer) else answer

@@ -137,6 +137,22 @@ async def test_a_store_that_cannot_be_used(place: Place) -> None:
     )
 
 
+async def test_a_store_that_is_somebody_elses(place: Place) -> None:
+    """No server is started on files that agent99 did not make, and nothing of ours is laid down."""
+    place.folder.store.mkdir(parents=True)
+    mine = place.folder.store / "mine.txt"
+    mine.touch()
+    text = await _refusal(place)
+    assert text == (
+        f"StateFolderError: {place.folder.store} holds files that agent99 did not make:"
+        " set AGENT99_STATE to another folder, or move them away"
+    )
+    assert [place.folder.store] == list(place.folder.path.iterdir())
+    mine.unlink()
+    async with await acquire_server(place.settings):
+        assert place.answer() is not None
+
+
 async def test_a_record_that_is_no_record(place: Place) -> None:
     """A spoiled `server.json` costs the old address and nothing else."""
     place.folder.path.mkdir(parents=True)

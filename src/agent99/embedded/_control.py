@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,8 +16,8 @@ from agent99.embedded._nats import log_tail
 from agent99.embedded._probe import probe
 from agent99.embedded._process import end_process, process_lives, send
 from agent99.embedded._start import state_error
-from agent99.embedded._state import Folder, lock_exclusive, read_record
-from agent99.errors import ServerStartError
+from agent99.embedded._state import Folder, Record, lock_exclusive, read_record
+from agent99.errors import EmbeddedServerError, ServerStartError
 from agent99.settings import Settings
 
 _POLL_S = 0.01
@@ -69,18 +70,25 @@ def find_server(settings: Settings) -> ServerInfo | None:
     """Return the project's embedded server if it runs; starts nothing and never waits.
 
     A server that its supervisor is just restarting counts: it comes back at the same address.
+
+    Raises:
+        StateFolderError: The state folder is no folder, or cannot be read.
     """
-    record = read_record(Folder(settings.state_folder.absolute()))
+    record = _record(Folder(settings.state_folder.absolute()))
     if record is None or not (process_lives(record.server) or process_lives(record.supervisor)):
         return None
     return ServerInfo(record.url, record.url_public, record.server.pid, record.version)
 
 
 async def server_status(settings: Settings, *, clock: Clock | None = None) -> ServerStatus:
-    """Return how the project's embedded server is; starts nothing."""
+    """Return how the project's embedded server is; starts nothing.
+
+    Raises:
+        StateFolderError: The state folder is no folder, or cannot be read.
+    """
     clock = clock or SystemClock()
     folder = Folder(settings.state_folder.absolute())
-    record = read_record(folder)
+    record = _record(folder)
     if record is None or not process_lives(record.server):
         return ServerStatus(running=False, state_folder=str(folder.path))
     answer = await asyncio.to_thread(probe, record, timeout_s=_PROBE_TIMEOUT_S)
@@ -108,11 +116,11 @@ async def stop_server(
 
     Raises:
         ServerStartError: It did not end within `timeout_s` seconds.
-        StateFolderError: The state folder cannot be written.
+        StateFolderError: The state folder is no folder, or cannot be written.
     """
     clock = clock or SystemClock()
     folder = Folder(settings.state_folder.absolute())
-    if not folder.path.is_dir():
+    if not _is_there(folder):
         return False
     try:
         ran, lock = await _stop(folder, clock, timeout_s)
@@ -131,11 +139,11 @@ async def reset_server(
 
     Raises:
         ServerStartError: It did not end within `timeout_s` seconds; nothing was wiped.
-        StateFolderError: The state folder cannot be written.
+        StateFolderError: The state folder is no folder, or cannot be written.
     """
     clock = clock or SystemClock()
     folder = Folder(settings.state_folder.absolute())
-    if not folder.path.is_dir():
+    if not _is_there(folder):
         return False
     try:
         ran, lock = await _stop(folder, clock, timeout_s)
@@ -150,9 +158,31 @@ async def reset_server(
 
 
 def server_logs(settings: Settings, *, lines: int = 50) -> list[str]:
-    """Return the last `lines` lines of the server's and its supervisor's log, oldest first."""
+    """Return the last `lines` lines of the server's and its supervisor's log, oldest first.
+
+    Raises:
+        EmbeddedServerError: There is no log: no server ever ran here.
+        StateFolderError: The state folder is no folder, or cannot be read.
+    """
     folder = Folder(settings.state_folder.absolute())
+    if not (_is_there(folder) and folder.log.exists()):
+        raise EmbeddedServerError(f"there is no log in {folder.path}: no server has run there")
     return log_tail(folder.log, size_bytes_max=lines * _LINE_BYTES)[-lines:] if lines > 0 else []
+
+
+def _is_there(folder: Folder) -> bool:
+    """Return whether there is a state folder; what stands in its place is an error."""
+    try:
+        os.scandir(folder.path).close()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise state_error(folder, error) from error
+    return True
+
+
+def _record(folder: Folder) -> Record | None:
+    return read_record(folder) if _is_there(folder) else None
 
 
 async def _stop(folder: Folder, clock: Clock, timeout_s: float) -> tuple[bool, int]:
@@ -176,12 +206,13 @@ async def _stop(folder: Folder, clock: Clock, timeout_s: float) -> tuple[bool, i
 
 
 def _wipe(folder: Folder) -> None:
-    trash = folder.path / f"store.{os.getpid()}.old"
-    try:
-        folder.store.rename(trash)  # in one step: a crash leaves a whole store or none
-    except FileNotFoundError:
-        return
-    shutil.rmtree(trash)
+    """Delete what the server stored, and nothing that somebody else laid beside it."""
+    trash = folder.store / "jetstream.old"
+    with suppress(FileNotFoundError):
+        shutil.rmtree(trash)  # a reset that was killed left it
+    with suppress(FileNotFoundError):
+        folder.jetstream.rename(trash)  # in one step: a crash leaves a whole store or none
+        shutil.rmtree(trash)
 
 
 def _count_users(folder: Folder) -> int | None:

@@ -31,7 +31,8 @@ def prepare_folder(settings: Settings) -> Folder:
     """Make the state folder, for its owner alone.
 
     Raises:
-        StateFolderError: It cannot be made or written, or the disk is full.
+        StateFolderError: It cannot be made or written, the disk is full, or it holds a `store` that
+            is somebody else's.
         EmbeddedServerError: This system has no embedded server.
     """
     if sys.platform == "win32":
@@ -40,6 +41,7 @@ def prepare_folder(settings: Settings) -> Folder:
         )
     folder = Folder(settings.state_folder.absolute())
     try:
+        _check_store(folder)
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         ignore = folder.path / ".gitignore"
         if not ignore.exists():  # there is a credential inside
@@ -47,6 +49,17 @@ def prepare_folder(settings: Settings) -> Folder:
     except OSError as error:
         raise state_error(folder, error) from error
     return folder
+
+
+def _check_store(folder: Folder) -> None:
+    """Refuse a `store` that no server of ours made: a reset would delete what is in it."""
+    if folder.record.exists() or folder.server_pid.exists() or not folder.store.is_dir():
+        return
+    if any(folder.store.iterdir()):
+        raise StateFolderError(
+            f"{folder.store} holds files that agent99 did not make: set AGENT99_STATE to another"
+            " folder, or move them away"
+        )
 
 
 def state_error(folder: Folder, error: OSError) -> StateFolderError:

@@ -44,6 +44,9 @@ class Folder:
         """Exists after `server stop`, until somebody new wants a server."""
         self.log = path / "server.log"
         self.store = path / "store"
+        """The folder that the nats-server is given; its owner may keep other files there."""
+        self.jetstream = self.store / "jetstream"
+        """Everything that the nats-server stores."""
 
     def __repr__(self) -> str:
         return f"Folder({str(self.path)!r})"
