@@ -213,6 +213,8 @@ def _wipe(folder: Folder) -> None:
     with suppress(FileNotFoundError):
         folder.jetstream.rename(trash)  # in one step: a crash leaves a whole store or none
         shutil.rmtree(trash)
+    with suppress(OSError):
+        folder.store.rmdir()  # stays if it is not empty
 
 
 def _count_users(folder: Folder) -> int | None:
