@@ -72,6 +72,10 @@ def test_call_prints_the_result_as_json(ask: Any, words: str, out: str) -> None:
         ("ctl pause hand=left", 2, "say whom to pause"),
         ("ctl pause nobody", 3, "there is no agent or instance 'nobody'; there are: echo, greeter"),
         ("ctl pause hello_world", 3, "it is a capability of greeter"),
+        ("ctl greeter pause", 3, "did you mean agent99 ctl pause greeter?"),
+        ("survey greeter greet --wanted 3", 1, "3 were wanted, and 2 results came of 2 that were"),
+        ("info zzz", 3, "there are: echo, greeter, hello_world"),
+        ("survey zzz", 3, "there are: echo, greeter, hello_world"),
         ("ctl update_config greeter greting=Hi", 1, ""),
         ("ctl wave all hand=right", 1, ""),
         ("why greter", 3, ""),
@@ -222,6 +226,10 @@ def test_pause_and_resume(ask: Any) -> None:
         done = ask("call", "greeter", "greet")
         assert (3, True) == (done.code, "not taking requests" in done.err)
         assert "Resume with: agent99 ctl resume greeter." in ask("why", "greeter", "greet").out
+        refused = ask("survey", "greeter", "greet", "--json")
+        message = "of 2 that offer 'greeter' none takes requests now (paused)"
+        assert refused.err == f"agent99: {message}; agent99 ctl resume greeter\n"
+        assert refused.document["error"]["message"].startswith(message)
         states = [i["state"] for i in ask("ps", "--json").document["instances"]]
         assert states.count("paused") == 2
     finally:
@@ -244,6 +252,11 @@ def test_update_config_is_checked_as_a_whole(ask: Any) -> None:
 def test_status_of_everybody(ask: Any) -> None:
     """It is what `ctl status` asks without a target."""
     text = ask("ctl", "status").out
+    names = [line.split()[0] for line in text.splitlines()[1:5]]
+    assert ["echo", "echo", "greeter", "greeter"] == names  # as `ps` has them
+    shown = [i["instance"] for i in ask("ps", "--json").document["instances"]]
+    answers = ask("ctl", "status", "--json").document["answers"]
+    assert shown == [answer["instance"] for answer in answers]
     assert "4 of 4 applied" in text
     assert '{"greeting":"Hello"}' in text
 

@@ -116,11 +116,18 @@ def test_a_source_that_cannot_be_loaded(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["json.py", "agent99.py"])
-def test_a_file_with_the_name_of_a_loaded_module(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("json.py", "a module of Python's own"),
+        ("idlelib.py", "a module of Python's own"),
+        ("agent99.py", "a module that is loaded already"),
+    ],
+)
+def test_a_file_with_the_name_of_another_module(folder: Path, name: str, part: str) -> None:
     """It could not be imported under its stem, nor pickled."""
     (folder / name).write_text(CREW)
-    with pytest.raises(RefusalError, match="rename the file"):
+    with pytest.raises(RefusalError, match=rf"{name} has the name of {part} .*: rename the file"):
         load_agents([name])
 
 

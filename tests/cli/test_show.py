@@ -45,6 +45,26 @@ def test_json_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out)
 
 
+def test_a_narrow_table_breaks_no_instance(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is copied from a table stands whole, also at 50 characters."""
+    monkeypatch.setattr("agent99.cli._show.PIPED_WIDTH", 50)
+    columns = ("agent", "instance", "state", "capabilities", "version", "uptime", "where")
+    what = (
+        "warehouse",
+        "3f2a91c0",
+        "ready",
+        "inventory, stock",
+        "0.1.0",
+        "2 h 5 min",
+        "a-host.example/1234",
+    )
+    print_table(columns, [what])
+    out = capsys.readouterr().out
+    assert all(whole in out for whole in ("3f2a91c0", "ready", "a-host.example/1234")), out
+
+
 def test_a_table_shows_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """What agents say is text, and no markup."""
     print_table(("agent", "says"), [("greeter", "[bold]hello[/bold]")])

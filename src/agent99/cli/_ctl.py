@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from agent99.agent import Named, Peer, Survey, Target, named
@@ -67,11 +68,20 @@ async def _ctl(
 ) -> tuple[Survey, dict[str, str]]:
     async with join(scope) as mesh:
         peers = mesh.peers()
-        found = await mesh.control(_whom(peers, target), action, payload, timeout_s=timeout_s)
-        return found, {peer.instance: peer.name for peer in peers}
+        found = await mesh.control(
+            _whom(peers, action, target), action, payload, timeout_s=timeout_s
+        )
+        names = {peer.instance: peer.name for peer in peers}
+        order = [peer.instance for peer in peers]  # as `ps` shows them
+        answers = sorted(found.answers, key=lambda answer: _place(order, answer.instance))
+        return msgspec.structs.replace(found, answers=tuple(answers)), names
 
 
-def _whom(peers: Sequence[Peer], target: str) -> Target | None:
+def _place(order: Sequence[str], instance: str) -> int:
+    return order.index(instance) if instance in order else len(order)
+
+
+def _whom(peers: Sequence[Peer], action: str, target: str) -> Target | None:
     if target == EVERYBODY and peers:
         return None
     if find_named(peers, target):
@@ -79,7 +89,10 @@ def _whom(peers: Sequence[Peer], target: str) -> Target | None:
         return whom
     one = find_instance(peers, target)
     if one is None:
-        raise nobody(peers, target, capabilities=False)
+        error = nobody(peers, target, capabilities=False)
+        if target.lower() in QUIET:
+            error.add_note(f"did you mean agent99 ctl {target.lower()} {action}?")
+        raise error
     return one
 
 

@@ -40,12 +40,21 @@ def find_capable(peers: Sequence[Peer], word: str) -> list[Peer]:
     return [peer for peer in peers if word.lower() in peer.capabilities]
 
 
+def unavailable(capable: Sequence[Peer], word: str) -> RefusalError:
+    """Return the error for a capability that is there, of which no instance takes requests."""
+    states = ", ".join(sorted({peer.description.state for peer in capable}))
+    paused = sorted({peer.name for peer in capable if peer.description.state == "paused"})
+    hint = "".join(f"; agent99 ctl resume {name}" for name in paused)
+    message = f"of {len(capable)} that offer {word!r} none takes requests now ({states}){hint}"
+    return RefusalError(message, Exit.NOBODY, code="NO_AGENT")
+
+
 def nobody(peers: Sequence[Peer], word: str, *, capabilities: bool) -> RefusalError:
     """Return the error for a word that means nobody, with what may have been meant."""
     names = sorted({peer.name for peer in peers})
     offered = sorted({capability for peer in peers for capability in peer.capabilities})
-    words = [*names, *offered] if capabilities else names
-    near = get_close_matches(word.lower(), dict.fromkeys(words), n=NEAR_MAX, cutoff=0.6)
+    words = list(dict.fromkeys([*names, *offered])) if capabilities else names
+    near = get_close_matches(word.lower(), words, n=NEAR_MAX, cutoff=0.6)
     if near:
         hint = f"; did you mean {' or '.join(map(repr, near))}?"
     elif not peers:

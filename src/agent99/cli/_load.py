@@ -67,9 +67,9 @@ def load_file(path: Path) -> ModuleType:
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
     if loaded is not None or name in sys.stdlib_module_names:
-        raise RefusalError(
-            f"{path.name} has the name of a module that is loaded already ({name}): rename the file"
-        )
+        own = name in sys.stdlib_module_names
+        taken = "of a module of Python's own" if own else "of a module that is loaded already"
+        raise RefusalError(f"{path.name} has the name {taken} ({name}): rename the file")
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

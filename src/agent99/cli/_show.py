@@ -12,6 +12,14 @@ import msgspec
 PIPED_WIDTH = 200
 """Characters in a line of a table that does not go to a terminal."""
 
+WORD_MAX = 12
+"""Characters; a longer word may be broken to fit the terminal."""
+GAP = 2
+_WORDS = frozenset({"instance", "where"})
+"""Columns of one word, however long."""
+_WHOLE = _WORDS | {"state"}
+"""Columns of which no word is broken: they are copied, and looked for."""
+
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -57,18 +65,30 @@ def compact(document: Any) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Draw a table on stdout. NO_COLOR and the terminal's width are honoured."""
+    """Draw a table on stdout. NO_COLOR is honoured, and the terminal's width if words fit it.
+
+    In a narrower terminal lines are longer than it: what is broken can be neither read nor copied.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column.upper(), overflow="fold")
-    for row in rows:
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    cells = [tuple(row) for row in rows]
+    widths = [_word_width(column, [row[at] for row in cells]) for at, column in enumerate(columns)]
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column.upper(), overflow="fold", min_width=width, no_wrap=column in _WORDS)
+    for row in cells:
         table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a cell mean nothing
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-    console.print(table)
+    console.width = max(console.width, sum(widths) + GAP * len(widths))
+    console.print(table, crop=False)
+
+
+def _word_width(column: str, cells: Sequence[str]) -> int:
+    """Return the room that a column needs for its longest word, as far as that is kept whole."""
+    longest = max((len(word) for cell in cells for word in cell.split()), default=0)
+    return max(len(column), longest if column in _WHOLE else min(longest, WORD_MAX))
 
 
 def short(instance: str) -> str:

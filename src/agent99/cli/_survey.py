@@ -10,10 +10,10 @@ import typer
 from agent99.agent import Answer, Survey
 from agent99.cli._call import Timeout
 from agent99.cli._exits import Exit
-from agent99.cli._find import find_capable, nobody
+from agent99.cli._find import find_capable, nobody, unavailable
 from agent99.cli._join import join, run_async
 from agent99.cli._scope import Scope
-from agent99.cli._show import compact, print_json, print_table, say, short, tell
+from agent99.cli._show import compact, count, print_json, print_table, say, short, tell
 from agent99.cli._values import parse_payload
 from agent99.dispatch import DEFAULT_OPERATION
 
@@ -59,7 +59,11 @@ def survey(
     else:
         _show(found, names)
     if options.wanted is not None:
-        return Exit.OK if len(found.results) >= options.wanted else Exit.FAILED
+        if len(found.results) >= options.wanted:
+            return Exit.OK
+        few = count(len(found.results), "result")
+        say(f"{options.wanted} were wanted, and {few} came of {found.asked} that were asked")
+        return Exit.FAILED
     return Exit.OK if len(found.results) == found.asked else Exit.FAILED
 
 
@@ -73,7 +77,7 @@ async def _survey(
         )
         if not found.asked:
             if capable := find_capable(peers, capability):
-                say(f"of {len(capable)} that offer {capability!r} none takes requests now")
+                raise unavailable(capable, capability)
             raise nobody(peers, capability, capabilities=True)
         return found, {peer.instance: peer.name for peer in peers}
 
