@@ -6,6 +6,7 @@ JOBS ?= 2
 NAME ?= request
 DATA ?= ../shared/data/online_retail_2009_2010.parquet
 SECONDS ?= 60
+MINUTES ?= 30
 TARGET ?=
 ARGS ?=
 
@@ -15,7 +16,7 @@ pip := $(BIN)/python -m pip --quiet --disable-pip-version-check
 pyright := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo year test test-slow chaos fuzz check format bench lock clean data
+.PHONY: help setup demo year test test-slow chaos fuzz soak check format bench lock clean data
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +43,9 @@ chaos: $(BIN)/.ready ## run every fault campaign at full counts (up to an hour)
 fuzz: $(BIN)/.ready ## fuzz what reads the bytes of others (SECONDS=60 each; TARGET=one)
 	@$(pip) install --constraint constraints.txt --group fuzz >&2
 	@$(BIN)/python fuzz/fuzz.py --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
+
+soak: $(BIN)/.ready ## load and a fault every minute: nothing may grow (MINUTES=30)
+	@$(BIN)/python -m soak.soak --minutes $(MINUTES) $(ARGS)
 
 check: $(BIN)/.ready ## check format, lint, types, house rules and the documents' code
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
