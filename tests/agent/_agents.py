@@ -134,6 +134,11 @@ class Shop(Agent):
         self.gate.set()
         return "opened"
 
+    @control
+    async def nap(self) -> None:
+        """Wait for the gate."""
+        await self.gate.wait()
+
 
 class Watcher(Agent):
     """Only calls others."""

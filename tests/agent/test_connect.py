@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent99 import Blocking, Mesh, Settings, connect, named
+from agent99.agent._blocking import LoopThread
 from agent99.errors import (
     ClosedError,
     NoAgentError,
@@ -16,7 +21,8 @@ from agent99.errors import (
     UsageError,
 )
 from tests._nats_server import NatsServer
-from tests.agent._agents import Greeter
+from tests._wait import eventually
+from tests.agent._agents import Greeter, Shop
 
 
 async def test_connect_reads_the_environment(
@@ -47,6 +53,61 @@ def test_a_script_may_block(nats_server: NatsServer) -> None:
     assert threading.active_count() == before
     with pytest.raises(ClosedError):
         mesh.discover("greeter")
+
+
+async def test_a_script_that_ends_ends_what_its_threads_wait_for(nats_server: NatsServer) -> None:
+    """A verb that another thread waits in is told; the thread does not wait for ever."""
+    async with Mesh(nats_server.url, mesh="connect-ends") as mesh:
+        shop = Shop()
+        await mesh.host(shop)
+        running = shop._running
+        assert running is not None
+        may_end, outcomes = threading.Event(), queue.Queue[Any]()
+
+        def script() -> None:
+            with connect(nats_server.url, mesh="connect-ends") as blocking:
+                for verb in (blocking.control, blocking.survey):
+                    threading.Thread(target=ask, args=(verb,), daemon=True).start()
+                assert may_end.wait(10)
+
+        def ask(verb: Callable[..., object]) -> None:
+            target = named("shop") if verb.__name__ == "control" else "shop"
+            try:
+                outcomes.put(verb(target, "nap" if target != "shop" else "wait", timeout_s=60))
+            except ClosedError as error:
+                outcomes.put(error)
+
+        scripted = asyncio.ensure_future(asyncio.to_thread(script))
+        for taker in (running.control, running.dispatcher):
+            await eventually(lambda taker=taker: taker.statistics().in_flight == 1)
+        may_end.set()
+        await asyncio.wait_for(scripted, 10)
+        for _ in range(2):
+            outcome = await asyncio.to_thread(outcomes.get, timeout=5)
+            assert isinstance(outcome, ClosedError)
+        shop.gate.set()
+
+
+def test_a_loop_that_ends_ends_its_tasks() -> None:
+    """Whoever waits in another thread for one of them is woken."""
+    loop_thread, outcomes = LoopThread(), queue.Queue[BaseException]()
+    loop_thread.start()
+    waits = threading.Event()
+
+    async def wait() -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    def ask() -> None:
+        try:
+            loop_thread.run(wait())
+        except concurrent.futures.CancelledError as error:
+            outcomes.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    assert waits.wait(5)
+    loop_thread.stop()
+    assert isinstance(outcomes.get(timeout=5), concurrent.futures.CancelledError)
 
 
 async def test_a_blocking_verb_in_the_event_loop_is_refused(nats_server: NatsServer) -> None:

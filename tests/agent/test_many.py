@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import pytest
 
 from agent99 import Mesh, named
-from agent99.errors import BadRequestError, InvalidNameError, UnknownOperationError, UsageError
+from agent99.errors import (
+    BadAnswerError,
+    BadRequestError,
+    ClosedError,
+    InvalidNameError,
+    PayloadTooLargeError,
+    UnknownOperationError,
+    UsageError,
+)
 from tests._wait import eventually
 from tests.agent._agents import Greeter, Shop, Watcher
 from tests.agent.conftest import OpenMesh
@@ -85,6 +92,69 @@ async def test_a_survey_may_want_only_so_many(mesh: Mesh, client: Mesh) -> None:
     for bad in ({"wanted": 0}, {"timeout_s": 0}, {"payload": [1]}, {"operation": "a b"}):
         with pytest.raises(UsageError):
             await client.survey("shop", **{"operation": "wait", **bad})
+
+
+async def test_a_survey_that_is_too_large_is_said(mesh: Mesh, client: Mesh) -> None:
+    """It is the caller's mistake, not everybody's silence; also where there is nobody to ask."""
+    payload = {"text": "x" * 2_000_000}
+    for caller in (mesh, client):
+        with pytest.raises(PayloadTooLargeError):
+            await caller.survey("shop", "wait", payload)
+    await mesh.host(Shop())
+    await client.wait_for("shop")
+    for caller in (mesh, client):
+        with pytest.raises(PayloadTooLargeError):
+            await caller.survey("shop", "wait", payload)
+
+
+@pytest.mark.parametrize("how", ["survey", "control"])
+async def test_what_is_gathered_ends_when_its_mesh_closes(
+    mesh: Mesh, client: Mesh, how: str
+) -> None:
+    """Whoever waits for many answers learns at once that there will be none."""
+    shop = Shop()
+    await mesh.host(shop)
+    [peer] = await client.wait_for("shop")
+    running = shop._running
+    assert running is not None
+    if how == "survey":
+        asked, taken = client.survey("shop", "wait", timeout_s=30), running.dispatcher
+    else:
+        asked, taken = client.control(peer, "nap", timeout_s=30), running.control
+    gathering = asyncio.ensure_future(asked)
+    await eventually(lambda: taken.statistics().in_flight == 1)
+    await client.aclose()
+    with pytest.raises(ClosedError):
+        await asyncio.wait_for(gathering, 5)
+    shop.gate.set()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'"outcome":"value"}}',
+        b'"outcome":"value"},"result":1e999}',
+        b'"outcome":"ok"},"x":"\\ud800"}',
+        b'"outcome":"ok"},"x":{"a":[1,2}}',
+    ],
+)
+async def test_a_control_answer_that_cannot_be_read_is_no_result(
+    mesh: Mesh, client: Mesh, said: bytes
+) -> None:
+    """Whoever sent it is told apart from those who did it."""
+    await mesh.host(Greeter())
+    await client.wait_for("greeter")
+    wire = mesh._open().wire
+    known = b'"type":"response","from_uuid":"odd","to_uuid":"you","event_uuid":"e","timestamp":1'
+    subject = f"a99.{mesh.name}.ctl.>".encode()
+    wire.subscribe(
+        subject, lambda asked: wire.publish(asked.reply, b'{"header":{%b,%b' % (known, said))
+    )
+    await wire.flush()
+    answers = (await client.control(None, "status", timeout_s=0.3)).answers
+    [odd] = [answer for answer in answers if answer.instance == "odd"]
+    assert not odd.ok
+    assert isinstance(odd.error, BadAnswerError)
 
 
 async def test_an_event_reaches_every_listener_once(mesh: Mesh, open_mesh: OpenMesh) -> None:
@@ -192,28 +262,11 @@ async def test_shutdown_answers_then_stops(mesh: Mesh, client: Mesh) -> None:
 
 async def test_those_who_do_not_answer_control_are_named(mesh: Mesh, client: Mesh) -> None:
     """An action that takes longer than the caller waits leaves its instance among the silent."""
-
-    class Sleepy(Shop):
-        name = "sleepy"
-        capabilities = ("sleepy",)
-
-    Sleepy.snooze = _snooze()
-    sleepy = Sleepy()
-    await mesh.host(sleepy)
-    [peer] = await client.wait_for("sleepy")
-    survey = await client.control(peer, "snooze", timeout_s=0.2)
-    assert survey.silent == (sleepy.instance,)
-
-
-def _snooze() -> Any:
-    from agent99 import control
-
-    @control
-    async def snooze(self: Any) -> None:
-        """Take for ever."""
-        await asyncio.Event().wait()
-
-    return snooze
+    shop = Shop()
+    await mesh.host(shop)
+    [peer] = await client.wait_for("shop")
+    survey = await client.control(peer, "nap", timeout_s=0.2)
+    assert survey.silent == (shop.instance,)
 
 
 async def test_an_agent_is_degraded_while_what_it_uses_is_missing(mesh: Mesh, client: Mesh) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -149,6 +150,8 @@ class Blocking:
         future = asyncio.run_coroutine_threadsafe(_within(find_context(), work), self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:  # the loop was ended while this waited
+            raise ClosedError("mesh") from None
         except BaseException:
             future.cancel()  # Ctrl-C while it waits
             raise
@@ -208,4 +211,12 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        self._loop.run_until_complete(self._end_tasks())
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+
+    async def _end_tasks(self) -> None:
+        """End what other threads wait for: they would wait for ever."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

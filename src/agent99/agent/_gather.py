@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent99.agent._caller import ENVELOPE_BYTES
 from agent99.agent._targets import Named, Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, find_context
 from agent99.envelope import (
@@ -14,12 +15,21 @@ from agent99.envelope import (
     Header,
     Name,
     decode_error,
-    decode_header,
     encode_body,
     encode_message,
     parse_name,
+    split_message,
 )
-from agent99.errors import Agent99Error, BadRequestError, RequestError, UsageError
+from agent99.errors import (
+    Agent99Error,
+    BadAnswerError,
+    BadRequestError,
+    ClosedError,
+    InvalidNameError,
+    PayloadTooLargeError,
+    RequestError,
+    UsageError,
+)
 from agent99.wire import is_no_responders
 
 if TYPE_CHECKING:
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
 
     from agent99.agent._caller import Caller
     from agent99.agent._link import Link
+    from agent99.envelope import AnswerCodec
     from agent99.registry import Description
     from agent99.wire import Message
 
@@ -87,7 +98,9 @@ async def survey(
     """Ask every instance that the table knows; see `Mesh.survey`."""
     if wanted is not None and wanted < 1:
         raise UsageError(f"wanted is a number above 0, or None for all, not {wanted!r}")
-    encode_body(payload)
+    size_max = link.wire.payload_bytes_max - ENVELOPE_BYTES
+    if (size := len(encode_body(payload))) > size_max:
+        raise PayloadTooLargeError("payload", size, size_max)
     link.answer_codec(returns)
     caller.deadline(timeout_s, find_context(), link.destination(capability, operation))
     peers = caller.discover((capability,))[:INSTANCES_MAX]
@@ -101,6 +114,10 @@ async def survey(
             if error.code in ("DEADLINE_EXCEEDED", "NO_AGENT"):
                 return peer.instance
             return Answer(peer.instance, peer.name, error=error)
+        except InvalidNameError:  # its record's, not the caller's: those were checked above
+            return peer.instance
+        except (UsageError, ClosedError):
+            raise
         except Agent99Error:
             return peer.instance
         return Answer(peer.instance, peer.name, result)
@@ -144,7 +161,7 @@ async def control(
     agent, instance, expected = _addressed(link, target)
     body = encode_body(payload)
     deadline_s = caller.deadline(timeout_s, find_context())
-    gathering = _Gathering(expected)
+    gathering = _Gathering(expected, link.answer_codec(Any))
     header = Header(
         type="control",
         from_uuid=caller.from_uuid,
@@ -154,16 +171,17 @@ async def control(
         operation=verb,
         ttl_us=int((deadline_s - link.clock.monotonic_s()) * 1e6),
     )
-    inbox = link.wire.open_inbox(gathering.receive)
-    ticket = link.deadlines.add(deadline_s, gathering.finish)
-    try:
-        subject = link.subjects.control(agent, instance, verb)
-        data = encode_message(header, body)
-        link.wire.publish(subject, data, reply=inbox, deadline_s=deadline_s)
-        await gathering.done
-    finally:
-        link.deadlines.remove(ticket)
-        link.wire.close_inbox(inbox)
+    with link.ended_by_close(gathering.close):
+        inbox = link.wire.open_inbox(gathering.receive)
+        ticket = link.deadlines.add(deadline_s, gathering.finish)
+        try:
+            subject = link.subjects.control(agent, instance, verb)
+            data = encode_message(header, body)
+            link.wire.publish(subject, data, reply=inbox, deadline_s=deadline_s)
+            await gathering.done
+        finally:
+            link.deadlines.remove(ticket)
+            link.wire.close_inbox(inbox)
     return gathering.survey()
 
 
@@ -189,10 +207,12 @@ def _addressed(link: Link, target: Target | None) -> tuple[Name, Name, dict[str,
 class _Gathering:
     """The answers to one broadcast.
 
-    Invariant: `done` is set once, when all that were expected have answered or the time is up.
+    Invariant: `done` is set once, when all that were expected have answered, the time is up or the
+    mesh closes.
     """
 
-    def __init__(self, expected: dict[str, Description]) -> None:
+    def __init__(self, expected: dict[str, Description], codec: AnswerCodec[Any]) -> None:
+        self._codec = codec
         self._expected = expected
         self._answers: dict[str, Answer] = {}
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -202,15 +222,14 @@ class _Gathering:
             self.finish()
             return
         try:
-            header = decode_header(message.payload)
+            header, body = split_message(message.payload)
         except BadRequestError:
             return  # nobody's answer: whoever sent it stays among the silent
         if header.type != "response" or len(self._answers) >= INSTANCES_MAX:
             return
         known = self._expected.get(header.from_uuid)
-        self._answers[header.from_uuid] = _read(
-            header, message.payload, known.name if known is not None else ""
-        )
+        name = known.name if known is not None else ""
+        self._answers[header.from_uuid] = self._read(header, message.payload, body, name)
         if self._expected.keys() <= self._answers.keys():
             self.finish()
 
@@ -218,19 +237,18 @@ class _Gathering:
         if not self.done.done():
             self.done.set_result(None)
 
+    def close(self) -> None:
+        if not self.done.done():
+            self.done.set_exception(ClosedError("mesh"))
+
     def survey(self) -> Survey:
         silent = tuple(i for i in self._expected if i not in self._answers)
         return Survey(tuple(self._answers.values()), silent)
 
-
-_decode_any = msgspec.json.Decoder().decode
-
-
-def _read(header: Header, data: bytes, name: str) -> Answer:
-    if header.outcome == "error":
-        return Answer(header.from_uuid, name, error=decode_error(data))
-    body = _decode_any(data)
-    if header.outcome == "value":
-        return Answer(header.from_uuid, name, body.get("result"))
-    del body["header"]
-    return Answer(header.from_uuid, name, body)
+    def _read(self, header: Header, data: bytes, body: bytes, name: str) -> Answer:
+        if header.outcome == "error":
+            return Answer(header.from_uuid, name, error=decode_error(data))
+        try:
+            return Answer(header.from_uuid, name, self._codec.decode_body(header.outcome, body))
+        except BadAnswerError as error:
+            return Answer(header.from_uuid, name, error=error)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from agent99.agent._targets import Named, Peer, Pick, Target
 from agent99.envelope import AnswerCodec, Name, Subjects, parse_name
-from agent99.errors import NoAgentError, UsageError
+from agent99.errors import ClosedError, NoAgentError, UsageError
 from agent99.registry import Description, Selection, Services, Sticky, choose
 
 if TYPE_CHECKING:
@@ -89,9 +90,32 @@ class Link:
         self._chosen: dict[tuple[str, Selection], str] = {}
         self._destinations: dict[tuple[object, ...], Destination] = {}
         self._codecs: dict[Any, AnswerCodec[Any]] = {}
+        self._enders: set[Callable[[], None]] = set()
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"Link(mesh={self.subjects.mesh!r}, sender={self.subjects.sender!r})"
+
+    @contextmanager
+    def ended_by_close(self, end: Callable[[], None]) -> Iterator[None]:
+        """Have `end` called if the mesh closes meanwhile: for what waits on `deadlines`.
+
+        Raises:
+            ClosedError: it is closed already.
+        """
+        if self._is_closed:
+            raise ClosedError("mesh")
+        self._enders.add(end)
+        try:
+            yield
+        finally:
+            self._enders.discard(end)
+
+    def close(self) -> None:
+        """End what waits; nothing new may wait."""
+        self._is_closed = True
+        for end in tuple(self._enders):
+            end()
 
     def destination(self, target: Target, operation: str) -> Destination:
         """Return where a request goes.

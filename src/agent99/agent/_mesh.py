@@ -114,6 +114,7 @@ class Mesh:
                 deadlines=deadlines,
                 verify_senders=self._settings.permissions,
             )
+            stack.callback(self._link.close)
             self._caller = Caller(self._link, self._ids.uuid())
             self._url = parts.url
             self._hosting = Hosting()  # belongs to the event loop that it is opened on
