@@ -95,6 +95,24 @@ class Sleeper(Agent):
         return None
 """
 
+DIES_AT_START = """
+import os
+
+from agent99 import Agent, operation
+
+
+class Mayfly(Agent):
+    capabilities = ("mayfly",)
+
+    async def start(self) -> None:
+        print("hatched", flush=True)
+        os._exit(7)
+
+    @operation
+    async def work(self) -> None:
+        return None
+"""
+
 NO_START = """
 from agent99 import Agent, operation
 

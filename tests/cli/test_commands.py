@@ -97,6 +97,23 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
     assert code == done.code
 
 
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        ("call greeter greet nam=Ada", "greet has no field 'nam'; did you mean 'name'?"),
+        ("call --name greeter greet nam=Ada", "greet has no field 'nam'; did you mean 'name'?"),
+        ("survey greeter greet x=1 name=Bo", "greet has no field 'x'; it has: name"),
+        ("call greeter greet name=Ada", ""),
+        ("call echo nam=Ada", ""),
+    ],
+)
+def test_a_field_that_nobody_reads_is_told(ask: Any, words: str, warning: str) -> None:
+    """The agent ignores it: only the command line can see the slip."""
+    done = ask(*words.split())
+    assert 0 == done.code
+    assert (f"agent99: warning: {warning}\n" if warning else "") == done.err
+
+
 def test_an_error_as_json(ask: Any) -> None:
     """With --json stdout has one document for an error too."""
     done = ask("call", "greeter", "refuse", "--json")

@@ -53,7 +53,11 @@ def _find(
             "reaches one of 2 instances; the server handed the probe to greeter 22222222, which",
         ),
         (_find([_description(ONE)], Probed("nobody")), False, "died a moment ago"),
-        (_find([_description(ONE)], Probed("silent")), False, "is stuck"),
+        (
+            _find([_description(ONE)], Probed("silent"), direct={ONE: Probed("silent")}),
+            False,
+            "is stuck",
+        ),
         (_find([], Probed("nobody"), target="greater"), False, "nobody offers"),
         (
             _find([_description(ONE)], Probed("nobody"), target="greater"),
@@ -90,6 +94,29 @@ def _find(
             ),
             True,
             "Listed, but not answering: greeter 22222222.",
+        ),
+        (
+            _find(
+                [_description(ONE), _description(TWO)],
+                Probed("answers", ONE),
+                direct={ONE: Probed("answers", ONE), TWO: Probed("silent")},
+            ),
+            True,
+            "Listed, but not answering: greeter 22222222. About 1 of 2 requests will time out.",
+        ),
+        (
+            _find(
+                [_description(ONE), _description(TWO)],
+                Probed("silent"),
+                direct={ONE: Probed("answers", ONE), TWO: Probed("silent")},
+            ),
+            True,
+            "The server handed the probe to one that is silent; others answer. Listed, but",
+        ),
+        (
+            _find([_description(ONE)], Probed("silent")),
+            True,
+            "yet each answers by itself: it was busy for a moment.",
         ),
         (
             _find(

@@ -10,7 +10,7 @@ import pytest
 
 from tests._wait import wait_until
 from tests.cli._cli import Cli, children_of, is_gone
-from tests.cli._programmes import CREW, NO_START
+from tests.cli._programmes import CREW, DIES_AT_START, NO_START
 
 DYING = """
 import os
@@ -109,16 +109,25 @@ def test_a_file_of_the_folder_never_stands_in_for_pythons_own(cli: Cli) -> None:
     assert 0 == running.wait()
 
 
+def test_an_agent_that_does_not_start_is_told_once(cli: Cli) -> None:
+    """Nothing ever ran: it ends as `run` without workers would, and is not tried again."""
+    cli.write("no_start.py", NO_START)
+    done = cli.run("run", "no_start.py", "--workers", "2")
+    sentence = "[no_start/1] agent99: agent 'broken' did not start: RuntimeError: no database"
+    assert (1, 1) == (done.code, done.err.count(sentence)), done.err
+    assert "again" not in done.err
+
+
 @pytest.mark.slow
 def test_a_worker_that_keeps_dying_is_given_up(cli: Cli) -> None:
     """After its budget of restarts, with what it died of; everything ends."""
-    cli.write("no_start.py", NO_START)
-    running = cli.start("run", "no_start.py", "--workers", "2")
+    cli.write("mayfly.py", DIES_AT_START)
+    running = cli.start("run", "mayfly.py", "--workers", "2")
     assert 1 == running.wait()
     text = running.text
-    assert "ended with exit code 1, and was started again 5 times within 60 s: giving up" in text
-    assert 6 == text.count("[no_start/1] agent99: agent 'broken' did not start: RuntimeError")
-    assert "[no_start/2]" not in text
+    assert "ended with exit code 7, and was started again 5 times within 60 s: giving up" in text
+    assert 6 == text.count("[mayfly/1] hatched")
+    assert "[mayfly/2]" not in text
 
 
 @pytest.mark.slow

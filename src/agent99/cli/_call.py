@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from agent99.agent import Peer
 from agent99.cli._exits import RefusalError
+from agent99.cli._find import find_capable, find_named
 from agent99.cli._join import join, run_async
+from agent99.cli._schema import unknown_fields
 from agent99.cli._scope import Scope
-from agent99.cli._show import print_json
+from agent99.cli._show import print_json, say
 from agent99.cli._values import parse_payload
 from agent99.dispatch import DEFAULT_OPERATION
 from agent99.errors import BadRequestError, NoAgentError
@@ -66,6 +69,7 @@ def call(
 
     A value is JSON where it is JSON (n=3 is a number, ok=true a truth value), else text. Text that
     looks like JSON is quoted twice: zip='"00123"'. Finds the mesh of the project; starts nothing.
+    A field that the operation does not have is ignored by the agent; a warning says so.
     """
     given = list(words or ())
     if "=" in operation:  # the operation was left out
@@ -84,8 +88,12 @@ async def _call(
 
     async with join(scope) as mesh:
         whom: Target = named(target) if options.name else target
+        peers = mesh.peers()
+        asked = (find_named if options.name else find_capable)(peers, target)
         if len(target) == UUID_CHARACTERS:
-            whom = next((p for p in mesh.peers() if p.instance == target.lower()), whom)
+            asked = [peer for peer in peers if peer.instance == target.lower()]
+            whom = asked[0] if asked else whom
+        warn_of_fields(asked, operation, payload)
         try:
             return await mesh.request(whom, operation, payload, timeout_s=options.timeout)
         except BadRequestError as error:
@@ -99,6 +107,12 @@ async def _call(
             if not options.name and is_name and not is_capability:
                 error.add_note("there is an agent of that name: add --name")
             raise
+
+
+def warn_of_fields(asked: Sequence[Peer], operation: str, payload: Mapping[str, Any]) -> None:
+    """Say which fields of a payload nobody will read."""
+    for sentence in unknown_fields(asked, operation, payload).values():
+        say(f"warning: {sentence}")
 
 
 def check_timeout(timeout_s: float) -> float:

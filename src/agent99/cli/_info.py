@@ -11,6 +11,7 @@ from agent99.agent import Mesh, Peer
 from agent99.cli._find import find_capable, find_instance, find_named, nobody
 from agent99.cli._join import join, run_async
 from agent99.cli._ps import state_of, uptime_s
+from agent99.cli._schema import fields_of
 from agent99.cli._scope import Scope
 from agent99.cli._show import compact, duration, print_json, tell
 from agent99.registry import Description, OperationInfo
@@ -94,14 +95,8 @@ def _operation(operation: OperationInfo) -> list[str]:
 
 def _parameters(schema: dict[str, Any]) -> str:
     """Return the fields of a payload in short; those with a `?` may be left out."""
-    root = schema
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        root = schema.get("$defs", {}).get(reference.rpartition("/")[2], {})
-    required = set(root.get("required", ()))
-    return ", ".join(
-        name if name in required else f"{name}?" for name in root.get("properties", {})
-    )
+    fields = fields_of(schema) or {}
+    return ", ".join(name if required else f"{name}?" for name, required in fields.items())
 
 
 def _where(mesh: Mesh, peers: list[Peer]) -> list[str]:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from agent99.agent import Answer, Survey
-from agent99.cli._call import Timeout
+from agent99.cli._call import Timeout, warn_of_fields
 from agent99.cli._exits import Exit
 from agent99.cli._find import find_capable, nobody, unavailable
 from agent99.cli._join import join, run_async
@@ -72,6 +72,7 @@ async def _survey(
 ) -> tuple[Survey, dict[str, str]]:
     async with join(scope) as mesh:
         peers = mesh.peers()
+        warn_of_fields(find_capable(peers, capability), operation, payload)
         found = await mesh.survey(
             capability, operation, payload, timeout_s=options.timeout, wanted=options.wanted
         )

@@ -86,9 +86,10 @@ def judge(
     said: Explanation, server: Mapping[str, Probed], rows: Sequence[Row], wanted: Where | None
 ) -> Finding:
     """Return the finding: the two sides and what follows."""
-    answering = [verb for verb, probed in server.items() if probed.interest == "answers"]
     takers = [row for row in rows if row.takes]
-    reachable = bool(answering) and (wanted is None or bool(takers))
+    interests = {probed.interest for probed in server.values()}
+    heard = "answers" in interests or ("silent" in interests and bool(_answering(takers)))
+    reachable = heard and (wanted is None or bool(takers))
     return Finding(
         target=said.target,
         kind=said.kind,
@@ -122,6 +123,8 @@ def _sentences(
     if wanted is not None and not takers:
         return [f"None of {count(len(rows), 'candidate')} passes the filter {wanted.text!r}."]
     if "answers" not in interests:
+        if "silent" in interests and _answering(takers):
+            return [_partly_silent(takers), *_doubts(takers)]
         return [_unanswered(takers, silent="silent" in interests)]
     sentences = [_reached(said, server, rows, takers)]
     sentences += _doubts(takers)
@@ -139,6 +142,23 @@ def _unanswered(takers: Sequence[Row], *, silent: bool) -> str:
         f"The registry lists {many}, but the server knows no listener: a process died a moment ago"
         " (the registry forgets it within 10 s), or is leaving."
     )
+
+
+def _partly_silent(takers: Sequence[Row]) -> str:
+    if not _silent(takers):
+        return (
+            "The server handed the probe to one that did not answer in time, yet each answers by"
+            " itself: it was busy for a moment."
+        )
+    return "The server handed the probe to one that is silent; others answer."
+
+
+def _answering(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.probe is not None and row.probe.interest == "answers"]
+
+
+def _silent(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.probe is not None and row.probe.interest == "silent"]
 
 
 def _reached(
@@ -163,6 +183,8 @@ def _doubts(takers: Sequence[Row]) -> list[str]:
     if lost:
         shown = ", ".join(f"{row.name} {short(row.instance)}" for row in lost)
         sentences.append(f"Listed, but not answering: {shown}.")
+    if silent := _silent(takers):
+        sentences.append(f"About {len(silent)} of {len(takers)} requests will time out.")
     missing = sorted({capability for row in takers for capability in row.missing})
     if missing:
         sentences.append(f"Some are degraded: nobody offers {', '.join(missing)}.")

@@ -119,7 +119,7 @@ class Crew:
             if code == 0:
                 say(f"worker {worker.label} ended: its agents were shut down")
                 return Exit.OK
-            if code in _HOPELESS and not worker.ready.is_set():
+            if not worker.ready.is_set() and (code in _HOPELESS or self._never_ran(code)):
                 return code
             delay_s = worker.budget.next_delay_s(self._clock.monotonic_s())
             if delay_s is None:
@@ -132,6 +132,10 @@ class Crew:
             say(f"worker {worker.label} {_how(code)}; starting it again in {delay_s:g} s")
             if not await self._unless_asked(None, delay_s):
                 return Exit.OK
+
+    def _never_ran(self, code: int) -> bool:
+        """Whether it refused to start before any worker ever ran: it told why, and would again."""
+        return code == Exit.FAILED and not any(worker.ready.is_set() for worker in self.workers)
 
     async def _live(self, worker: Worker) -> int:
         """Start a process, pass its output on, and return its exit code."""
