@@ -19,30 +19,47 @@ class ShopOptions(Output, frozen=True):
 
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="FILE", help="What to replay; else the packaged extract."),
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="A Parquet file of order lines to replay; else the packaged extract.",
+        ),
     ] = None
     decline_rate: Annotated[
         float | None,
         typer.Option(
-            "--decline-rate", min=0.0, max=1.0, help="Share of payments that the bank declines."
+            "--decline-rate",
+            min=0.0,
+            max=1.0,
+            help="Share of payments that the bank declines; else 0.05.",
         ),
     ] = None
-    seed: Annotated[int | None, typer.Option("--seed", help="Which payments those are.", min=0)] = (
-        None
-    )
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Which payments those are; else 0.", min=0)
+    ] = None
     scarcity: Annotated[
         float | None,
         typer.Option(
-            "--scarcity", min=0.0, help="Opening stock as a share of what is sold; 1: enough."
+            "--scarcity",
+            min=0.0,
+            max=100.0,
+            help="Opening stock as a share of what is sold; else 1: enough.",
         ),
     ] = None
     instances: Annotated[
         int | None,
-        typer.Option("--instances", min=1, max=32, help="Processes of inventory, and of payment."),
+        typer.Option(
+            "--instances", min=1, max=32, help="Processes of inventory, and of payment; else 2."
+        ),
     ] = None
     speed: Annotated[
         float | None,
-        typer.Option("--speed", min=0.0, help="Days of the file in one second; 0: no limit."),
+        typer.Option(
+            "--speed",
+            min=0.0,
+            max=1_000_000.0,
+            help="Days of the file in one second; else 0: no limit.",
+        ),
     ] = None
     store: Annotated[
         str | None,
@@ -76,9 +93,13 @@ def shop(options: ShopOptions) -> int:
     agent99 demo shop --decline-rate 0 --json
     agent99 demo shop --data year.parquet --speed 30
 
+    A FILE has the columns Invoice, StockCode, Quantity, InvoiceDate, Price, CustomerID and Country.
     Exit code 1 if the books do not close.
     """
+    from agent99.cli._host import set_up_log
+
     run = _entry("agent99.systems.shop", "run_demo", extra="shop")
+    set_up_log(debug=options.debug)
     given = {field: getattr(options, field) for field in options.__struct_fields__}
     return int(run({key: value for key, value in given.items() if value is not None}))
 

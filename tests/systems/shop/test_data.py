@@ -217,8 +217,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """The error names the file."""
     with pytest.raises(DataFileError, match=r"nowhere\.parquet: there is no such file"):
         read_year(tmp_path / "nowhere.parquet")
-    with pytest.raises(DataFileError, match="no such file"):
+    with pytest.raises(DataFileError, match="it is a folder"):
         read_year(tmp_path)
+    with pytest.raises(DataFileError, match="no ordinary file"):
+        read_year("/dev/null")
 
 
 @pytest.mark.parametrize("content", [b"", b"Invoice,StockCode\n1,2\n", b"PAR1", b"PAR1xxxxPAR1"])
@@ -226,7 +228,7 @@ def test_a_file_that_is_no_parquet(tmp_path: Path, content: bytes) -> None:
     """An empty file, a CSV file and a cut one are refused, with the file's name."""
     path = tmp_path / "bad.parquet"
     path.write_bytes(content)
-    with pytest.raises(DataFileError, match="cannot be read as Parquet") as caught:
+    with pytest.raises(DataFileError, match="as Parquet .* needed are the columns Inv") as caught:
         read_year(path)
     assert (str(path), None) == (caught.value.path, caught.value.column)
 
@@ -240,6 +242,14 @@ def test_a_column_that_is_missing(tmp_path: Path, column: str) -> None:
     with pytest.raises(DataFileError, match=f"'{column}' .* is missing") as caught:
         read_year(path)
     assert column == caught.value.column
+
+
+def test_columns_that_are_missing_are_named_together(tmp_path: Path) -> None:
+    """A file of another form is mended once, not column by column."""
+    path = _write(tmp_path, _frame().drop("Price", "Invoice", "Country"))
+    rule = r"it lacks Invoice, Price, Country; needed are .* Price \(a number\)"
+    with pytest.raises(DataFileError, match=rule):
+        read_year(path)
 
 
 @pytest.mark.parametrize(
@@ -266,8 +276,8 @@ def test_a_column_of_another_type(tmp_path: Path, column: str, values: list[obje
 @pytest.mark.parametrize(
     ("column", "values", "rule"),
     [
-        ("Price", [None], "1 lines have no value"),
-        ("Price", [float("nan")], "no number"),
+        ("Price", [None], "no value on 1 of the lines"),
+        ("Price", [float("nan")], "no number, on line 1"),
         ("Price", [float("inf")], "no number"),
         ("Price", [1e15], "too large"),
         ("Price", [0.855], "two decimal places"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 
+import polars as pl
 import pytest
 
 from agent99.clock import SystemClock
@@ -21,7 +25,7 @@ from agent99.ids import SystemIds
 from agent99.store import open_store
 from agent99.systems.shop import run_demo
 from agent99.systems.shop._crew import Crew, CrewError
-from agent99.systems.shop._data import read_year
+from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._ground import REGISTRY_STREAMS
 from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.systems.shop._tables import ORDERS_MIGRATIONS, ORDERS_SCHEMA
@@ -248,6 +252,39 @@ def test_agents_that_are_killed_are_started_again(start: Start, tmp_path: Path) 
         )
     assert 0 == demo.wait(), demo.text
     assert "The books close" in demo.text
+    assert "* was started again" in demo.text
+
+
+@pytest.mark.slow
+def test_one_of_two_inventories_is_killed(start: Start, tmp_path: Path) -> None:
+    """In the middle of a run: the other goes on, the books close, and the table says so."""
+    data = write_tiny(tmp_path / "more.parquet", 300)
+    demo = start("--data", str(data), "--speed", "2")
+    demo.wait_line(READY)
+    inventory = demo.family()[5]  # after the demo, the nursery, and three that stand alone
+    os.kill(inventory, signal.SIGKILL)
+    demo.wait_line(f"inventory/1 (process {inventory}) was killed by SIGKILL")
+    assert 0 == demo.wait(), demo.text
+    assert "The books close" in demo.text
+    assert any(line.startswith("inventory/1 * ") for line in demo.lines)
+
+
+@pytest.mark.slow
+def test_the_first_order_is_confirmed_soon(start: Start) -> None:
+    """Within 3 s of the start of the demo, its processes and its server, on the extract."""
+    demo = start("--json")
+    assert 0 == demo.wait(), demo.text
+    assert 0 < demo.document["first_confirmed_s"] <= 3
+
+
+def test_where_nothing_is_confirmed_there_is_no_first(
+    tiny: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Every payment is declined: the books close all the same."""
+    options = {"data": str(tiny), "decline_rate": 1.0, "instances": 1, "json": True}
+    assert 0 == run_demo(options)
+    found = json.loads(capfdbinary.readouterr().out)
+    assert (0, None, 0) == (found["confirmed"], found["first_confirmed_s"], found["revenue_pence"])
 
 
 @pytest.mark.slow
@@ -306,6 +343,23 @@ def test_a_server_that_is_not_there_is_one_sentence(start: Start, tiny: Path) ->
 
 
 @pytest.mark.slow
+def test_a_link_that_breaks_is_told_as_by_run(start: Start, tiny: Path, tmp_path: Path) -> None:
+    """With the time and the level; and who says that it is lost says that it is back."""
+    with closing(NatsServer(tmp_path / "nats")) as server:
+        environ = {"AGENT99_URL": server.url}
+        demo = start("--data", str(tiny), "--speed", "0.1", "--json", environ=environ)
+        wait_until(lambda: len(demo.family()) == 9, timeout_s=20)
+        server.restart()
+        demo.wait_line("the link to the server is back")
+        assert 0 == demo.wait(), demo.text
+    assert demo.document["ok"]
+    told = [line for line in demo.lines if "the link to the server is" in line]
+    form = re.compile(r"\d\d:\d\d:\d\d (WARNING|INFO   ) (\[[a-z-]+/\d\] )?the link to")
+    assert [] == [line for line in told if not form.match(line)]
+    assert {"lost", "back"} == {line.split(" is ")[1][:4] for line in told if "[" not in line}
+
+
+@pytest.mark.slow
 def test_the_second_run_is_as_the_first(start: Start, tiny: Path) -> None:
     """The same orders are declined, however many instances serve."""
     figures: list[Any] = []
@@ -319,17 +373,72 @@ def test_the_second_run_is_as_the_first(start: Start, tiny: Path) -> None:
     assert figures[0] == figures[1]
 
 
-@pytest.mark.chaos
-def test_the_whole_year(start: Start, year_file: Path) -> None:
-    """28,816 invoices, and 9,837,960.79 pounds when nothing is declined."""
-    demo = start("--data", str(year_file), "--decline-rate", "0", "--json")
+class Expected(NamedTuple):
+    """What a file must come to, by the rules alone."""
+
+    declined: set[str]
+    confirmed: int
+    revenue_pence: int
+
+
+def _expected(path: Path, rate: float, seed: int) -> Expected:
+    """Compute it without the shop: ids and declines by the rules in `data/README.md`."""
+    sold = pl.read_parquet(path).filter(
+        pl.col("Invoice").str.contains("^[0-9]"),
+        pl.col("StockCode").str.strip_chars().str.contains("^[0-9]{5}"),
+        pl.col("Quantity") > 0,
+        pl.col("Price") >= 0.01,
+    )
+    pence = (pl.col("Price") * 100).round().cast(pl.Int64) * pl.col("Quantity")
+    totals = dict(sold.group_by("Invoice").agg(pence.sum()).iter_rows())
+    namespace = uuid5(NAMESPACE_URL, "https://doi.org/10.24432/C5CG6D")
+    declined: set[str] = set()
+    revenue_pence = 0
+    for number, total in totals.items():
+        order_id = str(uuid5(namespace, number))
+        digest = hashlib.sha256(f"{seed}:{order_id}".encode()).digest()
+        if int.from_bytes(digest[:8], "big") < rate * 2**64:
+            declined.add(order_id)
+        else:
+            revenue_pence += total
+    return Expected(declined, len(totals) - len(declined), revenue_pence)
+
+
+def _check_declines(start: Start, data: Path, store: Path, rate: float) -> Any:
+    """Run the demo on a file; exactly the hashed orders are declined, and the rest is revenue."""
+    options = ("--decline-rate", str(rate), "--seed", "7", "--store", f"sqlite:///{store}")
+    demo = start("--data", str(data), *options, "--json")
     demo.process.wait(1_200)
     assert 0 == demo.wait(), demo.text
+    with closing(sqlite3.connect(store)) as link:
+        rows = link.execute("SELECT order_id, reason FROM orders WHERE state = 'rejected'")
+        rejected = dict(rows.fetchall())
+    expected = _expected(data, rate, 7)
+    assert dict.fromkeys(expected.declined, "PAYMENT_ERROR") == rejected
     found = demo.document
-    assert (28_816, 20_573, 20_573) == (found["invoices"], found["orders"], found["confirmed"])
+    assert expected.confirmed == found["confirmed"]
+    assert expected.revenue_pence == found["revenue_pence"]
+    return found
+
+
+@pytest.mark.slow
+def test_exactly_the_hashed_orders_are_declined(start: Start, tmp_path: Path) -> None:
+    """Of the extract: the set is that of the rule, and the revenue that of the others."""
+    found = _check_declines(start, EXTRACT, tmp_path / "shop.db", 0.1)
+    assert (1_984, 1_446) == (found["invoices"], found["orders"])
+    assert found["rejected"]["PAYMENT_ERROR"] > 100
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("rate", [0.0, 0.05])
+def test_the_whole_year(start: Start, year_file: Path, tmp_path: Path, rate: float) -> None:
+    """28,816 invoices, and 9,837,960.79 pounds when nothing is declined."""
+    found = _check_declines(start, year_file, tmp_path / "shop.db", rate)
+    assert (28_816, 20_573) == (found["invoices"], found["orders"])
     assert (4_592, 3, 3_648) == (
         found["cancellations"],
         found["adjustments"],
         found["unsellable"],
     )
-    assert 983_796_079 == found["revenue_pence"]
+    if not rate:
+        assert (20_573, 983_796_079) == (found["confirmed"], found["revenue_pence"])

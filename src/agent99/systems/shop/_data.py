@@ -33,6 +33,7 @@ _COLUMNS: Final = {
     "CustomerID": "a whole number",
     "Country": "text",
 }
+_NEEDED: Final = ", ".join(f"{column} ({what})" for column, what in _COLUMNS.items())
 _MAY_BE_NULL = "CustomerID"
 _SKIPPED: Final[tuple[SkipReason, ...]] = get_args(SkipReason)
 _INEXACT_PENCE = 1e-6  # a price of two places times 100 is this close to a whole number
@@ -70,20 +71,32 @@ def _polars() -> Any:
 def _read(path: Path) -> Frame:
     pl = _polars()
     if not path.is_file():
-        raise DataFileError(str(path), "there is no such file")
+        raise DataFileError(str(path), _what_it_is(path))
     try:
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise DataFileError(str(path), f"it cannot be read as Parquet: {reason}") from error
+        rule = f"it cannot be read as Parquet ({reason}); needed are the columns {_NEEDED}"
+        raise DataFileError(str(path), rule) from error
+
+
+def _what_it_is(path: Path) -> str:
+    if path.is_dir():
+        return "it is a folder, not a file"
+    if path.exists():
+        return "it is no ordinary file"
+    return "there is no such file"
 
 
 def _checked(frame: Frame, path: str) -> Frame:
     """Return the columns that the shop needs, in their types."""
     pl = _polars()
+    missing = [column for column in _COLUMNS if column not in frame.columns]
+    if len(missing) == 1:
+        raise DataFileError(path, "it is missing", column=missing[0])
+    if missing:
+        raise DataFileError(path, f"it lacks {', '.join(missing)}; needed are {_NEEDED}")
     for column, what in _COLUMNS.items():
-        if column not in frame.columns:
-            raise DataFileError(path, "it is missing", column=column)
         found = frame.schema[column]
         fits = {
             "text": found == pl.String,
@@ -93,9 +106,9 @@ def _checked(frame: Frame, path: str) -> Frame:
         }[what]
         if not fits:
             raise DataFileError(path, f"it must be {what}, not {found}", column=column)
-        missing = frame[column].null_count()
-        if missing and column != _MAY_BE_NULL:
-            raise DataFileError(path, f"{missing:,} lines have no value", column=column)
+        empty = frame[column].null_count()
+        if empty and column != _MAY_BE_NULL:
+            raise DataFileError(path, f"it has no value on {empty:,} of the lines", column=column)
     if frame.is_empty():
         raise DataFileError(path, "it has no lines")
     return frame.select(
@@ -165,8 +178,8 @@ def _refuse_impossible(frame: Frame, path: str) -> None:
     )
     for column, broken, rule in rules:
         if broken.height:
-            place = broken["place"][0]
-            raise DataFileError(path, f"{rule}, on line {place:,}", column=column)
+            line = broken["place"][0] + 1  # for people: the first is line 1
+            raise DataFileError(path, f"{rule}, on line {line:,}", column=column)
 
 
 def _counts(frame: Frame) -> Counts:

@@ -158,7 +158,7 @@ class _Run:
         self._crew = crew
         self._clock, self._ids = ports
         self._began_s = began_s
-        self._first_s = 0.0
+        self._first_s: float | None = None
 
     async def replay(self, year: Year) -> Work:
         """Wait for the agents, replay the orders, and let the agents stop."""
@@ -225,7 +225,7 @@ class _Run:
                 raise CrewError("the database is full", outcome.reason)
             if tally.unfinished.total() > UNFINISHED_MAX:
                 raise CrewError(f"orders stay without an answer: {_counted(tally.unfinished)}")
-            if not self._first_s and outcome.fate == "confirmed":
+            if self._first_s is None and outcome.fate == "confirmed":
                 self._first_s = now_s - self._began_s
             bar.advance()
 
@@ -252,14 +252,16 @@ class _Run:
                 continue
             pid = pids.get(answer.instance, 0)
             counts = answer.result["operations"]
+            place = self._crew.pids.get(pid, name)
             found.append(
                 Instance(
                     agent=name,
                     instance=answer.instance,
-                    place=self._crew.pids.get(pid, name),
+                    place=place,
                     pid=pid,
                     messages=counts["requests"],
                     errors=counts["errors"],
+                    restarts=max(0, list(self._crew.pids.values()).count(place) - 1),
                 )
             )
         return found

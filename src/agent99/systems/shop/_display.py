@@ -141,9 +141,12 @@ class TerminalDisplay:
         table.add_column("REFUSED", justify="right")
         for each in figures.instances:
             counts = (f"{each.messages:,}", f"{each.errors:,}")
-            table.add_row(each.place, str(each.pid), each.instance[:8], *counts)
+            place = f"{each.place} *" if each.restarts else each.place
+            table.add_row(place, str(each.pid), each.instance[:8], *counts)
         self._console.print()
         self._console.print(table)
+        if any(each.restarts for each in figures.instances):
+            self.tell("* was started again: what it did before is not in its counts")
         self._console.print()
         for finding in figures.findings:
             self.tell(f"FAULT {finding}")

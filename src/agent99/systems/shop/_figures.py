@@ -24,6 +24,8 @@ class Instance(msgspec.Struct, frozen=True):
     """Requests that it took on."""
     errors: int
     """Those of them that it answered with an error; declined payments are among them."""
+    restarts: int = 0
+    """Times that its process was started again; the counts began anew with the last one."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -32,7 +34,8 @@ class Work(msgspec.Struct, frozen=True):
     tally: Tally
     """What the customers were told."""
     took_s: float
-    first_confirmed_s: float
+    first_confirmed_s: float | None
+    """None: nothing was confirmed."""
     instances: tuple[Instance, ...]
 
 
@@ -63,8 +66,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Orders without an answer, by the last error's code; not `ok`."""
     took_s: float
     """From the first order to the last answer."""
-    first_confirmed_s: float
-    """From the start of the demo to the first confirmed order."""
+    first_confirmed_s: float | None
+    """From the start of the demo to the first confirmed order; None: there was none."""
     instances: tuple[Instance, ...]
     findings: tuple[str, ...]
     """What the check found, in sentences."""
@@ -78,7 +81,7 @@ def figures_of(counts: Counts, work: Work, report: CheckReport) -> Figures:
         work: What was done.
         report: What the check found.
     """
-    tally, took_s = work.tally, work.took_s
+    tally, took_s, first_s = work.tally, work.took_s, work.first_confirmed_s
     orders = len(tally.latencies_s)
     findings = (*describe(report), *_disagreements(counts, tally, report))
     return Figures(
@@ -97,7 +100,7 @@ def figures_of(counts: Counts, work: Work, report: CheckReport) -> Figures:
         unsellable=counts.unsellable,
         unfinished=dict(sorted(tally.unfinished.items())),
         took_s=round(took_s, 2),
-        first_confirmed_s=round(work.first_confirmed_s, 2),
+        first_confirmed_s=None if first_s is None else round(first_s, 2),
         instances=work.instances,
         findings=findings,
     )

@@ -62,6 +62,8 @@ def read_options(given: Mapping[str, Any]) -> DemoOptions:
         if name not in known:
             message = f"{name!r} is no option of the shop; there are: {', '.join(known)}"
             raise UsageError(message)
+    if given.get("data") == "":
+        raise UsageError("--data: the name of the file is empty")
     try:
         return msgspec.convert(dict(given), DemoOptions)
     except msgspec.ValidationError as error:

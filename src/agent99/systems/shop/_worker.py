@@ -118,7 +118,10 @@ def run_worker(place: Place, plan: Plan, excuses: int) -> int:
         excuses: The pipe that takes an `Excuse` if it ends with an error.
     """
     level = logging.DEBUG if plan.debug else logging.WARNING
-    logging.basicConfig(level=level, format=f"[{place.label}] %(levelname)s %(message)s")
+    said = f"%(asctime)s %(levelname)-7s [{place.label}] %(message)s"
+    logging.basicConfig(level=level, format=said, datefmt="%H:%M:%S")
+    if not plan.debug:
+        logging.getLogger("agent99.wire").setLevel(logging.INFO)  # who says "lost" says "back"
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             runner.run(_host(place, plan))
