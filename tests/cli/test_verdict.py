@@ -116,7 +116,7 @@ def _find(
         (
             _find([_description(ONE)], Probed("silent")),
             True,
-            "yet each answers by itself: it was busy for a moment.",
+            "yet each that is listed answers: one was busy for a moment, or one hangs that",
         ),
         (
             _find(

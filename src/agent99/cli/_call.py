@@ -63,9 +63,9 @@ def call(
 
     \b
     agent99 call greeter greet name=Ada
-    agent99 call calculator add a=1 b=2.5
-    agent99 call search find tags='["a", "b"]' zip='"00123"' --timeout 2
-    agent99 call --name billing refund --json-payload '{"order": 7}'
+    agent99 call calculator add numbers='[1, 2.5]'
+    agent99 call echo tags='["a", "b"]' zip='"00123"' --timeout 2
+    agent99 call --name weather-proxy forecast --json-payload '{"city": "Oslo"}'
 
     A value is JSON where it is JSON (n=3 is a number, ok=true a truth value), else text. Text that
     looks like JSON is quoted twice: zip='"00123"'. Finds the mesh of the project; starts nothing.

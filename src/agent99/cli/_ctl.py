@@ -42,8 +42,8 @@ def ctl(
 
     \b
     agent99 ctl status all
-    agent99 ctl pause inventory
-    agent99 ctl update_config greeter greeting=Howdy
+    agent99 ctl pause backend
+    agent99 ctl update_config weather-proxy patience_s=2
     agent99 ctl shutdown 3f2a91c0
 
     Prints how many applied it, and who refused or was silent; exit code 1 if not all applied it.

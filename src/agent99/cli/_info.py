@@ -28,7 +28,7 @@ def info(
     \b
     agent99 info greeter
     agent99 info 3f2a91c0
-    agent99 info inventory --json
+    agent99 info calculator --json
     """
     return run_async(_info(scope, what))
 

@@ -42,8 +42,8 @@ def survey(
     r"""Ask every instance of a capability; print who answered what, and who did not.
 
     \b
-    agent99 survey inventory stock_of product=7
-    agent99 survey inventory stock_of product=7 --wanted 2 --timeout 1
+    agent99 survey weather_station measure city=Oslo
+    agent99 survey backend handle item=7 --wanted 1 --timeout 1
 
     Exit code 0 if all answered with a result (or as many as were wanted), 1 if not, 3 if there is
     nobody to ask.

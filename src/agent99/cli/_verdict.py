@@ -147,8 +147,9 @@ def _unanswered(takers: Sequence[Row], *, silent: bool) -> str:
 def _partly_silent(takers: Sequence[Row]) -> str:
     if not _silent(takers):
         return (
-            "The server handed the probe to one that did not answer in time, yet each answers by"
-            " itself: it was busy for a moment."
+            "The server handed the probe to one that did not answer in time, yet each that is"
+            " listed answers: one was busy for a moment, or one hangs that the registry has"
+            " given up, and keeps its place until its process ends. Requests to it time out."
         )
     return "The server handed the probe to one that is silent; others answer."
 

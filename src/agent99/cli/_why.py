@@ -50,7 +50,7 @@ def why(
 
     \b
     agent99 why greeter greet
-    agent99 why inventory --where 'region=eu'
+    agent99 why backend --where 'region=eu, version>=0.1'
 
     Compares what the registry says (candidates, states, filters, suspects, near misses) with what
     the server and the agents say: each is probed with a message that is refused at the door, so
