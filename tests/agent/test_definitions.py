@@ -143,9 +143,9 @@ class PlainConfig(Greeter):
         (NeitherNor, "NeitherNor has neither capabilities nor uses"),
         (NoOperation, "NoOperation offers x and has no operation"),
         (TextForTuple, "TextForTuple.capabilities is a tuple"),
-        (BadCapability, "'a.b' is no capability"),
-        (BadName, "'a b' is no agent name"),
-        (BadUse, "'>' is no capability"),
+        (BadCapability, "'a.b' is no capability for BadCapability.capabilities: "),
+        (BadName, "'a b' is no agent name for BadName: "),
+        (BadUse, "'>' is no capability for BadUse.uses: "),
         (TakenAction, "the control action 'pause' is built in"),
         (Twice, "again and greet are both the operation 'greet'"),
         (NeedyConfig, "NeedyConfig.Config needs a default for every field"),
@@ -161,6 +161,43 @@ async def test_a_class_that_cannot_be_an_agent_is_refused(
     with pytest.raises(UsageError, match=words):
         await mesh.host(agent())
     assert mesh.hosted == []
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("name", 0),
+        ("version", 3),
+        ("version", ""),
+        ("version", "\ud800"),
+        ("metadata", None),
+        ("metadata", {"zone": 1}),
+        ("metadata", {"zone": object()}),
+        ("metadata", {1: "zone"}),
+        ("metadata", {"zone": "\ud800"}),
+        ("concurrency_max", 0),
+        ("concurrency_max", -1),
+        ("concurrency_max", "5"),
+        ("concurrency_max", 1.5),
+        ("concurrency_max", True),
+        ("waiting_max", -1),
+        ("waiting_max", None),
+        ("middleware", (5,)),
+        ("middleware", print),
+    ],
+)
+def test_an_attribute_of_the_wrong_form_is_said_by_name(attribute: str, value: Any) -> None:
+    """When the class is read, with the value, and not by whoever uses it later."""
+    wrong = type("Wrong", (Greeter,), {attribute: value})
+    with pytest.raises(UsageError, match=rf"^Wrong\.{attribute} is a .*, not ") as caught:
+        wrong.info()
+    assert str(caught.value).endswith(repr(value))
+
+
+def test_attributes_at_their_bounds_hold() -> None:
+    """The smallest bounds, and no labels, are right."""
+    bounds = {"concurrency_max": 1, "waiting_max": 0, "metadata": {}, "middleware": []}
+    assert type("Least", (Greeter,), bounds).info().name == "least"
 
 
 class Opaque:
@@ -200,6 +237,11 @@ async def opaque(self: Any, a: Opaque) -> int:
     return 1
 
 
+async def opaque_within(self: Any, a: int, b: list[Opaque]) -> int:
+    """Take what holds what is no schema."""
+    return 1
+
+
 async def opaque_result(self: Any) -> Opaque:
     """Give what is no schema."""
     return Opaque()
@@ -231,7 +273,8 @@ async def selfless() -> int:
         (star, "Bad.work: .* cannot be a field"),
         (stars, "Bad.work: .* cannot be a field"),
         (positional, "Bad.work: .* cannot be a field"),
-        (opaque, "Bad.work: .*Opaque"),
+        (opaque, "Bad.work: the parameter 'a' of type Opaque cannot .*: it is, or .* types$"),
+        (opaque_within, r"Bad.work: the parameter 'b' of type list\[.*Opaque\] cannot .* types$"),
         (opaque_result, "Bad.work: .*Opaque"),
         (takes_header, "Bad.work: the parameter 'header'"),
         (unknown, "Bad.work: an annotation cannot be read"),

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 
 import msgspec
 
+from agent99.agent._attributes import check_attributes
 from agent99.agent._operations import DEFAULT_METHOD, Mark, find_mark
 from agent99.agent._signature import Signature
-from agent99.dispatch import DEFAULT_OPERATION
+from agent99.dispatch import DEFAULT_OPERATION, Middleware
 from agent99.envelope import Name, parse_name
 from agent99.errors import UsageError
 from agent99.registry import Description, OperationInfo
@@ -29,6 +30,9 @@ class Declared(Protocol):
     capabilities: ClassVar[tuple[str, ...]]
     uses: ClassVar[tuple[str, ...]]
     metadata: ClassVar[Mapping[str, str]]
+    concurrency_max: ClassVar[int]
+    waiting_max: ClassVar[int]
+    middleware: ClassVar[tuple[Middleware, ...]]
     _blueprint: ClassVar[object | None]
 
 
@@ -75,9 +79,10 @@ class Blueprint:
     def __init__(self, agent_class: type[Declared]) -> None:
         self.agent_class = agent_class
         own = agent_class.__name__
-        self.name = parse_name("agent name", agent_class.name or _kebab(own))
-        self.capabilities = _names("capability", agent_class.capabilities, f"{own}.capabilities")
-        self.uses = _names("capability", agent_class.uses, f"{own}.uses")
+        check_attributes(agent_class)
+        self.name = parse_name(f"agent name for {own}", agent_class.name or _kebab(own))
+        self.capabilities = _names(agent_class.capabilities, f"{own}.capabilities")
+        self.uses = _names(agent_class.uses, f"{own}.uses")
         methods = list(_methods(agent_class))
         self.operations = _by_name(own, methods, "operation")
         self.controls = _by_name(own, methods, "control")
@@ -189,10 +194,11 @@ def _by_name(own: str, methods: list[Method], role: str) -> dict[Name, Method]:
     return named
 
 
-def _names(kind: str, texts: Any, of: str) -> tuple[Name, ...]:
+def _names(texts: Any, of: str) -> tuple[Name, ...]:
     if isinstance(texts, str) or not isinstance(texts, (tuple, list)):
         raise UsageError(f"{of} is a tuple of names, such as ('greeter',), not {texts!r}")
-    return tuple(dict.fromkeys(parse_name(kind, text) for text in cast("tuple[Any, ...]", texts)))
+    parsed = (parse_name(f"capability for {of}", text) for text in cast("tuple[Any, ...]", texts))
+    return tuple(dict.fromkeys(parsed))
 
 
 def _kebab(class_name: str) -> str:

@@ -101,7 +101,7 @@ def _is_object(hint: Any, of: str) -> bool:
     try:
         info = types.type_info(hint)
     except (TypeError, NameError, RecursionError) as error:
-        raise UsageError(f"{of}: {hint!r} is no type that JSON can carry: {error}") from error
+        raise UsageError(f"{of}: {_shown(hint)} is no type that JSON can carry: {error}") from error
     while isinstance(info, types.Metadata):
         info = info.type
     parts = info.types if isinstance(info, types.UnionType) else (info,)
@@ -117,10 +117,20 @@ def _check_fields(parameters: list[inspect.Parameter], hints: Mapping[str, Any],
         try:
             msgspec.json.schema(hints[parameter.name])
         except (TypeError, ValueError, RecursionError) as error:
+            why = str(error).partition("\n")[0]
+            if why.endswith(":"):  # a list of msgspec's own remedies follows, none of them ours
+                why = (
+                    "it is, or holds, a class of its own; use a Struct, a dataclass or plain types"
+                )
             raise UsageError(
-                f"{of}: the parameter {parameter.name!r} of type {hints[parameter.name]!r}"
-                f" cannot be read from JSON: {str(error).partition(chr(10))[0]}"
+                f"{of}: the parameter {parameter.name!r} of type {_shown(hints[parameter.name])}"
+                f" cannot be read from JSON: {why}"
             ) from error
+
+
+def _shown(hint: Any) -> str:
+    """Return a type as its author writes it."""
+    return hint.__qualname__ if isinstance(hint, type) else str(hint)
 
 
 def _struct(
