@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import sqlalchemy
 
-from agent99.errors import Failure, UsageError
+from agent99.errors import Failure, StoreUnavailableError, UsageError
 from agent99.systems.shop._check import CheckReport, Terms, as_json, check_shop, describe
 from agent99.systems.shop._checkout import Checkout
 from agent99.systems.shop._data import EXTRACT, read_year
@@ -174,6 +174,12 @@ def test_a_url_of_another_database_is_refused(finished: Run) -> None:
     """SQLite and PostgreSQL are read, nothing else."""
     with pytest.raises(UsageError, match="not mysql"):
         _check(finished.file, "mysql://localhost/shop")
+
+
+def test_a_database_that_is_gone_is_an_error_of_ours(finished: Run) -> None:
+    """It went away after the run: a sentence with its name, and without its credential."""
+    with pytest.raises(StoreUnavailableError, match=r"nowhere/shop\.db is not available"):
+        _check(finished.file, "sqlite:////nowhere/shop.db")
 
 
 @pytest.mark.slow

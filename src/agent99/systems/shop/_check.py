@@ -85,8 +85,9 @@ def check_shop(
         terms: What the run was started with.
 
     Raises:
+        StoreUnavailableError: a database cannot be read.
         UsageError: a URL that is none; polars or SQLAlchemy is not installed.
-        what polars and SQLAlchemy raise for a file or a database that they cannot read.
+        what polars raises for a file that it cannot read.
     """
     file = read_file(
         Path(path), decline_rate=terms.decline_rate, seed=terms.seed, scarcity=terms.scarcity

@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from agent99.errors import UsageError
+from agent99.errors import StoreUnavailableError, UsageError
 
 Frame: TypeAlias = Any
 """A polars data frame; without its type, since polars is loaded late."""
@@ -181,6 +181,7 @@ def read_stores(*, orders_url: str, stock_url: str, payments_url: str) -> StoreS
     """Read the tables of the shop; the three URLs may be one.
 
     Raises:
+        StoreUnavailableError: a database cannot be read.
         UsageError: a URL that is none, or SQLAlchemy is not installed.
     """
     tables: dict[str, Frame] = {}
@@ -204,13 +205,18 @@ def _read_tables(url: str, wanted: _Tables) -> dict[str, Frame]:
         raise UsageError(message)
     engine = sql.create_engine(address.set(drivername=driver), poolclass=sql.pool.NullPool)
     tables: dict[str, Frame] = {}
-    with engine.connect() as connection:
-        for table, (texts, numbers) in wanted.items():
-            kinds = dict.fromkeys(texts.split(), pl.String) | dict.fromkeys(
-                numbers.split(), pl.Int64
-            )
-            statement = sql.text(f"SELECT {', '.join(kinds)} FROM {table}")  # noqa: S608 - our names
-            rows = [tuple(row) for row in connection.execute(statement)]
-            tables[table] = pl.DataFrame(rows, schema=kinds, orient="row")
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            for table, columns in wanted.items():
+                texts, numbers = (each.split() for each in columns)
+                kinds = dict.fromkeys(texts, pl.String) | dict.fromkeys(numbers, pl.Int64)
+                statement = sql.text(f"SELECT {', '.join(kinds)} FROM {table}")  # noqa: S608 - our names
+                rows = [tuple(row) for row in connection.execute(statement)]
+                tables[table] = pl.DataFrame(rows, schema=kinds, orient="row")
+    except sql.exc.DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
+        name = address.set(username=None, password=None).render_as_string()
+        raise StoreUnavailableError(name, reason) from error
+    finally:
+        engine.dispose()
     return tables
