@@ -14,7 +14,7 @@ from agent99.dispatch import find_context
 from agent99.errors import ClosedError, PayloadTooLargeError
 from agent99.testing import MemoryEngine
 from tests._wait import eventually
-from tests.agent._agents import Greeter, Shop
+from tests.agent._agents import Greeter, Shop, Watcher
 from tests.agent.conftest import OpenMesh
 
 
@@ -271,6 +271,37 @@ async def test_no_event_is_heard_once_the_clean_up_has_begun(
     moody.on_stop = publish
     await mesh.stop(moody)
     assert True not in moody.heard
+
+
+async def test_an_instance_that_drains_answers_a_change_at_once(mesh: Mesh, client: Mesh) -> None:
+    """It says that it drains, and goes on: whoever asked need not wait for what runs."""
+    shop = Shop()
+    await mesh.host(shop)
+    [peer] = await client.wait_for("shop")
+    running = asyncio.ensure_future(client.request("shop", "wait", timeout_s=20))
+    await eventually(lambda: running_of(shop).dispatcher.statistics().in_flight == 1)
+    stopping = asyncio.ensure_future(mesh.stop(shop))
+    await eventually(lambda: running_of(shop).dispatcher.refusal == "draining")
+    for action in ("pause", "resume"):
+        survey = await client.control(peer, action, timeout_s=10)
+        assert survey.results == [{"state": "draining", "changed": False}]
+    assert not stopping.done()
+    shop.gate.set()
+    assert await running == "open"
+    await stopping
+
+
+async def test_a_client_that_resumes_leaves_nothing_behind(mesh: Mesh) -> None:
+    """An agent without operations has no queue groups, and enters them once all the same."""
+    watcher = Watcher()
+    await mesh.host(watcher)
+    for _ in range(3):
+        await mesh.control(named("watcher"), "resume")
+    await mesh.control(named("watcher"), "pause")
+    assert mesh._open()._locals == {}
+    await mesh.control(named("watcher"), "resume")
+    await mesh.stop(watcher)
+    assert mesh._open()._locals == {}
 
 
 async def test_stopping_twice_is_stopping_once(mesh: Mesh) -> None:

@@ -59,6 +59,11 @@ class Controlled(Protocol):
         """Return the seconds since it was hosted."""
         ...
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it stops, or is about to."""
+        ...
+
     async def pause(self) -> bool:
         """Leave the queue groups; returns whether that was a change."""
         ...
@@ -93,12 +98,15 @@ class Controls:
         return [_route(name, action) for name, action in actions.items()]
 
     async def _pause(self, _payload: dict[str, Any]) -> dict[str, Any]:
-        changed = await self._running.pause()
-        return {"state": State.PAUSED.value, "changed": changed}
+        return await self._change(self._running.pause, State.PAUSED)
 
     async def _resume(self, _payload: dict[str, Any]) -> dict[str, Any]:
-        changed = await self._running.resume()
-        return {"state": State.READY.value, "changed": changed}
+        return await self._change(self._running.resume, State.READY)
+
+    async def _change(self, change: Callable[[], Awaitable[bool]], to: State) -> dict[str, Any]:
+        if self._running.is_stopping:  # a change would wait until it has drained
+            return {"state": State.DRAINING.value, "changed": False}
+        return {"state": to.value, "changed": await change()}
 
     async def _shutdown(self, _payload: dict[str, Any]) -> dict[str, Any]:
         self._running.begin_stop()

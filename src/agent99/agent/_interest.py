@@ -36,6 +36,7 @@ class Interest:
         self._instance = instance
         self._link = link
         self._listeners = listeners
+        self._has_joined = False
         self._queued: list[Subscription] = []
         self._direct: list[Subscription] = []
         self._events: list[Subscription] = []
@@ -71,8 +72,9 @@ class Interest:
         Groups merge across overlapping patterns: a wider one would hand one operation's requests
         to another. Idempotent.
         """
-        if self._queued:
+        if self._has_joined:
             return
+        self._has_joined = True
         subjects, dispatcher = self._link.subjects, self._instance.dispatcher
         operations = dict.fromkeys((*self._instance.blueprint.operations, DEFAULT_OPERATION))
         for kind, target in self._targets:
@@ -90,7 +92,7 @@ class Interest:
         Raises:
             DeadlineExceededError, DisconnectedError: the server did not confirm; they are left.
         """
-        self._link.remove_local(self._keys, self._instance)
+        self._withdraw()
         queued, self._queued = self._queued, []
         await self._drain(queued)
 
@@ -112,10 +114,14 @@ class Interest:
 
     def end(self) -> None:
         """Hear nothing any more, at once."""
-        self._link.remove_local(self._keys, self._instance)
+        self._withdraw()
         for subscription in (*self._queued, *self._direct, *self._events):
             subscription.unsubscribe()
         self._queued, self._direct, self._events = [], [], []
+
+    def _withdraw(self) -> None:
+        self._has_joined = False
+        self._link.remove_local(self._keys, self._instance)
 
     @property
     def _keys(self) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -25,7 +25,6 @@ from agent99.dispatch import (
     DispatchOptions,
     Lifecycle,
     LifecycleEvent,
-    Middleware,
     Route,
     State,
     Tally,
@@ -52,9 +51,6 @@ CONTROL_S = 1.0
 class Hosted(Declared, Hooked, Protocol):
     """The object of a user's agent, as far as running it needs."""
 
-    concurrency_max: ClassVar[int]
-    waiting_max: ClassVar[int]
-    middleware: ClassVar[tuple[Middleware, ...]]
     _running: Running | None
 
 
@@ -117,6 +113,11 @@ class Running:
     def state(self) -> State:
         """Where it stands in its life."""
         return self.lifecycle.state
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it stops, or is about to."""
+        return self._stopping is not None
 
     @property
     def missing(self) -> tuple[str, ...]:
