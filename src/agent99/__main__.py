@@ -1,4 +1,4 @@
-"""`python -m agent99` is `agent99`."""
+"""`python -P -m agent99` is `agent99`; -P keeps the current folder off the path."""
 
 from agent99.cli import main
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from agent99.cli._command import report
 from agent99.cli._exits import MEANINGS, Exit, RefusalError, error_document, exit_of, exit_table
+from agent99.cli._scope import Output
 from agent99.errors import (
     Agent99Error,
     AuthenticationError,
@@ -66,4 +68,22 @@ def test_an_error_as_json() -> None:
     """It carries what a programme wants to know."""
     error = RemoteError("no stock", code="NO_STOCK", details={"left": 1}, retryable=True)
     expected = {"code": "NO_STOCK", "message": "no stock", "details": {"left": 1}}
-    assert {"error": {**expected, "retryable": True}} == error_document(error)
+    assert {"error": {**expected, "retryable": True, "event_id": ""}} == error_document(error)
+
+
+def test_a_request_is_told_with_its_event_id(capsys: pytest.CaptureFixture[str]) -> None:
+    """The agent's log has the same; a mistake before anything was sent has none, and no code."""
+    error = RemoteError("no stock", code="NO_STOCK")
+    error.event_id = "3f2a"
+    report(Output(), error)
+    report(Output(), RemoteError("no stock", code="NO_STOCK"))
+    report(Output(), InvalidNameError("capability", "a b", "no spaces"))
+    report(Output(json=True), error)
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        "agent99: no stock (NO_STOCK, event 3f2a)",
+        "agent99: no stock (NO_STOCK)",
+        "agent99: 'a b' is no capability: no spaces",
+        "agent99: no stock (NO_STOCK, event 3f2a)",
+    ]
+    assert '"event_id":"3f2a"' in out

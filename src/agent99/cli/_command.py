@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import typer
 
-from agent99.cli._exits import Exit, RefusalError, error_document, exit_of
+from agent99.cli._exits import Exit, RefusalError, error_document, event_id_of, exit_of
 from agent99.cli._scope import Output
 from agent99.cli._show import let_go_of, print_json, say
 from agent99.errors import Agent99Error, UsageError
@@ -120,5 +120,5 @@ def _codes(error: Agent99Error) -> str:
     """Return what tables and logs go by: an error's code, and the event id of a request."""
     if isinstance(error, (RefusalError, UsageError)):
         return ""  # the sentence is all there is to know
-    event_id: str = getattr(error, "event_id", "")
+    event_id = event_id_of(error)
     return f" ({error.code}, event {event_id})" if event_id else f" ({error.code})"

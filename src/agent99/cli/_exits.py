@@ -80,6 +80,12 @@ def exit_of(error: Agent99Error) -> Exit:
     return Exit.FAILED
 
 
+def event_id_of(error: Agent99Error) -> str:
+    """Return what an agent's log knows the request by; empty if the error is of no request."""
+    found: str = getattr(error, "event_id", "")
+    return found
+
+
 def error_document(error: Agent99Error) -> dict[str, Any]:
     """Return what `--json` prints for an error."""
     details = error.details if isinstance(error, RequestError) else {}
@@ -89,6 +95,7 @@ def error_document(error: Agent99Error) -> dict[str, Any]:
             "message": str(error),
             "details": details,
             "retryable": error.retryable,
+            "event_id": event_id_of(error),
         }
     }
 
