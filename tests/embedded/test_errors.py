@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -161,6 +164,77 @@ async def test_a_record_that_is_no_record(place: Place) -> None:
         assert place.answer() is not None
 
 
+_UNPRIVILEGED = """
+import asyncio, os, sys
+from pathlib import Path
+from agent99.embedded import acquire_server
+from agent99.errors import EmbeddedServerError
+from agent99.settings import Settings
+
+folder = Path(sys.argv[1])
+settings = Settings(project=folder, state_folder=folder / "state", linger_s=0.1)
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    asyncio.run(acquire_server(settings))
+except EmbeddedServerError as error:
+    print(type(error).__name__, error, sep=": ", end="")
+"""
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_that_may_not_be_written(made: bool) -> None:
+    """Whether it is there already or has to be made: it is named, with the system's reason."""
+    # Not pytest's own folder, which others may not enter: then that would be the reason.
+    folder = Path(tempfile.mkdtemp(prefix="agent99-"))
+    state = folder / "state"
+    if made:
+        state.mkdir()
+        state.chmod(0o555)
+    folder.chmod(0o555)
+    try:
+        text = _said(_UNPRIVILEGED, str(folder))
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+    assert text == (
+        f"StateFolderError: the state folder {state} cannot be used: Permission denied;"
+        " set AGENT99_STATE to a folder that can be written"
+    )
+
+
+_NO_ROOM = """
+import asyncio, resource, sys
+from pathlib import Path
+from agent99.embedded import acquire_server
+from agent99.errors import EmbeddedServerError
+from agent99.settings import Settings
+
+folder, size = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+try:
+    asyncio.run(acquire_server(Settings(project=folder, state_folder=folder, linger_s=0.1)))
+except EmbeddedServerError as error:
+    print(type(error).__name__, error, sep=": ", end="")
+"""
+
+
+@pytest.mark.parametrize("size_bytes", [0, 64])
+async def test_files_that_may_not_grow(place: Place, size_bytes: int) -> None:
+    """The nearest thing to a full disk that needs no root, in the user and in the supervisor."""
+    text = await asyncio.to_thread(_said, _NO_ROOM, str(place.folder.path), str(size_bytes))
+    start = f"StateFolderError: the state folder {place.folder.path} cannot be used: File too large"
+    assert text.startswith(start)
+
+
+def _said(code: str, *arguments: str) -> str:
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    return answer.stdout
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or sys.platform != "linux", reason="needs root, to mount a small disk"
 )
@@ -177,6 +251,34 @@ async def test_a_disk_that_is_full(tmp_path: Path) -> None:
             _fill(ballast.fileno())
         text = await _refusal(place)
         assert "No space left on device" in text
+    finally:
+        assert 0 == _run(["umount", str(disk)])
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or sys.platform != "linux", reason="needs root, to mount a small disk"
+)
+async def test_a_disk_that_is_full_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The user says so, once; when there is room again so does it, and the server starts anew."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if _run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]):
+        pytest.skip("this machine does not let root mount a disk")
+    place = Place(disk / "state")
+    try:
+        async with await acquire_server(place.settings):
+            pids = place.servers()
+            with (disk / "ballast").open("wb", buffering=0) as ballast:
+                _fill(ballast.fileno())
+            await eventually(lambda: "is full" in caplog.text, "the user said so")
+            (disk / "ballast").unlink()
+            await eventually(lambda: "has room again" in caplog.text, "the user said so")
+            await eventually(lambda: place.servers() not in ([], pids), "another server")
+            await eventually(place.answer, "it answers")
+            assert 1 == caplog.text.count("is full")
+        await eventually(place.is_quiet, "the server ended")
     finally:
         assert 0 == _run(["umount", str(disk)])
 

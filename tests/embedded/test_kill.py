@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -242,3 +244,33 @@ async def _kill_any_set(place: Place, users: list[User], draw: random.Random, nu
 def _supervisor_of(place: Place) -> list[int]:
     record = read_record(place.folder)
     return [] if record is None else [record.supervisor.pid]
+
+
+_TEMPORARY = """
+import asyncio, os
+from agent99.embedded import temporary_server
+
+async def main():
+    async with temporary_server(linger_s=0.1) as server:
+        print(server.state_folder, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_user_leaves_no_temporary_folder() -> None:
+    """The supervisor removes it, with the credential inside, when nobody is left."""
+    place = await asyncio.to_thread(_kill_temporary_user)
+    await eventually(lambda: not place.folder.path.exists(), "the folder is gone")
+    await eventually(place.is_quiet, "nothing is left")
+
+
+def _kill_temporary_user() -> Place:
+    command = [sys.executable, "-c", _TEMPORARY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        place = Place(Path(user.stdout.readline().strip()))
+        assert place.folder.record.exists()
+        user.kill()
+    return place

@@ -31,6 +31,7 @@ from agent99.embedded._nats import (
 )
 from agent99.embedded._probe import probe
 from agent99.embedded._process import end_process, process_lives, process_of, send, wait_end
+from agent99.embedded._report import Report
 from agent99.embedded._server import Presence
 from agent99.embedded._state import (
     NO_PROCESS,
@@ -46,7 +47,6 @@ from agent99.embedded._state import (
     write_private,
     write_record,
 )
-from agent99.embedded._supervisor import Report
 
 RECORD = Record(
     port=21_000,

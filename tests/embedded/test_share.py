@@ -222,7 +222,7 @@ async def test_a_temporary_server_leaves_neither_process_nor_folder() -> None:
         assert first.url != second.url
         assert [1, 1] == [len(place.servers()) for place in places]
     assert all(place.is_quiet() for place in places)
-    assert not any(place.folder.path.parent.exists() for place in places)
+    assert not any(place.folder.path.exists() for place in places)
 
 
 async def test_a_temporary_server_ends_when_its_body_fails() -> None:

@@ -161,6 +161,17 @@ async def test_a_server_that_nobody_closed_warns_and_lets_go(place: Place) -> No
     await eventually(place.is_quiet, "the server ended")
 
 
+async def test_a_server_that_met_a_full_disk_starts_anew(place: Place) -> None:
+    """Its own word is enough: a stream that met a full disk stays broken although there is room."""
+    async with await acquire_server(place.settings):
+        pids = place.servers()
+        with place.folder.log.open("a") as log:
+            log.write("[1] [ERR] Critical write error: 1.blk: no space left on device\n")
+        await eventually(lambda: place.servers() not in ([], pids), "another server")
+        await eventually(place.answer, "it answers")
+        assert any("the disk is full" in line for line in server_logs(place.settings, lines=99))
+
+
 async def test_a_large_log_is_turned_over(place: Place) -> None:
     """The log is bounded: beyond 8 MB it becomes the older one, and begins anew."""
     async with await acquire_server(place.settings):

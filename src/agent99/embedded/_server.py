@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from agent99.clock import Clock, SystemClock
+from agent99.embedded._disk import DiskWatch
 from agent99.embedded._lifeline import hold_lifeline, make_lifeline
 from agent99.embedded._nats import last_words
 from agent99.embedded._probe import probe
@@ -231,14 +232,24 @@ def _check_time(folder: Folder, clock: Clock, deadline_s: float) -> None:
 async def _watch(settings: Settings, folder: Folder, clock: Clock) -> None:
     """Start a new supervisor whenever there is none, until cancelled."""
     delay_s = _WATCH_S
+    disk = DiskWatch(folder)
     while True:
         await clock.sleep(delay_s)
+        if disk.look():
+            _tell_disk(folder, disk)
         try:
             await _replace_supervisor(settings, folder)
             delay_s = _WATCH_S
         except (EmbeddedServerError, OSError) as error:
             _log.warning("the embedded server has no supervisor: %s", error)
             delay_s = min(delay_s * 2, _WATCH_MAX_S)
+
+
+def _tell_disk(folder: Folder, disk: DiskWatch) -> None:
+    if disk.is_full:
+        _log.warning("the disk of %s is full: the embedded server stores nothing", folder.path)
+    else:
+        _log.warning("the disk of %s has room again: the server starts anew", folder.path)
 
 
 async def _replace_supervisor(settings: Settings, folder: Folder) -> None:

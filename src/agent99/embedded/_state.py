@@ -42,6 +42,8 @@ class Folder:
         """The nats-server's process, written before it becomes one."""
         self.stopped = path / "stopped"
         """Exists after `server stop`, until somebody new wants a server."""
+        self.temporary = path / "temporary"
+        """Exists while the folder is to vanish with its last user."""
         self.log = path / "server.log"
         self.store = path / "store"
         """The folder that the nats-server is given; its owner may keep other files there."""

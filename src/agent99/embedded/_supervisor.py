@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from agent99.embedded._backoff import Backoff
+from agent99.embedded._disk import DiskWatch
 from agent99.embedded._lifeline import hold_lifeline, make_lifeline, wait_hung_up
 from agent99.embedded._nats import (
     VERSION_MIN,
@@ -30,6 +31,7 @@ from agent99.embedded._nats import (
 )
 from agent99.embedded._probe import Answer, probe
 from agent99.embedded._process import end_process, process_lives, process_of
+from agent99.embedded._report import Report, StartFailedError
 from agent99.embedded._state import (
     Folder,
     Process,
@@ -51,40 +53,6 @@ _START_TRIALS = 5
 _FIRST_HANDLE = 3
 _HANDLES_MAX = 256
 _LOG_BYTES_MAX = 8 * 1024**2
-
-
-class StartFailedError(Exception):
-    """The server does not start; `kind` is `start` or `state` and chooses the user's error."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
-
-
-class Report:
-    """The pipe to the user that started us; takes one word.
-
-    Invariant: the handle is closed once the word is said.
-    """
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def __repr__(self) -> str:
-        return f"Report(said={self._handle < 0})"
-
-    def say(self, **what: object) -> None:
-        """Say it, unless something was said before."""
-        handle, self._handle = self._handle, -1
-        if handle < 0:
-            return
-        try:
-            os.write(handle, json.dumps(what).encode())
-        except BrokenPipeError:
-            pass  # that user is gone; others may be there
-        finally:
-            os.close(handle)
 
 
 def main(arguments: list[str]) -> None:  # pragma: no cover - forks; see test_kill.py
@@ -129,6 +97,8 @@ class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
         wake.setblocking(False)  # noqa: FBT003 - the same
         self._wake_writer = wake
         self._stop = False
+        self._is_over = False
+        self._disk = DiskWatch(folder)
         self._server: NatsServer | None = None
         self._guard = 0
         self._backoff = Backoff(time.monotonic())
@@ -279,6 +249,7 @@ class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
                 # Kept until the end of this process: whoever comes now waits for that, and then
                 # starts anew.
                 say(self._folder, "INF", "nobody is left")
+                self._is_over = True
                 return
             self._look_after(now_s)
             self._pause(_LOOK_S)
@@ -286,6 +257,7 @@ class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
     def _look_after(self, now_s: float) -> None:
         self._guard_lifeline()
         self._turn_log_over()
+        self._look_at_disk()
         if self._server is not None and self._server.lives():
             return
         if self._restart_at_s is None:
@@ -296,6 +268,19 @@ class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
             self._restart_at_s = None
             self._restart()
             self._backoff.started(time.monotonic())
+
+    def _look_at_disk(self) -> None:
+        """End a server whose disk was full and has room again: it starts anew.
+
+        A stream that met a full disk refuses every write from then on, until a new start.
+        """
+        if not self._disk.look():
+            return
+        if self._disk.is_full:
+            say(self._folder, "ERR", "the disk is full")
+        elif self._server is not None:
+            say(self._folder, "WRN", "the disk has room again")
+            self._server.end()
 
     def _in_use(self) -> bool:
         if not relock_exclusive(self._users):
@@ -339,7 +324,11 @@ class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
             self._server.end()
         if _is_my_child(self._guard):
             os.kill(self._guard, signal.SIGKILL)
-        if same_file(self._lock, self._folder.supervisor_lock):
+        if not same_file(self._lock, self._folder.supervisor_lock):
+            return
+        if self._is_over and self._folder.temporary.exists():
+            _remove(self._folder.path)  # its user was killed, else there would be no mark
+        else:
             write_record(self._folder, self._record.without_processes())
             say(self._folder, "INF", "ended")
 
@@ -362,6 +351,12 @@ class Supervisor:  # pragma: no cover - a process of its own; see test_kill.py
                 end_process(_recorded_server(self._folder), timeout_s=_POLL_MAX_S)
         finally:
             os._exit(0)
+
+
+def _remove(path: Path) -> None:
+    import shutil  # noqa: PLC0415 - seldom needed, and slow to load
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _recorded_server(folder: Folder) -> Process:

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent99.clock import Clock
 from agent99.embedded._control import stop_server
 from agent99.embedded._server import EmbeddedServer, acquire_server
+from agent99.embedded._state import Folder
 from agent99.settings import Settings
 
 
@@ -21,7 +22,8 @@ async def temporary_server(
 ) -> AsyncGenerator[EmbeddedServer]:
     """Start a server in a fresh folder; at the end it is stopped and the folder removed.
 
-    A process that is killed inside leaves the folder, but no server.
+    When the process is killed inside, the supervisor removes the folder after its last user.
+    Killed together with the supervisor it leaves the folder, but no server.
 
     Args:
         linger_s: Seconds from the last user's end to the server's, when it is not ended here.
@@ -33,11 +35,16 @@ async def temporary_server(
         StateFolderError: The temporary folder cannot be written.
     """
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agent99-"))
-    settings = Settings(project=folder, state_folder=folder / "state", linger_s=linger_s)
+    settings = Settings(project=folder, state_folder=folder, linger_s=linger_s)
+    mark = Folder(folder).temporary
     try:
+        mark.touch(mode=0o600)
         try:
             async with await acquire_server(settings, clock=clock) as server:
-                yield server
+                try:
+                    yield server
+                finally:
+                    mark.unlink(missing_ok=True)  # from here on it is our business, and no race
         finally:
             await stop_server(settings, clock=clock)
     finally:
