@@ -34,7 +34,7 @@ def _is_count(value: Any, least: int) -> bool:
 def _are_labels(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
-    labels: Mapping[Any, Any] = value
+    labels = cast("Mapping[object, object]", value)
     return all(_is_text(key) and _is_text(label) for key, label in labels.items())
 
 

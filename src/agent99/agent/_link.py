@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -97,7 +97,7 @@ class Link:
         return f"Link(mesh={self.subjects.mesh!r}, sender={self.subjects.sender!r})"
 
     @contextmanager
-    def ended_by_close(self, end: Callable[[], None]) -> Iterator[None]:
+    def ended_by_close(self, end: Callable[[], None]) -> Generator[None, None, None]:
         """Have `end` called if the mesh closes meanwhile: for what waits on `deadlines`.
 
         Raises:
