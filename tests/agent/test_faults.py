@@ -111,7 +111,8 @@ async def in_hands(mesh: Mesh) -> dict[str, int]:
 
 def show(**figures: float) -> None:
     """Print what was measured."""
-    print("", *(f"{name}={figure:.3g}" for name, figure in figures.items()))  # noqa: T201 - for -s
+    shown = ", ".join(f"{name} {figure:.3g}" for name, figure in figures.items())
+    print(f" {shown}")  # noqa: T201 - the figures are for whoever reads the output
 
 
 async def test_killing_one_of_two_instances_costs_only_what_it_had(
