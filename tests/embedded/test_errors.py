@@ -280,7 +280,8 @@ async def test_a_disk_that_is_full_for_a_while(
             assert 1 == caplog.text.count("is full")
         await eventually(place.is_quiet, "the server ended")
     finally:
-        assert 0 == _run(["umount", str(disk)])
+        place.kill(place.processes())
+        assert 0 == _run(["umount", "-l", str(disk)])
 
 
 def _run(command: list[str]) -> int:

@@ -36,16 +36,21 @@ async def temporary_server(
     """
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="agent99-"))
     settings = Settings(project=folder, state_folder=folder, linger_s=linger_s)
-    mark = Folder(folder).temporary
     try:
-        mark.touch(mode=0o600)
+        Folder(folder).temporary.touch(mode=0o600)
         try:
-            async with await acquire_server(settings, clock=clock) as server:
-                try:
-                    yield server
-                finally:
-                    mark.unlink(missing_ok=True)  # from here on it is our business, and no race
+            async with await acquire_server(settings, clock=clock) as server, _marked(folder):
+                yield server
         finally:
             await stop_server(settings, clock=clock)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _marked(folder: Path) -> AsyncGenerator[None]:
+    """Have the supervisor remove the folder unless this ends; then it is the caller's business."""
+    try:
+        yield
+    finally:
+        Folder(folder).temporary.unlink(missing_ok=True)  # while we are a user: there is no race
