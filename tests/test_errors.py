@@ -211,3 +211,26 @@ def test_long_value_is_cut_in_the_message() -> None:
     error = errors.InvalidNameError("topic", "x" * 1_000_000, "too long")
     assert len(str(error)) < 200
     assert "1000000 characters" in str(error)
+
+
+class TextlessError(ValueError):
+    """An exception of a user's that has no text."""
+
+    def __str__(self) -> str:
+        """Raise."""
+        return self.args[5]
+
+
+@pytest.mark.parametrize(
+    ("thing", "text"),
+    [
+        ("plain", "plain"),
+        (ValueError("x"), "x"),
+        (None, "None"),
+        (TextlessError(), "a TextlessError that has no text"),
+    ],
+)
+def test_message_and_code_are_texts_whatever_is_given(thing: Any, text: str) -> None:
+    """An error in an error does not hide the first one."""
+    error = Failure(thing, code=thing)
+    assert (text, text, text) == (error.message, error.code, str(error))

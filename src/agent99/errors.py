@@ -77,6 +77,14 @@ def _restore(
     return error
 
 
+def text_of(thing: object) -> str:
+    """Return a text for anything: a class whose own `__str__` raises is at least named."""
+    try:
+        return str(thing).encode("utf-8", "replace").decode()
+    except Exception:  # noqa: BLE001 - a class of the user's may raise anything
+        return f"a {type(thing).__name__} that has no text"
+
+
 # --- you, now -------------------------------------------------------------------------------------
 
 
@@ -264,8 +272,9 @@ class RequestError(Agent99Error):
         details: Mapping[str, Any] | None = None,
         retryable: bool | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        text = message if isinstance(message, str) else text_of(message)
+        super().__init__(text)
+        self.message = text
         self.details: dict[str, Any] = dict(details or {})
         """What a programme may want to know; travels as JSON."""
         if retryable is not None:
@@ -372,7 +381,7 @@ class Failure(RequestError):  # noqa: N818 - the word a user raises; "FailureErr
         retryable: bool = False,
     ) -> None:
         super().__init__(message, details=details, retryable=retryable)
-        self.code = code
+        self.code = code if isinstance(code, str) else text_of(code)
 
 
 class RemoteError(Failure):

@@ -1,8 +1,9 @@
-"""A dispatcher whose answers can be read back, on a clock that a test moves."""
+"""A dispatcher whose answers can be read back, on a clock that a test moves, on both loops."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from agent99.dispatch import (
     Middleware,
     Route,
     fold,
+    new_event_loop,
 )
 from agent99.envelope import (
     AnswerCodec,
@@ -31,6 +33,11 @@ from agent99.envelope import (
 from agent99.errors import BufferFullError, RequestError
 from agent99.testing import ManualClock
 from agent99.wire import Message
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on asyncio's loop and on ours: on 3.11 only ours starts handlers at once."""
+    return {"asyncio": asyncio.SelectorEventLoop, "agent99": new_event_loop}
 
 
 class RecordingWire:

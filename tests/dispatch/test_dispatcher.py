@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from agent99.dispatch import Call, Context, current_context, find_context
-from agent99.envelope import Header, decode_header, decode_user_headers
+from agent99.envelope import Header, decode_error, decode_header, decode_user_headers
 from agent99.errors import (
     BadRequestError,
+    DeadlineExceededError,
     Failure,
     NoAgentError,
     OverloadedError,
     PausedError,
-    RequestError,
     UsageError,
 )
 from agent99.wire import Message
@@ -574,7 +574,7 @@ async def test_within_the_process_the_semantics_are_the_same(make_bench: Make) -
     broken = submit(bench, route, b'{"a":"x"}')
     await bench.dispatcher.wait(broken)
     assert (fine.outcome, fine.answer, broken.outcome) == ("ok", b'{"a":1}', "error")
-    assert isinstance(broken.answer, BadRequestError)
+    assert isinstance(decode_error(broken.answer), BadRequestError)
     slow = submit(bench, bench.offer(forever, operation="slow"), ttl_s=0.5)
     await settle()
     with pytest.raises(OverloadedError):
@@ -583,8 +583,7 @@ async def test_within_the_process_the_semantics_are_the_same(make_bench: Make) -
     await bench.clock.advance(0.6)
     await bench.dispatcher.wait(slow)
     assert slow.outcome == "error"
-    assert isinstance(slow.answer, RequestError)
-    assert slow.answer.code == "DEADLINE_EXCEEDED"
+    assert isinstance(decode_error(slow.answer), DeadlineExceededError)
     bench.dispatcher.give_up(slow)
     bench.dispatcher.refusal = "paused"
     with pytest.raises(PausedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
@@ -231,6 +232,7 @@ def test_what_is_not_for_whoever_starts_work_goes_on() -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="3.12 starts eagerly on every loop")
+@pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_on_a_loop_of_the_users_own_a_plain_task_is_made() -> None:
     """On 3.11 the first step waits its turn there; all else is the same."""
     ran: list[int] = []
@@ -345,5 +347,103 @@ def test_work_can_be_started_within_a_first_step_and_outlive_it() -> None:
         await task
         assert tasks[0] is not tasks[1]
         assert tasks[1] is task
+
+    run(main)
+
+
+class Cycle:
+    """Garbage for the collector, whose finalizer completes a future."""
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.itself = self
+        self.future = future
+
+    def __del__(self) -> None:
+        """Wake who waits."""
+        self.future.set_result(None)
+
+
+def test_what_a_finalizer_puts_off_while_a_task_is_made_is_not_lost() -> None:
+    """The collector may run at any allocation: whom it wakes is woken, and the work begins."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ran: list[int] = []
+        start = starter()
+
+        async def handler() -> None:
+            ran.append(1)
+
+        for allocations in range(1, 100):
+            woken: asyncio.Future[None] = loop.create_future()
+            waiter = asyncio.create_task(asyncio.wait_for(woken, 5))
+            await asyncio.sleep(0)
+            gc.disable()
+            gc.collect()
+            Cycle(woken)
+            gc.set_threshold(allocations)
+            gc.enable()
+            assert start(handler()) is None
+            gc.collect()
+            await waiter
+        assert len(ran) == 99
+
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked at each time
+    try:
+        run(main)
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def test_first_steps_nest_to_a_bound() -> None:
+    """Deeper ones wait their turn, so that the stack never ends; afterwards all is as before."""
+
+    async def main() -> None:
+        start = starter()
+        eager: list[bool] = []
+
+        async def nested(levels: int) -> None:
+            if not levels:
+                return
+            task = start(nested(levels - 1))
+            eager.append(task is None)
+            if task is not None:
+                await task
+
+        for _ in range(2):
+            task = start(nested(sys.getrecursionlimit()))
+            assert task is not None
+            await task
+        assert False in eager
+        eager.clear()
+        assert start(nested(8)) is None
+        assert eager == [True] * 8
+
+    run(main)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
+def test_what_goes_wrong_with_an_outcome_is_not_lost(waits: bool) -> None:
+    """Whoever starts work gets what was raised when its outcome was told, or the task has it."""
+
+    async def main() -> None:
+        def ended(_request: Any, _result: Any) -> None:
+            raise OSError("nobody could be told")
+
+        async def handler() -> None:
+            if waits:
+                await asyncio.sleep(0)
+
+        async def do() -> None:
+            task = starter(ended)(handler())
+            assert waits
+            assert task is not None
+            await task
+
+        with pytest.raises(OSError, match="nobody"):
+            await do()
 
     run(main)

@@ -22,11 +22,9 @@ from agent99.envelope import (
     AnswerCodec,
     BodyCodec,
     Header,
-    decode_error,
     decode_header,
     decode_user_headers,
     encode_body,
-    encode_error,
     encode_message,
     encode_request,
     encode_user_headers,
@@ -37,11 +35,8 @@ from agent99.envelope import (
 from agent99.errors import (
     BadAnswerError,
     BadRequestError,
-    Failure,
     HandlerError,
-    OverloadedError,
     PayloadTooLargeError,
-    RemoteError,
     UsageError,
 )
 
@@ -446,29 +441,6 @@ def test_an_answer_of_another_type_is_named() -> None:
     with pytest.raises(BadAnswerError) as caught:
         AnswerCodec(Order, of="x").decode("ok", message(b'{"lines":4}'))
     assert caught.value.details["path"] == "$.lines"
-
-
-def test_errors_travel_by_their_code() -> None:
-    """An error of ours arrives as the same class; a user's own code arrives as `RemoteError`."""
-    ours = decode_error(encode_error(OverloadedError("full", details={"retry_after_s": 1})))
-    assert isinstance(ours, OverloadedError)
-    assert (ours.message, ours.details, ours.retryable) == ("full", {"retry_after_s": 1}, True)
-    theirs = decode_error(encode_error(Failure("no", code="INVENTORY_ERROR", details={"a": 1})))
-    assert isinstance(theirs, RemoteError)
-    assert isinstance(theirs, Failure)
-    assert (theirs.code, theirs.details, theirs.retryable) == ("INVENTORY_ERROR", {"a": 1}, False)
-
-
-def test_details_that_json_cannot_carry_do_not_hide_the_error() -> None:
-    """An error with unreadable details still says what it is."""
-    error = decode_error(encode_error(Failure("no\ud800", code="X", details={"a": object()})))
-    assert (error.code, error.message) == ("X", "no?")
-    assert "could not be written" in error.details["unreadable"]
-
-
-def test_an_unreadable_error_answer_is_a_bad_answer() -> None:
-    """Nonsense in place of an error is named as such."""
-    assert isinstance(decode_error(b'{"error":3}'), BadAnswerError)
 
 
 def test_user_headers_stand_beside_our_own() -> None:

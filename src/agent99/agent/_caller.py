@@ -16,7 +16,6 @@ from agent99.envelope import (
     Header,
     decode_error,
     encode_body,
-    encode_error,
     encode_message,
     encode_request,
     encode_user_headers,
@@ -33,7 +32,6 @@ from agent99.errors import (
     OverloadedError,
     PausedError,
     PayloadTooLargeError,
-    RequestError,
     UsageError,
 )
 
@@ -259,10 +257,9 @@ def _checked(idempotency_key: str | None) -> str | None:
 
 
 def _local_result(call: Call, codec: AnswerCodec[Any]) -> Any:
-    answer = call.answer
-    if isinstance(answer, RequestError):
-        raise decode_error(encode_error(answer))  # a copy, as if it had travelled
-    return codec.decode_body(call.outcome, answer)
+    if call.outcome == "error":
+        raise decode_error(call.answer)
+    return codec.decode_body(call.outcome, call.answer)
 
 
 def _read(data: bytes, event_id: str, codec: AnswerCodec[Any]) -> Any:

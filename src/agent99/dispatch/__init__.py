@@ -10,8 +10,9 @@ from agent99.dispatch._admission import Admission
 from agent99.dispatch._call import Call
 from agent99.dispatch._context import Context, current_context, find_context, use_context
 from agent99.dispatch._counts import Counts, Statistics, Tally
-from agent99.dispatch._dispatcher import Dispatcher, DispatchOptions
+from agent99.dispatch._dispatcher import Dispatcher
 from agent99.dispatch._lifecycle import Lifecycle, LifecycleEvent, State
+from agent99.dispatch._options import DispatchOptions
 from agent99.dispatch._route import DEFAULT_OPERATION, Handler, Middleware, Route, fold
 from agent99.dispatch._routes import Routes
 from agent99.dispatch._tasks import eager_starter, new_event_loop

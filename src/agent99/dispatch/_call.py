@@ -8,7 +8,6 @@ from agent99.clock import DeadlineTicket
 from agent99.dispatch._context import Context
 from agent99.dispatch._route import Route
 from agent99.envelope import Outcome
-from agent99.errors import RequestError
 
 
 class Call(Context, eq=False):
@@ -28,10 +27,12 @@ class Call(Context, eq=False):
     ticket: DeadlineTicket | None = None
     began_s: float = 0.0
     """Monotonic time at which its handler was started."""
+    has_place: bool = False
+    """Whether it holds one of the places of its instance: from its handler's start to its end."""
     ended: bool = False
     outcome: Outcome | None = None
     """For a caller in this process: how it ended; None until then."""
-    answer: bytes | RequestError = b""
-    """With it: a body for `ok` and `value`, an error for `error`."""
+    answer: bytes = b""
+    """With it: its body, as it would travel."""
     waiter: Future[None] | None = None
     """Whom to wake then."""

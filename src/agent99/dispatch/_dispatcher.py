@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from agent99.clock import Clock, Deadlines
 from agent99.dispatch._admission import Admission
 from agent99.dispatch._call import Call
 from agent99.dispatch._counts import Counts, Statistics
-from agent99.dispatch._failed import answer_to
+from agent99.dispatch._failed import answer_to, last_error
+from agent99.dispatch._options import DispatchOptions
 from agent99.dispatch._reply import Replier
 from agent99.dispatch._route import Route
 from agent99.dispatch._routes import WIRE_VERSION, Routes
@@ -37,21 +36,6 @@ from agent99.errors import (
     RequestError,
 )
 from agent99.wire import Message, Receive, Wire
-
-
-class DispatchOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of one instance."""
-
-    concurrency_max: int = 100
-    """Operations in flight."""
-    waiting_max: int = 200
-    """Requests that wait for a place; beyond them the answer is `OVERLOADED`, at once."""
-    timeout_s_max: float = 300.0
-    """How long a request may run whose caller names no time, or a longer one."""
-    stale_s: float = 2.0
-    """A request this long past its sender's deadline, by the wall clock, is dropped on arrival."""
-    verify_senders: bool = False
-    """Answer only to inboxes of the sender that the subject names: with permissions on."""
 
 
 class Dispatcher:
@@ -83,6 +67,8 @@ class Dispatcher:
         self.routes = Routes(kind)
         """What is offered."""
         self._calls: set[Call] = set()
+        self._first_steps: list[Call] = []
+        """Of handlers that run just now, each within the one before."""
         self._admission: Admission[Call] = Admission(
             concurrency_max=options.concurrency_max, waiting_max=options.waiting_max
         )
@@ -161,9 +147,9 @@ class Dispatcher:
 
     def cancel(self, sender: bytes, event_ids: list[str]) -> None:
         """End the calls of that sender with those ids."""
-        wanted = sender.decode("ascii", "replace"), set(event_ids)
-        for call in [c for c in self._calls if c.sender == wanted[0]]:
-            if call.event_id in wanted[1]:
+        name, wanted = sender.decode("ascii", "replace"), set(event_ids)
+        for call in (*self._calls, *self._first_steps):
+            if call.sender == name and call.event_id in wanted:
                 self.give_up(call)
 
     async def wait_idle(self, timeout_s: float) -> bool:
@@ -183,11 +169,11 @@ class Dispatcher:
 
     def stop(self) -> None:
         """End what is still in flight, each with an error to its caller."""
-        for call in list(self._calls):
+        for call in (*self._calls, *self._first_steps):
             error = RequestCancelledError("the instance stopped before the operation finished")
             if call.reply and not call.ended:
                 call.ended = True
-                self._replier.respond(call, "error", error)
+                self._deliver(call, "error", error)
                 self._abort(call)
             else:
                 self._end(call, "stopped", error)
@@ -279,6 +265,7 @@ class Dispatcher:
         """Take the handler's first step: most calls end in it."""
         route = call.route
         route.tally.requests += 1
+        call.has_place = True
         call.began_s = self._clock.monotonic_s()
         try:
             payload = route.body.decode_body(call.body)
@@ -288,12 +275,21 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - a user's type may raise anything
             self._fail(call, error)
             return
-        task = self._start_task(route.handle, call, payload)
+        self._first_steps.append(call)
+        try:
+            task = self._start_task(route.handle, call, payload)
+        except Exception as error:  # noqa: BLE001 - no stack is left for a task, or it was ours
+            self._fail(call, error)
+            return
+        finally:
+            self._first_steps.pop()
         if task is not None:
             call.task = task
             if call.ticket is None:
                 self._track(call)
             task.add_done_callback(partial(self._end_unstarted, call))
+            if call.ended:  # stopped, or given up, by its own first step
+                task.cancel()
 
     def _track(self, call: Call) -> None:
         self._calls.add(call)
@@ -315,31 +311,34 @@ class Dispatcher:
             raise error  # the caller knows; now the process is to end
 
     def _finish(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
+        if not call.has_place:
+            return
+        call.has_place = False
         tally = call.route.tally
         tally.processing_ns += int((self._clock.monotonic_s() - call.began_s) * 1e9)
         if call.ticket is not None:
             self._untrack(call)
         call.task = None
-        if not call.ended:  # else it is accounted for already: dropped, or its caller told
-            call.ended = True
-            if outcome == "error" and isinstance(answer, RequestError):
-                tally.errors += 1
-                tally.last_error = self.counts.last_error = f"{answer.code}: {answer.message}"
-            self._deliver(call, outcome, answer)
-        if self._admission.leave() or self._idle_waiters:
-            self._use_place()
+        try:
+            if not call.ended:  # else it is accounted for already: dropped, or its caller told
+                call.ended = True
+                if outcome == "error" and isinstance(answer, RequestError):
+                    tally.errors += 1
+                    tally.last_error = self.counts.last_error = last_error(answer)
+                self._deliver(call, outcome, answer)
+        finally:
+            if self._admission.leave() or self._idle_waiters:
+                self._use_place()
 
     def _deliver(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
         """Bring an outcome to its caller; an event was asked by nobody."""
         if call.reply == b"":
             return
-        trouble = self._replier.check(call, answer)
-        if trouble is not None:
-            outcome, answer = "error", trouble
+        outcome, body = self._replier.write(call, outcome, answer)
         if call.reply:
-            self._replier.respond(call, outcome, answer)
+            self._replier.respond(call, outcome, body)
         else:
-            call.outcome, call.answer = outcome, answer
+            call.outcome, call.answer = outcome, body
             if call.waiter is not None:
                 _wake(call.waiter)
 

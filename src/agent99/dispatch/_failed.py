@@ -6,29 +6,46 @@ import asyncio
 import logging
 
 from agent99.dispatch._call import Call
-from agent99.errors import DID_NOT_RUN, Failure, HandlerError, RequestError
+from agent99.errors import DID_NOT_RUN, Failure, HandlerError, RequestError, text_of
 
 _log = logging.getLogger("agent99.dispatch")
 
+LAST_ERROR_CHARACTERS_MAX = 1000
+"""Of an error that is kept for whoever asks for the status."""
+
 
 def answer_to(call: Call, error: BaseException) -> RequestError:
-    """Return the answer that an error is."""
-    if isinstance(error, Failure):
-        if error.code not in DID_NOT_RUN:
-            return error
-        # An operation that runs may not say that nothing ran: the caller would ask again.
-        return HandlerError(
-            f"the operation failed: {error.message}", details={"cause": error.code, **error.details}
-        )
-    if isinstance(error, RequestError):  # the outcome of a request that the operation made
-        return HandlerError(
-            f"a request that the operation made failed: {error.message}",
-            details={"cause": error.code, **error.details},
-        )
+    """Return the answer that an error is. Its texts are texts, whatever the error's class is."""
+    try:
+        return _answer_to(call, error)
+    except Exception:  # noqa: BLE001 - attributes of a class of the user's may raise anything
+        return HandlerError(f"the operation raised {type(error).__name__}, which cannot be read")
+
+
+def last_error(answer: RequestError) -> str:
+    """Return what is kept of an error for the status."""
+    return text_of(f"{answer.code}: {answer.message}")[:LAST_ERROR_CHARACTERS_MAX]
+
+
+def _answer_to(call: Call, error: BaseException) -> RequestError:
+    if isinstance(error, RequestError):
+        code, text = text_of(error.code), text_of(error.message)
+        details = {"cause": code, **error.details}
+        if not isinstance(error, Failure):  # the outcome of a request that the operation made
+            return HandlerError(
+                f"a request that the operation made failed: {text}", details=details
+            )
+        if code in DID_NOT_RUN:
+            # An operation that runs may not say that nothing ran: the caller would ask again.
+            return HandlerError(f"the operation failed: {text}", details=details)
+        # A plain one: the user may have set any attribute to anything.
+        return Failure(text, code=code, details=error.details, retryable=error.retryable is True)
     if isinstance(error, asyncio.CancelledError):
         return HandlerError("the operation was cancelled from within")
     if not call.ended:
         text = "operation %s broke, event %s"
         _log.error(text, call.operation, call.event_id, exc_info=error)
     name = type(error).__name__
-    return HandlerError(f"the operation raised {name}: {error}", details={"exception": name})
+    return HandlerError(
+        f"the operation raised {name}: {text_of(error)}", details={"exception": name}
+    )

@@ -43,31 +43,39 @@ class Replier:
     def __repr__(self) -> str:
         return f"Replier({self._instance!r})"
 
-    def check(self, call: Call, answer: bytes | RequestError) -> HandlerError | None:
-        """Return what is wrong with an answer, be it for a caller elsewhere or in this process."""
+    def write(
+        self, call: Call, outcome: Outcome, answer: bytes | RequestError
+    ) -> tuple[Outcome, bytes]:
+        """Return an answer as it travels, be it to a caller elsewhere or in this process.
+
+        It fits the server: in place of a result that does not there is an error.
+        """
         try:
-            if isinstance(answer, bytes) and len(answer) > _SMALL_BYTES:
-                limit = self._wire.payload_bytes_max - ENVELOPE_BYTES
-                if len(answer) > limit:
-                    raise PayloadTooLargeError("answer", len(answer), limit)
             if call.answer_headers:
                 encode_user_headers(call.answer_headers)
+            if isinstance(answer, bytes):
+                if len(answer) > _SMALL_BYTES and len(answer) > self._bytes_max():
+                    raise PayloadTooLargeError("answer", len(answer), self._bytes_max())
+                return outcome, answer
         except UsageError as error:
             call.answer_headers.clear()
-            return HandlerError(f"the answer cannot be sent: {error}")
-        return None
+            answer = HandlerError(f"the answer cannot be sent: {error}")
+        return "error", encode_error(answer, bytes_max=self._bytes_max())
 
-    def respond(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
-        """Answer a call, whose answer was checked; what cannot be sent is a counted drop."""
+    def respond(self, call: Call, outcome: Outcome, body: bytes) -> None:
+        """Answer a call with what was written; what cannot be sent is a counted drop."""
         request, headers = call.request, call.answer_headers
         user = encode_user_headers(headers) if headers else b""
-        body = answer if isinstance(answer, bytes) else encode_error(answer)
         self._send(call.reply or b"", request, outcome, body, user)
 
     def refuse(self, message: Message, error: RequestError) -> None:
         """Answer a message that never became a call."""
         self._counts.refused += 1
-        self._send(message.reply, peek_header(message.payload), "error", encode_error(error), b"")
+        body = encode_error(error, bytes_max=self._bytes_max())
+        self._send(message.reply, peek_header(message.payload), "error", body, b"")
+
+    def _bytes_max(self) -> int:
+        return self._wire.payload_bytes_max - ENVELOPE_BYTES
 
     def _send(
         self, reply: bytes, request: Header | None, outcome: Outcome, body: bytes, user: bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
@@ -27,14 +28,27 @@ Ended = Callable[[C, Any], None]
 Failed = Callable[[C, BaseException], None]
 """Takes a request and what its handler raised; raises again what is not for it."""
 
+NESTING_MAX = 16
+"""First steps within one another, on one thread; beyond them a first step waits its turn. Requests
+from instance to instance in one process would else end in `RecursionError`."""
+
 _Make = Callable[[Coroutine[Any, Any, None]], "Task[None]"]
-_Step = tuple[Callable[..., object], ContextVars]
 
 
 class _HandsOverFirstStep(Protocol):
     """What the loop classes below have in addition."""
 
-    agent99_first_steps: list[_Step] | None
+    agent99_making: list[Any] | None
+    """The coroutine of a task in the making; then its first step, and the context of that."""
+
+
+class _Nesting(threading.local):
+    """How many first steps are being taken within one another, on this thread."""
+
+    depth = 0
+
+
+_nesting = _Nesting()
 
 
 def new_event_loop() -> AbstractEventLoop:
@@ -60,33 +74,52 @@ def _handing_over(base: type[AbstractEventLoop]) -> type[AbstractEventLoop]:
         *args: Any,
         context: ContextVars | None = None,
     ) -> Any:
-        steps = self.agent99_first_steps
-        if steps is None or context is None:  # a task's step always brings its context
-            return call_soon_of_base(self, callback, *args, context=context)
-        steps.append((callback, context))
-        return None
+        making = self.agent99_making
+        if making is not None and not args:
+            # While a task is made the garbage collector may run, and finalizers put off other work.
+            owner = getattr(callback, "__self__", None)
+            if isinstance(owner, asyncio.Task) and owner.get_coro() is making[0]:
+                self.agent99_making = None
+                making += (callback, context)
+                return None
+        return call_soon_of_base(self, callback, *args, context=context)
 
-    namespace = {"agent99_first_steps": None, "call_soon": call_soon}
+    namespace = {"agent99_making": None, "call_soon": call_soon}
     return type(f"Eager{base.__name__}", (base,), namespace)
 
 
 def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -> Starter[C]:
     """Return a function that takes a handler's first step at once, in a task of its own.
 
-    It has the request as its context. On Python 3.11, on a loop that is not one of
-    `new_event_loop`, the first step waits its turn.
+    It has the request as its context. What `ended` or `failed` raises in the first step is raised
+    here. The first step waits its turn beyond `NESTING_MAX`, and on Python 3.11 on a loop that is
+    not one of `new_event_loop`.
     """
     make: _Make
     if sys.version_info >= (3, 12):
         make = partial(Task, loop=loop, eager_start=True)
-    elif hasattr(loop, "agent99_first_steps"):
+    elif hasattr(loop, "agent99_making"):
         make = partial(_make_eagerly, loop, cast("_HandsOverFirstStep", loop))
     else:
         make = loop.create_task
 
     def start(handle: Handle, request: C, payload: Any) -> Task[None] | None:
-        task = make(_run(ended, failed, handle, request, payload))
-        return None if task.done() else task
+        work = _run(ended, failed, handle, request, payload)
+        depth = _nesting.depth
+        if depth >= NESTING_MAX:
+            return loop.create_task(work)
+        _nesting.depth = depth + 1
+        try:
+            task = make(work)
+        except BaseException:
+            work.close()  # no stack was left for its task; else it has ended
+            raise
+        finally:
+            _nesting.depth = depth
+        if not task.done():
+            return task
+        task.result()
+        return None
 
     return start
 
@@ -94,15 +127,13 @@ def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -
 def _make_eagerly(
     loop: AbstractEventLoop, handing: _HandsOverFirstStep, work: Coroutine[Any, Any, None]
 ) -> Task[None]:
-    steps: list[_Step] = []
-    handing.agent99_first_steps = steps
+    making: list[Any] = [work]
+    handing.agent99_making, before = making, handing.agent99_making
     try:
         task = Task(work, loop=loop)
     finally:
-        handing.agent99_first_steps = None
-    step, context = steps[-1]  # before it, what the garbage collector ended just then
-    for other, its_context in steps[:-1]:
-        loop.call_soon(other, context=its_context)
+        handing.agent99_making = before
+    _, step, context = making
     outer = asyncio.current_task(loop)
     if outer is None:
         context.run(step)

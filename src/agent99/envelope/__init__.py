@@ -13,16 +13,15 @@ from agent99.envelope._codec import (
     Header,
     Kind,
     Outcome,
-    decode_error,
     decode_header,
     encode_body,
-    encode_error,
     encode_message,
     encode_request,
     peek_header,
     request_prefix,
     split_message,
 )
+from agent99.envelope._errors import decode_error, encode_error
 from agent99.envelope._headers import HEADER_BYTES_MAX, decode_user_headers, encode_user_headers
 from agent99.envelope._names import (
     Name,

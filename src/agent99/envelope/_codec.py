@@ -29,9 +29,7 @@ from agent99.errors import (
     BadAnswerError,
     BadRequestError,
     HandlerError,
-    RequestError,
     UsageError,
-    request_error,
 )
 
 WIRE_VERSION = 1
@@ -76,17 +74,6 @@ class _Enveloped(msgspec.Struct, gc=False):
     header: Header
 
 
-class _ErrorBody(msgspec.Struct):
-    message: str
-    code: str = "ERROR"
-    details: dict[str, Any] = {}
-    retryable: bool = False
-
-
-class _ErrorAnswer(msgspec.Struct):
-    error: _ErrorBody
-
-
 class _Value(msgspec.Struct, Generic[T]):
     result: T
 
@@ -94,7 +81,6 @@ class _Value(msgspec.Struct, Generic[T]):
 _encode = msgspec.json.Encoder().encode
 _decode_bare_header = msgspec.json.Decoder(Header).decode
 _decode_enveloped = msgspec.json.Decoder(_Enveloped).decode
-_decode_error_answer = msgspec.json.Decoder(_ErrorAnswer).decode
 _decode_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -351,26 +337,6 @@ def _bad_answer(error: BadRequestError) -> BadAnswerError:
     return BadAnswerError(
         f"the answer is not what was asked for: {error.message}", details=error.details
     )
-
-
-def encode_error(error: RequestError) -> bytes:
-    """Return the body of an error answer."""
-    body = _ErrorBody(error.message, error.code, error.details, error.retryable)
-    try:
-        return _encode(_ErrorAnswer(body))
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        body.details = {"unreadable": f"the details of {error.code} could not be written as JSON"}
-        body.message = body.message.encode("utf-8", "replace").decode()
-        return _encode(_ErrorAnswer(body))
-
-
-def decode_error(data: bytes) -> RequestError:
-    """Return the error that an answer with outcome `error` stands for."""
-    try:
-        body = decode_json(_decode_error_answer, data).error
-    except BadRequestError as error:
-        return BadAnswerError(f"an error answer that cannot be read: {error.message}")
-    return request_error(body.code, body.message, body.details, body.retryable)
 
 
 def _first_line(error: BaseException) -> str:
