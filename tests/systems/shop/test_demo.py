@@ -225,13 +225,16 @@ def test_ctrl_c_leaves_nothing(start: Start, tiny: Path, number: signal.Signals)
 
 
 @pytest.mark.slow
-def test_kill_of_the_demo_leaves_nothing(start: Start, tiny: Path) -> None:
+def test_kill_of_the_demo_leaves_nothing(start: Start, tiny: Path, tmp_path: Path) -> None:
     """Its processes see the pipe close, and end within seconds; so does the server."""
-    demo = start("--data", str(tiny), "--speed", "0.01")
+    environ = {"TMPDIR": str(tmp_path)}
+    demo = start("--data", str(tiny), "--speed", "0.01", environ=environ)
     demo.wait_line(READY)
     family = demo.family()
+    assert list(tmp_path.glob("agent99-*"))
     demo.kill()
     wait_until(lambda: not any(map(is_alive, family[1:])), timeout_s=10.0)
+    wait_until(lambda: not list(tmp_path.glob("agent99-*")), timeout_s=10.0)
 
 
 @pytest.mark.slow
