@@ -29,13 +29,14 @@ class Moody(Agent):
         self.on_start: Any = None
         self.on_stop: Any = None
         self.heard: list[bool] = []
-        self.stopping = False
+        self.started = self.stopping = False
 
     async def start(self) -> None:
         """Wait until it may, then do what the test says."""
         await self.may_start.wait()
         if self.on_start is not None:
             await self.on_start()
+        self.started = True
 
     async def stop(self) -> None:
         """Do what the test says."""
@@ -72,6 +73,7 @@ async def test_a_pause_whose_asker_gave_up_is_seen_through(mesh: Mesh, client: M
     """Whoever asked does not wait: the instance is paused all the same, and it shows."""
     greeter = Greeter()
     await mesh.host(greeter)
+    assert "agents=1" in repr(mesh)
     await client.wait_for("greeter")
     asked = asyncio.ensure_future(running_of(greeter).pause())
     await asyncio.sleep(0)
@@ -90,15 +92,17 @@ async def test_a_pause_whose_asker_gave_up_is_seen_through(mesh: Mesh, client: M
 async def test_hosting_that_is_broken_off_leaves_no_ghost(
     mesh: Mesh, client: Mesh, delay: int
 ) -> None:
-    """Wherever it is cancelled, nobody finds it afterwards, and the mesh is empty."""
-    task = asyncio.ensure_future(mesh.host(Greeter()))
+    """Wherever it is cancelled, what it prepared is cleaned up and nobody finds it afterwards."""
+    moody = Moody()
+    task = asyncio.ensure_future(mesh.host(moody))
     for _ in range(delay):
         await asyncio.sleep(0)
     task.cancel()
     outcome = (await asyncio.gather(task, return_exceptions=True))[0]
     if outcome is None:  # it was there before it was cancelled
         await mesh.stop(mesh.hosted[0])
-    await gone(client, "greeter")
+    await gone(client, "moody")
+    assert moody.stopping == moody.started
     assert mesh.hosted == []
     await asyncio.wait_for(mesh.wait_empty(), 1)
 

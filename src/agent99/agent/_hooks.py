@@ -60,7 +60,6 @@ class Hooks:
             if self._is_broken_off and not (task is not None and task.cancelling()):
                 raise ClosedError(f"agent {self._name!r}") from None
             raise
-        self._is_open = True
 
     def break_off(self) -> None:
         """Cancel a `start` that is still running; one that has returned is left alone."""
@@ -81,6 +80,7 @@ class Hooks:
 
     async def _start(self) -> None:
         await self._agent.start()
+        self._is_open = True  # here: whoever waits may be cancelled at the moment of its return
 
     async def _stop(self) -> None:
         await self._agent.stop()
