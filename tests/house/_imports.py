@@ -19,7 +19,10 @@ from ._tree import (
 CARD_FIELDS = ("Given", "Gives", "May import", "Never")
 REQUIRED = "msgspec"
 """The one library that is always there."""
-OPTIONAL = ("nats", "polars", "psycopg", "rich", "sqlalchemy", "typer", "uvloop")
+OPTIONAL = (
+    *("nats", "opentelemetry", "polars", "prometheus_client", "psycopg", "rich", "sqlalchemy"),
+    *("typer", "uvloop"),
+)
 """Libraries that `import agent99` must not load."""
 
 
