@@ -42,6 +42,26 @@ async def test_a_task_that_fails_starts_again(caplog: pytest.LogCaptureFixture) 
     assert "Background()" == repr(background)
 
 
+async def test_of_a_row_of_failures_the_first_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What goes on is told quietly; after a good half minute it is news again."""
+    clock = ManualClock()
+    background = Background(clock, SeededIds(1), retry_s_min=1.0, retry_s_max=4.0)
+    runs_s = iter([0.0, 0.0, 0.0, 40.0, 0.0])
+
+    async def run() -> None:
+        await clock.sleep(next(runs_s, 1e9))
+        raise DeadlineExceededError("not confirmed")
+
+    with caplog.at_level(logging.INFO, logger="agent99.registry"):
+        background.start("task", run)
+        await clock.advance(90)
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "INFO", "INFO", "WARNING", "INFO"]
+    await background.aclose()
+
+
 async def test_a_task_that_ran_long_starts_again_soon() -> None:
     """After a long good run the wait is short again."""
     clock = ManualClock()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from agent99.clock import Clock, TimerHandle
-from agent99.errors import Agent99Error
+from agent99.errors import Agent99Error, DisconnectedError
 from agent99.ids import Ids
 from agent99.registry._log import logger
+
+_ROW_S = 30.0
+"""A failure after so long a good run is news; before that it belongs to the one before."""
 
 
 class Background:
@@ -48,8 +52,12 @@ class Background:
             started_s = self._clock.monotonic_s()
             try:
                 await run()
-            except Agent99Error as error:  # the server is away: expected, it comes back
+            except DisconnectedError as error:  # expected: it comes back, and the wire tells of it
                 logger.info("%s: %s; trying again", name, error)
+            except Agent99Error as error:
+                is_news = not attempt or self._clock.monotonic_s() - started_s > _ROW_S
+                level = logging.WARNING if is_news else logging.INFO
+                logger.log(level, "%s: %s; trying again", name, error)
             except Exception:  # noqa: BLE001 - nobody awaits it: it must not end in silence
                 logger.exception("%s failed; starting again", name)
             else:
