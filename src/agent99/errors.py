@@ -264,6 +264,8 @@ class RequestError(Agent99Error):
     """The outcome of one request that brought no result."""
 
     code = "REQUEST"
+    event_id: str = ""
+    """Names the request, in the agent's log too; empty where none was made."""
 
     def __init__(
         self,
@@ -279,6 +281,10 @@ class RequestError(Agent99Error):
         """What a programme may want to know; travels as JSON."""
         if retryable is not None:
             self.retryable = retryable
+
+    def __repr__(self) -> str:
+        event = f", event_id={self.event_id!r}" if self.event_id else ""
+        return f"{super().__repr__()[:-1]}{event})"
 
 
 class NoAgentError(RequestError):

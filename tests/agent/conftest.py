@@ -1,8 +1,9 @@
-"""Meshes to test with: in memory and on a real server, by the same tests."""
+"""Meshes to test with: in memory and on a real server, by the same tests, on our own loop."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,16 @@ from typing import Any
 import pytest
 
 from agent99 import Mesh, Settings
+from agent99.dispatch import new_event_loop
 from agent99.ids import SystemIds
 from agent99.testing import MemoryEngine
 from tests._nats_server import NatsServer
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run on the loop of `agent99 run`: on 3.11 no other starts handlers at once."""
+    return {"agent99": new_event_loop}
+
 
 OpenMesh = Callable[[], Awaitable[Mesh]]
 

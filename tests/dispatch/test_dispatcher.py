@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,66 @@ async def test_another_kind_or_version_is_refused(make_bench: Make, fields: dict
     bench.receive(bench.offer(echo), bench.message(**fields))
     await settle()
     assert bench.codes() == ["BAD_REQUEST"]
+
+
+BEYOND = 2**63
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(field, -1) for field in ("timestamp", "ttl_us", "deadline")],
+        *[(field, BEYOND) for field in ("timestamp", "ttl_us", "deadline", "attempt")],
+        *[(field, 10**400) for field in ("timestamp", "ttl_us", "deadline", "attempt")],
+        ("from_uuid", "x" * 129),
+        ("to_uuid", "x" * 257),
+        ("event_uuid", "x" * 129),
+        ("event_uuid", ""),
+        *[(name, "x" * 257) for name in ("operation", "traceparent", "idempotency_key")],
+    ],
+    ids=lambda value: str(value)[:12],
+)
+async def test_a_header_beyond_its_bounds_is_refused(
+    make_bench: Make, field: str, value: int | str
+) -> None:
+    """Each field of the header has a bound, and the answer names the one that is broken."""
+    bench = make_bench()
+    header = {"type": "request", "from_uuid": "a", "to_uuid": "b", "event_uuid": "e1"}
+    data = json.dumps({"header": {**header, "timestamp": 1, field: value}}).encode()
+    bench.receive(bench.offer(echo), bench.message(data=data))
+    await settle()
+    [error] = bench.answers()
+    assert isinstance(error, BadRequestError)
+    assert error.path == f"$.header.{field}"
+
+
+async def test_the_largest_times_are_taken(make_bench: Make) -> None:
+    """At its bound a time is a time: the instance's own bounds hold then."""
+    bench = make_bench()
+    largest = {"timestamp": BEYOND - 1, "ttl_us": BEYOND - 1, "deadline": BEYOND - 1}
+    header = {"type": "request", "from_uuid": "a", "to_uuid": "b", "event_uuid": "e1", **largest}
+    bench.receive(bench.offer(echo), bench.message(data=json.dumps({"header": header}).encode()))
+    await settle()
+    assert bench.codes() == ["OK"]
+
+
+async def test_a_sender_that_is_no_text_is_answered_like_any_other(make_bench: Make) -> None:
+    """Whoever may publish there may call itself anything; no permission rests on this text."""
+    bench, seen = make_bench(), []
+
+    async def work(context: Context, _payload: Any) -> None:
+        seen.append(context.sender)
+        await asyncio.Event().wait()
+
+    route = bench.offer(work, with_context=True)
+    message = bench.message()
+    sender = b"\xff\xfe"
+    bench.receive(route, Message(b"a99.m.cap.c.work." + sender, b"r", message.payload))
+    await settle()
+    assert seen == ["\ufffd\ufffd"]
+    bench.dispatcher.cancel(sender, ["e1"])
+    await settle()
+    assert bench.dispatcher.statistics().in_flight == 0
 
 
 async def test_a_payload_that_breaks_the_schema_never_reaches_the_handler(make_bench: Make) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -32,6 +31,7 @@ from agent99.errors import (
     OverloadedError,
     PausedError,
     PayloadTooLargeError,
+    RequestError,
     UsageError,
 )
 
@@ -45,6 +45,8 @@ _PREFIXES_MAX = 4096
 _NO_HEADERS: Mapping[str, str] = {}
 _Asked = tuple[Destination, float, float, Context | None, str | None]
 """Of a request: where to, sent when, to be answered when, serving whom, under which key."""
+TIMEOUT_S_MAX = 1e9
+"""Longer is no time but a mistake: 30 years."""
 SUSPECT_S = 10.0
 """How long an instance that did not answer is avoided."""
 
@@ -83,6 +85,7 @@ class Caller:
         asked = (destination, sent_s, deadline_s, context, _checked(idempotency_key))
         local = link.find_local(destination)
         instance, event_id = destination.instance, ""
+        call: Call | None = None
         if instance:
             link.loads[instance] = link.loads.get(instance, 0) + 1
         try:
@@ -105,21 +108,26 @@ class Caller:
             if event_id:
                 self.cancel(destination, event_id)
             raise
-        except (NoRespondersError, DeadlineExceededError) as error:
-            raise self._unanswered(error, destination, deadline_s - sent_s) from None
+        except (NoRespondersError, RequestError) as error:
+            failed = self._outcome(error, destination, deadline_s - sent_s)
+            raise _of_event(failed, event_id, call) from failed.__cause__
         finally:
             if instance:
                 link.release(instance)
 
-    def _unanswered(
-        self, error: Agent99Error, destination: Destination, waited_s: float
-    ) -> Agent99Error:
+    def _outcome(
+        self, error: NoRespondersError | RequestError, destination: Destination, waited_s: float
+    ) -> RequestError:
+        """Return what the caller is told."""
         if isinstance(error, NoRespondersError):
             return self._link.explain(destination)
+        if not isinstance(error, DeadlineExceededError):
+            return error
         if destination.instance:
             self._link.registry.suspect(destination.instance, SUSPECT_S)
         return DeadlineExceededError(
-            f"no answer to {destination.text!r} within {waited_s:.3g} s",
+            f"no answer to {destination.text!r} within {waited_s:.3g} s;"
+            " whether it ran, in part or whole, is unknown",
             details={"target": destination.target, "operation": destination.operation},
         )
 
@@ -140,13 +148,20 @@ class Caller:
             context: The request in hand, which it serves.
 
         Raises:
-            UsageError: `timeout_s` is no positive number.
+            UsageError: `timeout_s` is no number above 0, or one beyond 30 years.
             DeadlineExceededError: the request that this one serves has no time left.
         """
-        if not 0 < timeout_s < math.inf:
-            raise UsageError(f"timeout_s is a number of seconds above 0, not {timeout_s!r}")
         now_s = self._link.clock.monotonic_s()
-        deadline_s = now_s + timeout_s
+        try:
+            is_time = 0 < timeout_s <= TIMEOUT_S_MAX
+            deadline_s = now_s + timeout_s
+        except (TypeError, ValueError, OverflowError):
+            is_time = False
+        if not is_time:
+            raise UsageError(
+                f"timeout_s is a number of seconds above 0 and up to {TIMEOUT_S_MAX:,.0f},"
+                f" not {str(timeout_s)[:80]!r}"
+            )
         if context is not None and context.deadline_s - NESTED_MARGIN_S < deadline_s:
             deadline_s = context.deadline_s - NESTED_MARGIN_S
             if deadline_s <= now_s:
@@ -254,6 +269,14 @@ def _checked(idempotency_key: str | None) -> str | None:
     if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_CHARACTERS_MAX:
         raise UsageError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters")
     return idempotency_key
+
+
+def _of_event(error: RequestError, event_id: str, call: Call | None) -> RequestError:
+    """Return an error that names its request, as the agent's log does."""
+    error.event_id = call.event_id if call is not None else event_id
+    if error.event_id:
+        error.add_note(f"event {error.event_id}")
+    return error
 
 
 def _local_result(call: Call, codec: AnswerCodec[Any]) -> Any:

@@ -37,6 +37,8 @@ from agent99.errors import (
 )
 from agent99.wire import Message, Receive, Wire
 
+NO_RESULT = "no result by the deadline; whether the operation ran, in part or whole, is unknown"
+
 
 class Dispatcher:
     """Takes the messages of one instance. Created on the event loop that it works on.
@@ -147,7 +149,7 @@ class Dispatcher:
 
     def cancel(self, sender: bytes, event_ids: list[str]) -> None:
         """End the calls of that sender with those ids."""
-        name, wanted = sender.decode("ascii", "replace"), set(event_ids)
+        name, wanted = sender.decode("utf-8", "replace"), set(event_ids)
         for call in (*self._calls, *self._first_steps):
             if call.sender == name and call.event_id in wanted:
                 self.give_up(call)
@@ -211,7 +213,7 @@ class Dispatcher:
         if header.ttl_us is not None:
             ttl_s = min(header.ttl_us * 1e-6, ttl_s)
         deadline_s = clock.monotonic_s() + ttl_s
-        user = sender.decode()
+        user = sender.decode("utf-8", "replace")
         call = Call(
             operation, user, deadline_s, clock, data, header, None, None, route, body, reply
         )
@@ -367,7 +369,7 @@ class Dispatcher:
     # --- ends before the handler's own ------------------------------------------------------------
 
     def _expire(self, call: Call) -> None:
-        self._end(call, "deadline", DeadlineExceededError("no result by the deadline"))
+        self._end(call, "deadline", DeadlineExceededError(NO_RESULT))
 
     def _end(self, call: Call, reason: str, error: RequestError) -> None:
         if call.ended:

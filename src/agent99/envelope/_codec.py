@@ -40,6 +40,7 @@ Kind = Literal["request", "response", "control", "event"]
 Outcome = Literal["ok", "value", "error"]
 _Id = Annotated[str, Meta(min_length=1, max_length=128)]
 _Short = Annotated[str, Meta(max_length=256)]
+_Micros = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Header(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
@@ -52,16 +53,16 @@ class Header(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
     """The instance that it is for, or the capability or name by which one was asked for."""
     event_uuid: _Id
     """Names the request; its answer carries the same."""
-    timestamp: int
+    timestamp: _Micros
     """When it was sent, microseconds since the epoch, UTC."""
     operation: _Short = ""
-    ttl_us: Annotated[int, Meta(ge=0)] | None = None
+    ttl_us: _Micros | None = None
     """Microseconds that the caller will wait, counted from arrival."""
-    deadline: int | None = None
+    deadline: _Micros | None = None
     """The same moment by the sender's clock, microseconds since the epoch: tells what is stale."""
     traceparent: _Short | None = None
     """W3C Trace Context."""
-    attempt: Annotated[int, Meta(ge=1)] | None = None
+    attempt: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     """Which try this is; starts at 1, absent on the first."""
     idempotency_key: _Short | None = None
     outcome: Outcome | None = None
