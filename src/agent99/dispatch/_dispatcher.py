@@ -336,9 +336,9 @@ class Dispatcher:
         """Bring an outcome to its caller; an event was asked by nobody."""
         if call.reply == b"":
             return
-        outcome, body = self._replier.write(call, outcome, answer)
+        outcome, body, user = self._replier.write(call, outcome, answer)
         if call.reply:
-            self._replier.respond(call, outcome, body)
+            self._replier.respond(call, outcome, body, user)
         else:
             call.outcome, call.answer = outcome, body
             if call.waiter is not None:

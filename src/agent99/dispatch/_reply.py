@@ -45,28 +45,27 @@ class Replier:
 
     def write(
         self, call: Call, outcome: Outcome, answer: bytes | RequestError
-    ) -> tuple[Outcome, bytes]:
-        """Return an answer as it travels, be it to a caller elsewhere or in this process.
+    ) -> tuple[Outcome, bytes, bytes]:
+        """Return outcome, body and user's headers as they travel, elsewhere or in this process.
 
         It fits the server: in place of a result that does not there is an error.
         """
+        user = b""
         try:
-            if call.answer_headers:
-                encode_user_headers(call.answer_headers)
+            headers = call.answer_headers
+            if headers:
+                user = encode_user_headers(headers)
             if isinstance(answer, bytes):
                 if len(answer) > _SMALL_BYTES and len(answer) > self._bytes_max():
                     raise PayloadTooLargeError("answer", len(answer), self._bytes_max())
-                return outcome, answer
+                return outcome, answer, user
         except UsageError as error:
-            call.answer_headers.clear()
             answer = HandlerError(f"the answer cannot be sent: {error}")
-        return "error", encode_error(answer, bytes_max=self._bytes_max())
+        return "error", encode_error(answer, bytes_max=self._bytes_max()), user
 
-    def respond(self, call: Call, outcome: Outcome, body: bytes) -> None:
+    def respond(self, call: Call, outcome: Outcome, body: bytes, user: bytes) -> None:
         """Answer a call with what was written; what cannot be sent is a counted drop."""
-        request, headers = call.request, call.answer_headers
-        user = encode_user_headers(headers) if headers else b""
-        self._send(call.reply or b"", request, outcome, body, user)
+        self._send(call.reply or b"", call.request, outcome, body, user)
 
     def refuse(self, message: Message, error: RequestError) -> None:
         """Answer a message that never became a call."""

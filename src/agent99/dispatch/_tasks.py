@@ -42,13 +42,21 @@ class _HandsOverFirstStep(Protocol):
     """The coroutine of a task in the making; then its first step, and the context of that."""
 
 
-class _Nesting(threading.local):
-    """How many first steps are being taken within one another, on this thread."""
+class _Nesting:
+    """How many first steps are being taken within one another, on one thread."""
 
-    depth = 0
+    __slots__ = ("depth",)
+
+    def __init__(self) -> None:
+        self.depth = 0
 
 
-_nesting = _Nesting()
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.nesting = _Nesting()
+
+
+_of_thread = _OfThread()
 
 
 def new_event_loop() -> AbstractEventLoop:
@@ -93,8 +101,9 @@ def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -
 
     It has the request as its context. What `ended` or `failed` raises in the first step is raised
     here. The first step waits its turn beyond `NESTING_MAX`, and on Python 3.11 on a loop that is
-    not one of `new_event_loop`.
+    not one of `new_event_loop`. To be called on the loop's thread.
     """
+    nesting = _of_thread.nesting  # kept: to look it up costs as much as all that is done with it
     make: _Make
     if sys.version_info >= (3, 12):
         make = partial(Task, loop=loop, eager_start=True)
@@ -105,17 +114,17 @@ def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -
 
     def start(handle: Handle, request: C, payload: Any) -> Task[None] | None:
         work = _run(ended, failed, handle, request, payload)
-        depth = _nesting.depth
+        depth = nesting.depth
         if depth >= NESTING_MAX:
             return loop.create_task(work)
-        _nesting.depth = depth + 1
+        nesting.depth = depth + 1
         try:
             task = make(work)
         except BaseException:
             work.close()  # no stack was left for its task; else it has ended
             raise
         finally:
-            _nesting.depth = depth
+            nesting.depth = depth
         if not task.done():
             return task
         task.result()
