@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from agent99.agent._link import Destination, Link, Taker
+from agent99.agent._link import Destination, Link, Local, Taker
 from agent99.agent._targets import Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, Call, Context, find_context
 from agent99.envelope import (
@@ -84,36 +84,47 @@ class Caller:
         deadline_s = self.deadline(timeout_s, context, destination)
         asked = (destination, sent_s, deadline_s, context, _checked(idempotency_key))
         local = link.find_local(destination)
-        instance, event_id = destination.instance, ""
-        call: Call | None = None
-        if instance:
-            link.loads[instance] = link.loads.get(instance, 0) + 1
+        if local is not None:
+            call = self._submit(local, asked, body, headers)
+            if call is not None:
+                return await self._local_answer(local[0], call, asked, codec)
+        if link.health.ejected:
+            destination = link.health.around(destination)
+            asked = (destination, *asked[1:])
+        if user or context is not None or idempotency_key is not None:
+            header = self._header(*asked)
+            event_id, data = header.event_uuid, encode_message(header, body, user)
+        else:
+            event_id = link.ids.uuid()
+            ttl_us = int((deadline_s - sent_s) * 1e6)
+            prefix = self._prefixes.get(destination.subject) or self._prefix(destination)
+            data = encode_request(prefix, event_id, link.clock.wall_us(), ttl_us, body)
+        link.begin(destination, event_id, sent_s, deadline_s)
         try:
-            call = self._submit(local, asked, body, headers) if local is not None else None
-            if local is not None and call is not None:
-                if call.outcome is None:
-                    await local[0].dispatcher.wait(call)
-                return _local_result(call, codec)
-            if user or context is not None or idempotency_key is not None:
-                header = self._header(*asked)
-                event_id, data = header.event_uuid, encode_message(header, body, user)
-            else:
-                event_id = link.ids.uuid()
-                ttl_us = int((deadline_s - sent_s) * 1e6)
-                prefix = self._prefixes.get(destination.subject) or self._prefix(destination)
-                data = encode_request(prefix, event_id, link.clock.wall_us(), ttl_us, body)
             answer = await link.wire.request(destination.subject, data, deadline_s=deadline_s)
             return _read(answer.payload, event_id, codec)
         except asyncio.CancelledError:
-            if event_id:
-                self.cancel(destination, event_id)
+            self.cancel(destination, event_id)
             raise
         except (NoRespondersError, RequestError) as error:
             failed = self._outcome(error, destination, deadline_s - sent_s)
-            raise _of_event(failed, event_id, call) from failed.__cause__
+            raise _of_event(failed, event_id) from failed.__cause__
         finally:
-            if instance:
-                link.release(instance)
+            link.end(destination, event_id)
+
+    async def _local_answer(
+        self, local: Local, call: Call, asked: _Asked, codec: AnswerCodec[Any]
+    ) -> Any:
+        """Return the result of a request that an instance in this process has taken on."""
+        destination, sent_s, deadline_s, _, _ = asked
+        try:
+            if call.outcome is None:
+                with self._link.loading(destination.instance):
+                    await local.dispatcher.wait(call)
+            return _local_result(call, codec)
+        except RequestError as error:
+            failed = self._outcome(error, destination, deadline_s - sent_s)
+            raise _of_event(failed, call.event_id) from failed.__cause__
 
     def _outcome(
         self, error: NoRespondersError | RequestError, destination: Destination, waited_s: float
@@ -271,11 +282,10 @@ def _checked(idempotency_key: str | None) -> str | None:
     return idempotency_key
 
 
-def _of_event(error: RequestError, event_id: str, call: Call | None) -> RequestError:
+def _of_event(error: RequestError, event_id: str) -> RequestError:
     """Return an error that names its request, as the agent's log does."""
-    error.event_id = call.event_id if call is not None else event_id
-    if error.event_id:
-        error.add_note(f"event {error.event_id}")
+    error.event_id = event_id
+    error.add_note(f"event {event_id}")
     return error
 
 

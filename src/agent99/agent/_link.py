@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
+from agent99.agent._health import Health
 from agent99.agent._targets import Named, Peer, Pick, Target
 from agent99.envelope import AnswerCodec, Name, Subjects, parse_name
 from agent99.errors import ClosedError, NoAgentError, UsageError
@@ -83,6 +84,8 @@ class Link:
         self.ids = ids
         self.deadlines = deadlines
         self.verify_senders = verify_senders
+        self.health = Health(wire, registry, clock, self._one)
+        """Keeps requests from instances that hang."""
         self._locals: dict[tuple[str, str], list[Local]] = {}
         self._takers: dict[bytes, list[Taker]] = {}
         self.loads: dict[str, int] = {}
@@ -114,6 +117,7 @@ class Link:
     def close(self) -> None:
         """End what waits; nothing new may wait."""
         self._is_closed = True
+        self.health.close()
         for end in tuple(self._enders):
             end()
 
@@ -184,11 +188,39 @@ class Link:
             self._chosen[remembered] = chosen.instance
         return chosen
 
-    def release(self, instance: str) -> None:
-        """Count a request that was addressed to an instance as ended."""
-        left = self.loads[instance] - 1
-        if left:
-            self.loads[instance] = left
+    def begin(
+        self, destination: Destination, event_id: str, sent_s: float, deadline_s: float
+    ) -> None:
+        """A request was sent: to one instance, whose load it is, or to any, which is watched."""
+        if destination.instance:
+            self.count_load(destination.instance, 1)
+        else:
+            self.health.begin(event_id, destination, sent_s, deadline_s)
+
+    def end(self, destination: Destination, event_id: str) -> None:
+        """It is over."""
+        if destination.instance:
+            self.count_load(destination.instance, -1)
+        else:
+            self.health.end(event_id)
+
+    @contextmanager
+    def loading(self, instance: str) -> Generator[None, None, None]:
+        """Count what is done meanwhile as the load of an instance, if one is named."""
+        if not instance:
+            yield
+            return
+        self.count_load(instance, 1)
+        try:
+            yield
+        finally:
+            self.count_load(instance, -1)
+
+    def count_load(self, instance: str, change: int) -> None:
+        """Count a request to an instance as begun (1) or ended (-1)."""
+        load = self.loads.get(instance, 0) + change
+        if load:
+            self.loads[instance] = load
         else:
             del self.loads[instance]
 
