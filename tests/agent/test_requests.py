@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -134,11 +135,10 @@ async def test_everyone_paused_is_said(caller: Mesh, mesh: Mesh) -> None:
 
 async def test_no_request_outlives_its_deadline(caller: Mesh) -> None:
     """An operation that does not return costs its caller the time that was given, no more."""
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
+    began_s = time.monotonic()
     with pytest.raises(DeadlineExceededError):
         await caller.request("shop", "wait", timeout_s=0.2)
-    assert 0.2 <= loop.time() - began_s < 0.2 + 0.4  # 100 ms are promised; a busy machine adds
+    assert 0.2 <= time.monotonic() - began_s < 0.2 + 0.4  # 100 ms are promised; a busy machine adds
 
 
 async def test_a_caller_that_gives_up_ends_the_operation(caller: Mesh, mesh: Mesh) -> None:
