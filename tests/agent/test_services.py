@@ -25,6 +25,13 @@ async def stock_client(url: str) -> AsyncIterator[nats.NATS]:
         await stock.close()
 
 
+async def ping_until_refused(stock: nats.NATS, subject: str) -> None:
+    """Ping; one that overtakes the end of the subscription gets no answer, and is sent again."""
+    for _ in range(5):
+        with suppress(nats.errors.TimeoutError):
+            await stock.request(subject)
+
+
 async def test_a_stock_client_pings_reads_and_counts_an_agent(nats_server: NatsServer) -> None:
     """PING, INFO and STATS are answered while the agent runs, with counts per operation."""
     async with (
@@ -45,6 +52,4 @@ async def test_a_stock_client_pings_reads_and_counts_an_agent(nats_server: NatsS
         assert (counts["quote"], counts["refuse"]) == ((1, 0), (1, 1))
         await mesh.stop(shop)
         with pytest.raises(nats.errors.NoRespondersError):
-            for _ in range(5):  # a ping that overtakes the end of the subscription gets no answer
-                with suppress(nats.errors.TimeoutError):
-                    await stock.request(f"$SRV.PING.shop.{shop.instance}")
+            await ping_until_refused(stock, f"$SRV.PING.shop.{shop.instance}")
