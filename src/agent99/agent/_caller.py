@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from agent99.agent._link import Destination, Link, Local, Taker
+from agent99.agent._destination import Destination
+from agent99.agent._link import Link, Local, Taker
 from agent99.agent._targets import Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, Call, Context, find_context
 from agent99.envelope import (
@@ -162,17 +163,17 @@ class Caller:
             UsageError: `timeout_s` is no number above 0, or one beyond 30 years.
             DeadlineExceededError: the request that this one serves has no time left.
         """
-        now_s = self._link.clock.monotonic_s()
         try:
             is_time = 0 < timeout_s <= TIMEOUT_S_MAX
-            deadline_s = now_s + timeout_s
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError):
             is_time = False
         if not is_time:
             raise UsageError(
                 f"timeout_s is a number of seconds above 0 and up to {TIMEOUT_S_MAX:,.0f},"
                 f" not {str(timeout_s)[:80]!r}"
             )
+        now_s = self._link.clock.monotonic_s()
+        deadline_s = now_s + timeout_s
         if context is not None and context.deadline_s - NESTED_MARGIN_S < deadline_s:
             deadline_s = context.deadline_s - NESTED_MARGIN_S
             if deadline_s <= now_s:

@@ -12,16 +12,14 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from agent99.agent._destination import Destination
 from agent99.clock import Clock, TimerHandle
 from agent99.dispatch import DEFAULT_OPERATION
 from agent99.errors import Agent99Error, NoRespondersError
 from agent99.registry import Description, Registry
 from agent99.wire import Wire
-
-if TYPE_CHECKING:
-    from agent99.agent._link import Destination
 
 DOUBT_S_MAX = 1.0
 """A request to any of several that is unanswered for so long, or for half of its time, is looked

@@ -6,11 +6,10 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import msgspec
-
+from agent99.agent._destination import Destination
 from agent99.agent._health import Health
 from agent99.agent._targets import Named, Peer, Pick, Target
-from agent99.envelope import AnswerCodec, Name, Subjects, parse_name
+from agent99.envelope import AnswerCodec, Subjects, parse_name
 from agent99.errors import ClosedError, NoAgentError, UsageError
 from agent99.registry import Description, Selection, Services, Sticky, choose
 
@@ -23,23 +22,6 @@ if TYPE_CHECKING:
     from agent99.wire import Wire
 
 _CACHE_MAX = 4096
-
-
-class Destination(msgspec.Struct, frozen=True, gc=False):
-    """A target and an operation, checked, and the subject that they mean."""
-
-    kind: Literal["capability", "name", "instance"]
-    target: Name
-    """The capability, or the agent's name."""
-    instance: str
-    """Of one instance; empty for any."""
-    operation: Name
-    subject: bytes
-
-    @property
-    def text(self) -> str:
-        """What was asked for, for messages to people."""
-        return f"{self.target} {self.operation}"
 
 
 class Local(Protocol):

@@ -36,7 +36,8 @@ from agent99.registry import Description, OperationCounts, TableChange
 from agent99.wire import WireStatistics
 
 if TYPE_CHECKING:
-    from agent99.agent._link import Destination, Link
+    from agent99.agent._destination import Destination
+    from agent99.agent._link import Link
 
 R = TypeVar("R")
 

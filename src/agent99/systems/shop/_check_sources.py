@@ -196,6 +196,7 @@ def read_stores(*, orders_url: str, stock_url: str, payments_url: str) -> StoreS
 
 def _read_tables(url: str, wanted: _Tables) -> dict[str, Frame]:
     import sqlalchemy as sql  # noqa: PLC0415 - as late as polars
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - as above
 
     pl = load_polars()
     address = sql.engine.make_url(url)
@@ -213,7 +214,7 @@ def _read_tables(url: str, wanted: _Tables) -> dict[str, Frame]:
                 statement = sql.text(f"SELECT {', '.join(kinds)} FROM {table}")  # noqa: S608 - our names
                 rows = [tuple(row) for row in connection.execute(statement)]
                 tables[table] = pl.DataFrame(rows, schema=kinds, orient="row")
-    except sql.exc.DBAPIError as error:
+    except DBAPIError as error:
         reason = str(error.orig).partition("\n")[0]
         name = address.set(username=None, password=None).render_as_string()
         raise StoreUnavailableError(name, reason) from error
