@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -151,6 +152,43 @@ async def test_killing_one_of_two_instances_costs_only_what_it_had(
         assert reached == {survivor}
         show(held=len(lost), load_failed=len(load.failed), last_reached_s=last_s, late_s=late_s)
         await mesh.registry.wait_until(lambda t: len(t.discover("shop")) == 1, timeout_s=10)
+
+
+async def test_a_frozen_instance_is_left_out_until_it_thaws(
+    nats_server: NatsServer, spawn: Spawn
+) -> None:
+    """Within 3 s of the first request that it swallows nothing more goes there (F2)."""
+    async with Mesh(nats_server.url, mesh="fault-freeze") as mesh:
+        process, frozen = await spawn(nats_server.url, "fault-freeze")
+        _, other = await spawn(nats_server.url, "fault-freeze")
+        await mesh.registry.wait_until(lambda t: len(t.discover("shop")) == 2, timeout_s=5)
+        load = Load(mesh, timeout_s=1.0)
+        await load.wait_answers(200)
+        loop = asyncio.get_running_loop()
+        process.send_signal(signal.SIGSTOP)
+        frozen_s = loop.time()
+        assert mesh._link is not None
+        health = mesh._link.health
+        await eventually(lambda: frozen in health.ejected)
+        noticed_s = loop.time() - frozen_s
+        await load.wait_answers(2_000)
+        reached = {o.answer["id"] for o in load.answered if o.began_s > frozen_s + noticed_s}
+        assert reached == {other}
+        process.send_signal(signal.SIGCONT)
+        thawed_s = loop.time()
+        await eventually(lambda: not health.ejected, timeout_s=10)
+        back_s = loop.time() - thawed_s
+        await load.wait_answers(200)
+        await load.stop()
+        last_s = max(outcome.began_s for outcome in load.failed) - frozen_s
+        assert noticed_s < 3
+        assert last_s < noticed_s + LATE_S
+        assert load.longest_s < load.timeout_s + LATE_S
+        assert {o.answer["id"] for o in load.answered if o.began_s > thawed_s + back_s} == {
+            frozen,
+            other,
+        }
+        show(noticed_s=noticed_s, failed=len(load.failed), last_failed_s=last_s, back_s=back_s)
 
 
 @pytest.mark.parametrize("loses", [False, True], ids=["keeps its store", "loses its store"])

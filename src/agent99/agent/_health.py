@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from agent99.agent._destination import Destination
 from agent99.clock import Clock, TimerHandle
 from agent99.dispatch import DEFAULT_OPERATION
-from agent99.errors import Agent99Error, NoRespondersError
+from agent99.errors import Agent99Error, NoRespondersError, PermissionDeniedError
 from agent99.registry import Description, Registry
 from agent99.wire import Wire
 
@@ -155,7 +155,7 @@ class Health:
         subject = f"$SRV.PING.{one.name}.{one.instance}".encode()
         try:
             await self._wire.request(subject, b"", deadline_s=self._clock.monotonic_s() + PING_S)
-        except NoRespondersError:
+        except (NoRespondersError, PermissionDeniedError):  # who may not ask knows nothing
             return True
         except Agent99Error:
             return False
