@@ -43,6 +43,19 @@ async def test_discover_wants_all_of_the_capabilities(mesh: Mesh, client: Mesh) 
     assert "greeter" in repr(peer)
 
 
+async def test_what_is_discovered_is_the_callers_own(mesh: Mesh, client: Mesh) -> None:
+    """The list may be changed; the next one is right all the same, and follows every change."""
+    greeter = Greeter()
+    await mesh.host(greeter)
+    await client.wait_for("greeter")
+    found = await client.discover("greeter")
+    found.clear()
+    assert [peer.instance for peer in await client.discover("greeter")] == [greeter.instance]
+    await mesh.stop(greeter)
+    await client.registry.wait_until(lambda table: not table.discover("greeter"), timeout_s=5)
+    assert await client.discover("greeter") == []
+
+
 async def test_a_clean_stop_withdraws_at_once(mesh: Mesh, client: Mesh) -> None:
     """What has stopped is found by nobody, and its mesh knows that it is empty."""
     greeter = Greeter()

@@ -35,6 +35,7 @@ from agent99.errors import (
     RequestError,
     UsageError,
 )
+from agent99.registry import Description
 
 ENVELOPE_BYTES = 16 * 1024
 """What is kept free of the server's largest payload, for the header."""
@@ -43,6 +44,7 @@ NESTED_MARGIN_S = 0.005
 KEY_CHARACTERS_MAX = 256
 _SMALL_BYTES = 1024  # so much fits every server: most payloads need not ask for the bound
 _PREFIXES_MAX = 4096
+_DISCOVERED_MAX = 256
 _NO_HEADERS: Mapping[str, str] = {}
 _Asked = tuple[Destination, float, float, Context | None, str | None]
 """Of a request: where to, sent when, to be answered when, serving whom, under which key."""
@@ -59,6 +61,7 @@ class Caller:
         self._link = link
         self.from_uuid = from_uuid
         self._prefixes: dict[bytes, bytes] = {}
+        self._discovered: dict[tuple[str, ...], tuple[tuple[Description, ...], list[Peer]]] = {}
 
     def __repr__(self) -> str:
         return f"Caller({self.from_uuid!r})"
@@ -274,7 +277,14 @@ class Caller:
 
     def discover(self, capabilities: tuple[str, ...]) -> list[Peer]:
         """Return who offers all of the capabilities; see `Mesh.discover`."""
-        return [Peer(found, self) for found in self._link.registry.table.discover(*capabilities)]
+        found = self._link.registry.table.discover(*capabilities)  # the same until it changes
+        known = self._discovered.get(capabilities)
+        if known is None or known[0] is not found:
+            if len(self._discovered) >= _DISCOVERED_MAX:
+                self._discovered.clear()
+            peers = [Peer(description, self) for description in found]
+            known = self._discovered[capabilities] = (found, peers)
+        return known[1].copy()
 
 
 def _checked(idempotency_key: str | None) -> str | None:
