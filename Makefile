@@ -31,7 +31,7 @@ year: data $(BIN)/.ready ## run it on the whole year (DATA=file names another)
 
 test: $(BIN)/.ready ## run the quick tests, measure coverage, hold the gates
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest -n $(JOBS) --cov --cov-report= $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --cov --cov-report= --ignore=tests/house $(ARGS)
 	@$(BIN)/python tools/coverage_gate.py
 
 test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in short form

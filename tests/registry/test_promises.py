@@ -34,8 +34,12 @@ async def _gone_s(mesh: MemoryMesh, *killed: Registry) -> float:
     return mesh.clock.monotonic_s() - started_s
 
 
+_SOME = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))]
+"""Worlds of one kind; one of them among the quick tests."""
+
+
 @pytest.mark.parametrize("who", ["keeper", "other", "both"])
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", _SOME)
 async def test_the_dead_are_gone_in_time(seed: int, number: int, who: str) -> None:
     """At whatever moment whoever is killed, the keeper too, it is gone from every table in 8 s."""
     slowest_s = 0.0
@@ -56,7 +60,7 @@ async def test_the_dead_are_gone_in_time(seed: int, number: int, who: str) -> No
     assert slowest_s <= _GONE_S
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", _SOME)
 async def test_the_dead_of_an_interregnum_are_gone_in_time(seed: int, number: int) -> None:
     """Who died before the keeper did, and whose lease ended unseen, is gone 8 s after the keeper.
 
