@@ -75,6 +75,7 @@ def test_a_request_is_told_with_its_event_id(capsys: pytest.CaptureFixture[str])
     """The agent's log has the same; a mistake before anything was sent has none, and no code."""
     error = RemoteError("no stock", code="NO_STOCK")
     error.event_id = "3f2a"
+    error.add_note("event 3f2a")  # as a request does, for tracebacks: not to be said twice
     report(Output(), error)
     report(Output(), RemoteError("no stock", code="NO_STOCK"))
     report(Output(), InvalidNameError("capability", "a b", "no spaces"))

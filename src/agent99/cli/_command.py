@@ -112,7 +112,9 @@ def report(output: Output, error: Agent99Error) -> Exit:
         traceback.print_exception(error)
     if output.json:
         print_json(error_document(error))
-    say("; ".join((f"{error}{_codes(error)}", *getattr(error, "__notes__", ()))))
+    event = f"event {event_id_of(error)}"  # a note, for tracebacks; here it stands with the code
+    notes = (note for note in getattr(error, "__notes__", ()) if note != event)
+    say("; ".join((f"{error}{_codes(error)}", *notes)))
     return exit_of(error)
 
 
