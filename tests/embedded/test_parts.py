@@ -545,3 +545,42 @@ def test_the_supervisor_loads_little() -> None:
     loaded = set(answer.stdout.split())
     assert "agent99.embedded._supervisor" in loaded
     assert not loaded & {"asyncio", "msgspec", "subprocess", "logging", "site", "agent99.errors"}
+
+
+_LAST_WRITER_GOES = """
+import os, signal, sys, time
+from pathlib import Path
+from agent99.embedded._lifeline import HAS_SIGNAL, hold_lifeline, make_lifeline
+from agent99.embedded._nats import Options, _become_server
+from agent99.embedded._state import Folder
+
+folder = Folder(Path(sys.argv[1]))
+make_lifeline(folder.lifeline)
+os.mkfifo(folder.log)  # opening it holds the fork up, just before it becomes the server
+signal.signal(signal.SIGTERM, lambda *_: None)  # as a supervisor has one
+options = Options(
+    binary="/bin/sh", linger_s=1.0, port=0, start_timeout_s=1.0, store_bytes_max=2**30,
+    memory_bytes_max=2**20, use_guard=not HAS_SIGNAL,
+)
+writer = hold_lifeline(folder.lifeline)
+pid = os.fork()
+if pid == 0:
+    _become_server(folder, options, writer)
+while not folder.server_pid.exists():
+    time.sleep(0.001)
+os.close(writer)
+until = time.monotonic() + 3
+while time.monotonic() < until:
+    if os.waitpid(pid, os.WNOHANG) != (0, 0):
+        sys.exit(0)
+    time.sleep(0.001)
+os.kill(pid, signal.SIGKILL)
+sys.exit(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals a hang-up by itself")
+def test_a_hang_up_just_before_the_server_is_one_ends_the_fork(tmp_path: Path) -> None:
+    """The signal comes once: the supervisor's handler, which the fork has too, must not eat it."""
+    command = [sys.executable, "-c", _LAST_WRITER_GOES, str(tmp_path)]
+    assert subprocess.run(command, check=False, timeout=30).returncode == 0

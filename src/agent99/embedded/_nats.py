@@ -215,6 +215,10 @@ def _become_server(  # pragma: no cover - a fork; see test_kill.py
 ) -> None:
     """Turn this fork into the nats-server; never returns."""
     try:
+        # Before the lifeline: its signal comes once, and the supervisor's handler would eat it.
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         bind_to_lifeline(folder.lifeline, lifeline, with_signal=not options.use_guard)
         guard = lock_exclusive(folder.server_lock)
         if guard is None:
