@@ -254,4 +254,4 @@ async def test_closing_ends_the_watch(world: World) -> None:
     assert link is not None
     await world.caller.aclose()
     await world.clock.advance(10)
-    assert link.health._tasks == set()
+    assert len(link.health._tasks) == 0

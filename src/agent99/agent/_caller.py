@@ -81,7 +81,7 @@ class Caller:
         link = self._link
         destination = link.destination(target, operation)
         codec = link.answer_codec(returns)
-        body = self._body(payload)
+        body = self.body(payload)
         user = encode_user_headers(headers) if headers else b""
         context = find_context()
         sent_s = link.clock.monotonic_s()
@@ -146,7 +146,13 @@ class Caller:
             details={"target": destination.target, "operation": destination.operation},
         )
 
-    def _body(self, payload: Any) -> bytes:
+    def body(self, payload: Any) -> bytes:
+        """Return a payload as it travels.
+
+        Raises:
+            UsageError: it cannot travel.
+            PayloadTooLargeError: it is larger than the server takes.
+        """
         body = encode_body(payload)
         if len(body) > _SMALL_BYTES:
             limit = self._link.wire.payload_bytes_max - ENVELOPE_BYTES
@@ -262,7 +268,7 @@ class Caller:
         """Send an event to whoever listens now; see `Mesh.publish`."""
         link = self._link
         subject = link.subjects.event(parse_topic(topic))
-        body = self._body(event)
+        body = self.body(event)
         user = encode_user_headers(headers) if headers else b""
         context = find_context()
         header = Header(

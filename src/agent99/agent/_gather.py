@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent99.agent._caller import ENVELOPE_BYTES
 from agent99.agent._targets import Named, Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, find_context
 from agent99.envelope import (
@@ -26,7 +25,6 @@ from agent99.errors import (
     BadRequestError,
     ClosedError,
     InvalidNameError,
-    PayloadTooLargeError,
     RequestError,
     UsageError,
 )
@@ -98,9 +96,7 @@ async def survey(
     """Ask every instance that the table knows; see `Mesh.survey`."""
     if wanted is not None and wanted < 1:
         raise UsageError(f"wanted is a number above 0, or None for all, not {wanted!r}")
-    size_max = link.wire.payload_bytes_max - ENVELOPE_BYTES
-    if (size := len(encode_body(payload))) > size_max:
-        raise PayloadTooLargeError("payload", size, size_max)
+    caller.body(payload)
     link.answer_codec(returns)
     caller.deadline(timeout_s, find_context(), link.destination(capability, operation))
     peers = caller.discover((capability,))[:INSTANCES_MAX]

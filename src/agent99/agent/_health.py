@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextvars import Context
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent99.agent._destination import Destination
+from agent99.agent._tasks import Tasks
 from agent99.clock import Clock, TimerHandle
 from agent99.dispatch import DEFAULT_OPERATION
 from agent99.errors import Agent99Error, NoRespondersError, PermissionDeniedError
@@ -53,7 +52,7 @@ class Health:
     """
 
     def __init__(self, wire: Wire, registry: Registry, clock: Clock, one: Choose) -> None:
-        self.ejected: dict[str, Description] = {}
+        self.ejected: set[str] = set()
         """Who is left out, by instance; mostly nobody."""
         self._wire = wire
         self._registry = registry
@@ -63,7 +62,7 @@ class Health:
         self._timer: TimerHandle | None = None
         self._turn = 0
         self._checking: set[bytes] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def __repr__(self) -> str:
         return f"Health(waiting={len(self._waiting)}, ejected={len(self.ejected)})"
@@ -102,8 +101,7 @@ class Health:
         self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -118,7 +116,7 @@ class Health:
         for subject, destination in doubted.items():
             if subject not in self._checking:
                 self._checking.add(subject)
-                self._start(self._check(destination))
+                self._tasks.start(self._check(destination))
         if self._waiting:
             self._timer = self._clock.call_later(LOOK_S, self._look)
 
@@ -165,8 +163,8 @@ class Health:
         if one.instance in self.ejected:
             return
         _log.warning("%s %s does not answer: it is left out", one.name, one.instance)
-        self.ejected[one.instance] = one
-        self._start(self._readmit(one))
+        self.ejected.add(one.instance)
+        self._tasks.start(self._readmit(one))
 
     async def _readmit(self, one: Description) -> None:
         """Ask one that is left out now and then, until it answers or is gone."""
@@ -183,11 +181,4 @@ class Health:
             self._registry.forgive(one.instance)
             _log.warning("%s %s answers again: it is asked again", one.name, one.instance)
         finally:
-            del self.ejected[one.instance]
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # In a context of its own: it is no part of a request that is in hand.
-        task = asyncio.get_running_loop().create_task(work, context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            self.ejected.discard(one.instance)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextvars import Context
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from agent99.agent._log import AgentLog
+from agent99.agent._tasks import detached
 from agent99.errors import ClosedError
-
-R = TypeVar("R")
 
 STOP_S = 5.0
 """How long the agent's own `stop` may take."""
@@ -84,8 +81,3 @@ class Hooks:
 
     async def _stop(self) -> None:
         await self._agent.stop()
-
-
-def detached(work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
-    """Make a task that serves no request: it would share the deadline of whoever began it."""
-    return asyncio.get_running_loop().create_task(work, context=Context())

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -15,10 +15,11 @@ from agent99.agent._blueprint import Blueprint, Declared, Method, blueprint_of
 from agent99.agent._caller import Caller
 from agent99.agent._controls import Controls
 from agent99.agent._gather import Survey, survey
-from agent99.agent._hooks import Hooked, Hooks, detached
+from agent99.agent._hooks import Hooked, Hooks
 from agent99.agent._interest import Interest
 from agent99.agent._invoke import Pools, handler_of
 from agent99.agent._log import AgentLog
+from agent99.agent._tasks import Tasks, detached
 from agent99.dispatch import (
     DEFAULT_OPERATION,
     Dispatcher,
@@ -38,8 +39,6 @@ from agent99.wire import WireStatistics
 if TYPE_CHECKING:
     from agent99.agent._destination import Destination
     from agent99.agent._link import Link
-
-R = TypeVar("R")
 
 DRAIN_S = 20.0
 """How long a stopping instance waits for its operations; supervisors grant 30 s for all."""
@@ -79,7 +78,7 @@ class Running:
         self._on_stop = on_stop
         self._missing: tuple[str, ...] = ()
         self._changes = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self._stopping: asyncio.Task[None] | None = None
         self._forget_change: Callable[[], None] = _nothing
         options = DispatchOptions(
@@ -214,7 +213,7 @@ class Running:
 
     async def _undisturbed(self, change: Coroutine[Any, Any, bool]) -> bool:
         """See a change through to its end, though whoever asked for it gives up."""
-        return await asyncio.shield(self._keep(change))
+        return await asyncio.shield(self._tasks.start(change))
 
     async def _pause(self) -> bool:
         async with self._changes:
@@ -287,8 +286,7 @@ class Running:
         self._forget_change()
         self._link.services.remove(self.instance)
         self._link.registry.forget(self.instance)
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self.lifecycle.fire(LifecycleEvent.STOPPED)
         self._on_stop()
 
@@ -325,13 +323,7 @@ class Running:
         missing = self._link.registry.table.missing(self.blueprint.uses)
         if missing != self._missing:
             self._missing = missing
-            self._keep(self._announce_again())
-
-    def _keep(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
-        task = detached(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            self._tasks.start(self._announce_again())
 
     async def _announce_again(self) -> None:
         async with self._changes:
