@@ -69,11 +69,9 @@ class Agent99Error(Exception):
         return _restore, (type(self), self.args, vars(self))
 
 
-def _restore(
-    cls: type[Agent99Error], args: tuple[object, ...], attributes: dict[str, Any]
-) -> Agent99Error:
+def _restore(cls: type[Agent99Error], args: tuple[Any, ...], state: dict[str, Any]) -> Agent99Error:
     error = cls.__new__(cls, *args)
-    vars(error).update(attributes)
+    vars(error).update(state)
     return error
 
 
@@ -83,6 +81,11 @@ def text_of(thing: object) -> str:
         return str(thing).encode("utf-8", "replace").decode()
     except Exception:  # noqa: BLE001 - a class of the user's may raise anything
         return f"a {type(thing).__name__} that has no text"
+
+
+def how_to_install(extra: str) -> str:
+    """Return what to do where an optional dependency is absent."""
+    return f"install agent99 with its extra {extra!r}: pip install '.[{extra}]' in a checkout"
 
 
 # --- you, now -------------------------------------------------------------------------------------

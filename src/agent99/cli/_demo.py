@@ -10,6 +10,7 @@ import typer
 from agent99.cli._exits import Exit, RefusalError
 from agent99.cli._scope import Output
 from agent99.cli._show import print_json, print_table
+from agent99.errors import how_to_install
 
 DEMOS = {"shop": "an order pipeline replays some weeks of a real shop, to the penny"}
 
@@ -110,9 +111,8 @@ def _entry(module_name: str, function: str, *, extra: str) -> Any:
         module = importlib.import_module(module_name)
         return getattr(module, function)
     except ModuleNotFoundError as error:
-        raise RefusalError(
-            f"this demo needs {error.name}: pip install 'agent99[{extra}]'", Exit.USAGE
-        ) from error
+        message = f"this demo needs {error.name}: {how_to_install(extra)}"
+        raise RefusalError(message, Exit.USAGE) from error
     except AttributeError as error:
         raise RefusalError("this demo is not in this release", Exit.USAGE) from error
 

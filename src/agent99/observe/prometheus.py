@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from agent99.errors import UsageError
+from agent99.errors import UsageError, how_to_install
 from agent99.observe._hooks import Hooks
 from agent99.observe._meter import LATENCY_BOUNDS_S, Labels, Meter, Series
 
@@ -25,10 +25,7 @@ try:
     )
     from prometheus_client.registry import Collector
 except ImportError as error:  # pragma: no cover - a test's child process goes this way
-    raise UsageError(
-        "metrics need prometheus-client: install agent99 with its extra 'metrics':"
-        " pip install '.[metrics]' in a checkout"
-    ) from error
+    raise UsageError(f"metrics need prometheus-client: {how_to_install('metrics')}") from error
 
 LOOPBACK = "127.0.0.1"
 

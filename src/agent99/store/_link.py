@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from agent99.errors import StoreUnavailableError, UsageError
+from agent99.errors import StoreUnavailableError, UsageError, how_to_install
 from agent99.store._failures import store_error
 from agent99.store._options import StoreOptions
 from agent99.store._sqlalchemy import exc, pool, sqlalchemy
@@ -172,10 +172,7 @@ def _engine(url: sqlalchemy.URL, kind: str, options: StoreOptions) -> sqlalchemy
     try:
         return sqlalchemy.create_engine(url, poolclass=pool.NullPool, connect_args=arguments)
     except ImportError as error:
-        message = (
-            "a store on PostgreSQL needs psycopg: install agent99 with its extra 'postgres':"
-            " pip install '.[postgres]' in a checkout"
-        )
+        message = f"a store on PostgreSQL needs psycopg: {how_to_install('postgres')}"
         raise UsageError(message) from error
 
 

@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from agent99.errors import StoreUnavailableError, UsageError
+from agent99.errors import StoreUnavailableError, UsageError, how_to_install
 
 Frame: TypeAlias = Any
 """A polars data frame; without its type, since polars is loaded late."""
@@ -80,10 +80,7 @@ def load_polars() -> Any:
     try:
         import polars as pl  # noqa: PLC0415 - costs 0.1 s, which an agent should not pay
     except ImportError as error:
-        message = (
-            "the check needs polars: install agent99 with its extra 'shop':"
-            " pip install '.[shop]' in a checkout"
-        )
+        message = f"the check needs polars: {how_to_install('shop')}"
         raise UsageError(message) from error
     return pl
 

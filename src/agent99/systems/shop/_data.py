@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, get_args
 from uuid import UUID
 
-from agent99.errors import UsageError
+from agent99.errors import UsageError, how_to_install
 from agent99.systems.shop._errors import DataFileError
 from agent99.systems.shop._identity import customer_uuid, guest_uuid, product_uuid
 from agent99.systems.shop._model import LINES_MAX, QUANTITY_MAX
@@ -60,10 +60,7 @@ def _polars() -> Any:
     try:
         import polars as pl  # noqa: PLC0415 - costs 0.1 s, which an agent should not pay
     except ImportError as error:
-        message = (
-            "reading the data needs polars: install agent99 with its extra 'shop':"
-            " pip install '.[shop]' in a checkout"
-        )
+        message = f"reading the data needs polars: {how_to_install('shop')}"
         raise UsageError(message) from error
     return pl
 
