@@ -16,7 +16,7 @@ pip := $(BIN)/python -m pip --quiet --disable-pip-version-check
 pyright := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo year test test-slow chaos fuzz soak check format bench lock clean data
+.PHONY: help setup demo year test test-slow chaos faults fuzz soak check format bench lock clean data
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,7 @@ year: data $(BIN)/.ready ## run it on the whole year (DATA=file names another)
 
 test: $(BIN)/.ready ## run the quick tests, measure coverage, hold the gates
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest -n $(JOBS) --cov --cov-report= --ignore=tests/house $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report= --ignore=tests/house $(ARGS)
 	@$(BIN)/python tools/coverage_gate.py
 
 test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in short form
@@ -39,6 +39,11 @@ test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in sho
 
 chaos: $(BIN)/.ready ## run every fault campaign at full counts (up to an hour)
 	@$(BIN)/pytest -m chaos -o faulthandler_timeout=3600 $(ARGS)
+
+faults: $(BIN)/.ready ## run the fault campaigns, write docs/reference/faults.md anew (COUNTS=full)
+	@rm -rf build/faults
+	@FAULTS=build/faults $(BIN)/pytest -m 'fault$(if $(filter full,$(COUNTS)),, and not chaos)' -o faulthandler_timeout=900 $(ARGS)
+	@$(BIN)/python tools/faults.py build/faults docs/reference/faults.md
 
 fuzz: $(BIN)/.ready ## fuzz what reads the bytes of others (SECONDS=60 each; TARGET=one)
 	@$(pip) install --constraint constraints.txt --group fuzz >&2
@@ -60,6 +65,7 @@ format: $(BIN)/.ready ## format the code and sort the imports
 
 bench: $(BIN)/.ready ## run benches/$(NAME).py (NAME=request; JSON=1 prints JSON alone)
 	@test -f benches/$(NAME).py || { echo "no bench '$(NAME)'; there are:" $(basename $(notdir $(wildcard benches/[a-z]*.py))) >&2; exit 2; }
+	@$(pip) install --constraint constraints.txt --group bench >&2 || echo "not every peer could be installed: its rows say so" >&2
 	@$(BIN)/python benches/$(NAME).py $(json) $(ARGS)
 
 lock: ## write constraints.txt anew, from the newest versions that pyproject.toml allows

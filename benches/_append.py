@@ -48,7 +48,7 @@ async def measure(url: str, rounds: int, seconds: float) -> dict[str, list[float
     payload = msgspec.json.encode(ORDER)
     clock, ids = SystemClock(), SystemIds()
     wire = await open_wire(url, sender=b"bench", clock=clock, ids=ids)
-    async with contextlib.aclosing(wire), _peer(url) as peer:
+    async with contextlib.aclosing(wire), connect_peer(url) as peer:
         journal = JetStreamJournal(wire, clock=clock, ids=ids)
         await journal.ensure_stream(StreamConfig(name="ours", subjects=("ours.>",)))
         await journal.ensure_stream(StreamConfig(name="natspy", subjects=("natspy.>",)))
@@ -69,7 +69,7 @@ async def measure(url: str, rounds: int, seconds: float) -> dict[str, list[float
 
 
 @contextlib.asynccontextmanager
-async def _peer(url: str) -> AsyncIterator[Any]:
+async def connect_peer(url: str) -> AsyncIterator[Any]:
     """Give nats-py's JetStream, or None where it is not installed."""
     try:
         import nats  # noqa: PLC0415 - a development dependency

@@ -36,8 +36,14 @@ def plain_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], *, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Run a process, and end it by its id; a guard ends it when this process is killed."""
+def started(
+    command: Sequence[str], *, cwd: Path | None = None, identity: dict[str, Any] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a process, and end it by its id; a guard ends it when this process is killed.
+
+    Args:
+        identity: `user` and `group`, where it may not run as this process does.
+    """
     with subprocess.Popen(
         command,
         cwd=cwd,
@@ -47,6 +53,7 @@ def started(command: Sequence[str], *, cwd: Path | None = None) -> Iterator[subp
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for the bench, which ends them in order
+        **(identity or {}),
     ) as process:
         guard = _guard(process.pid)
         try:
@@ -60,18 +67,23 @@ def started(command: Sequence[str], *, cwd: Path | None = None) -> Iterator[subp
 
 
 @contextlib.contextmanager
-def nats_server(folder: Path) -> Iterator[str]:
+def nats_server(folder: Path, *, sync_always: bool = False) -> Iterator[str]:
     """Run a nats-server with JetStream on a free loopback port; gives its address.
+
+    Args:
+        folder: Of its own.
+        sync_always: What it acknowledges is on the disk; by default it is synced within minutes.
 
     Raises:
         SetUpError: there is no nats-server, or it does not start.
     """
-    binary = _nats_binary()
+    binary, settings = _nats_binary(), folder / "nats.conf"
+    settings.write_text("jetstream { sync_interval: always }\n" if sync_always else "")
     for _ in range(_TRIALS_MAX):
-        port = random.choice(_PORTS)
+        port = free_port()
         log = folder / f"nats-{port}.log"
-        command = [binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder / "store")]
-        with started([*command, "-l", str(log)]) as process:
+        place = ["-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder / "store")]
+        with started([binary, "-c", str(settings), *place, "-l", str(log)]) as process:
             if _wait_answer(process, port):
                 yield f"nats://127.0.0.1:{port}"
                 return
@@ -124,6 +136,11 @@ def run(arguments: Sequence[str], *, seconds: float, cwd: Path | None = None) ->
         if process.returncode != 0:
             raise SetUpError(f"{name} failed: {_last_line(errors)}")
     return msgspec.json.decode(output.splitlines()[-1])
+
+
+def free_port() -> int:
+    """Return a port that is likely free: who uses it tries another if it was not."""
+    return random.choice(_PORTS)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

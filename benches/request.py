@@ -10,44 +10,21 @@ medians count. The exit code does not tell whether the budgets are met: a bench 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import importlib.util
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
-from _processes import HERE, SetUpError, client, nats_server, run, serving
-from _report import (
-    Progress,
-    Row,
-    absent,
-    at_least,
-    at_most,
-    figure,
-    print_json,
-    print_table,
-    ratios,
-)
+from _appends import append_figures, append_ratio, measure_appends
+from _bench import ROUNDS_MIN, Options, is_installed, run_bench
+from _processes import HERE, client, nats_server, run, serving
+from _report import Progress, Row, absent, at_least, at_most, figure, ratios
 
 BOUND = HERE.parent.parent / "shared" / "bench" / "bound.py"
 MANY = 64
-ROUNDS_MIN = 5
-"""Of the measurements that are short anyway."""
 _SERVE_S = 3_600.0
-_INTERRUPTED = 130
-
-
-class Options(msgspec.Struct):
-    """The command line."""
-
-    json: bool
-    rounds: int
-    seconds: float
-    quick: bool
 
 
 class Stack(msgspec.Struct):
@@ -60,31 +37,10 @@ class Stack(msgspec.Struct):
     p50_us: list[float] = []
 
 
-def main() -> int:
-    """Measure and report."""
-    options = _options()
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        with Progress() as progress:
-            rows = measure(options, progress)
-    except SetUpError as error:
-        print(f"the bench cannot run: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return _INTERRUPTED
-    if options.json:
-        print_json(rows)
-    else:
-        print_table(rows)
-    return 0
-
-
 def measure(options: Options, progress: Progress) -> list[Row]:
     """Return every row."""
     stacks = _stacks()
-    rounds = 1 if options.quick else options.rounds
-    seconds = min(options.seconds, 0.2) if options.quick else options.seconds
+    rounds, seconds = options.rounds, options.seconds
     short_rounds = 1 if options.quick else max(rounds, ROUNDS_MIN)
     with (
         tempfile.TemporaryDirectory(prefix="agent99-bench-") as folder,
@@ -92,8 +48,11 @@ def measure(options: Options, progress: Progress) -> list[Row]:
     ):
         _measure_stacks(stacks, url, rounds, seconds, progress)
         progress.say("appends with an ack")
-        arguments = [str(HERE / "_append.py"), url, str(short_rounds), str(seconds / 2)]
-        append = run(arguments, seconds=short_rounds * seconds)
+        append = measure_appends(url, options)
+        progress.say("requests that somebody hears of")
+        count = 200 if options.quick else 4_000
+        arguments = [str(HERE / "_observed.py"), url, str(short_rounds), str(count)]
+        observed = run(arguments, seconds=60)
     progress.say("requests within the process, and discover")
     count = 200 if options.quick else 5_000
     local = run([str(HERE / "_local.py"), str(short_rounds), str(count)], seconds=60)
@@ -104,16 +63,18 @@ def measure(options: Options, progress: Progress) -> list[Row]:
     return [
         *_remote_rows(stacks),
         *_local_rows(local),
-        *_append_rows(append),
+        *_observed_rows(observed),
+        append_ratio(append),
         *_start_rows(imports, first),
         *_absolute_rows(stacks, local, append, imports),
+        figure("agent99, processor time of both sides", observed["off"], "us"),
     ]
 
 
 def _stacks() -> dict[str, Stack]:
     bound_absent = "" if BOUND.exists() else "the yardstick ../shared/bench/bound.py is absent"
-    peer_absent = "" if _is_installed("nats") else "nats-py is not installed"
-    if _is_installed("faststream") and _is_installed("fast_depends"):
+    peer_absent = "" if is_installed("nats") else "nats-py is not installed"
+    if is_installed("faststream") and is_installed("fast_depends"):
         stream_absent = ""
     else:
         stream_absent = "FastStream is not installed"
@@ -178,11 +139,13 @@ def _local_rows(local: dict[str, list[float]]) -> list[Row]:
     ]
 
 
-def _append_rows(append: dict[str, list[float]]) -> list[Row]:
-    name, unit = "journal append, 256 in flight, to raw nats-py", "x"
-    if not append["natspy"]:
-        return [absent(name, unit, "nats-py is not installed")]
-    return [at_least(name, ratios(append["ours"], append["natspy"]), unit, 1.5)]
+def _observed_rows(observed: dict[str, list[float]]) -> list[Row]:
+    name, off = "processor time of a request with {}, to without", observed["off"]
+    return [
+        at_most(name.format("metrics"), ratios(observed["metrics"], off), "x", 1.1),
+        figure(name.format("the ring of records"), ratios(observed["ring"], off), "x"),
+        figure(name.format("both"), ratios(observed["both"], off), "x"),
+    ]
 
 
 def _start_rows(imports: list[dict[str, Any]], first: list[float]) -> list[Row]:
@@ -212,29 +175,10 @@ def _absolute_rows(
     rows.append(figure("agent99 in the same process", local["request"], "us"))
     rows.append(figure("a bare call with the codec both ways", local["bare"], "us"))
     rows.append(figure("discover, after a change", local["anew"], "us"))
-    rows.append(figure("journal append, 256 in flight", append["ours"], "appends/s"))
-    if append["natspy"]:
-        rows.append(figure("raw nats-py, 256 in flight", append["natspy"], "appends/s"))
+    rows += append_figures(append)
     rows.append(figure("import agent99, processor time", [i["cpu_ms"] for i in imports], "ms"))
     return rows
 
 
-def _is_installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def _options() -> Options:
-    parser = argparse.ArgumentParser(description="What a request costs.")
-    parser.add_argument("--json", action="store_true", help="print a JSON array, and nothing else")
-    parser.add_argument("--rounds", type=int, default=ROUNDS_MIN, help="the medians count")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--quick", action="store_true", help="tiny counts: does it work at all?")
-    return msgspec.convert(vars(parser.parse_args()), Options)
-
-
-def _end(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt  # SIGTERM ends it as Ctrl-C does: everything is ended in order
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_bench("What a request costs.", measure))

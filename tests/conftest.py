@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests._faults import fault  # noqa: F401 - a fixture
 from tests._nats_server import NatsServer
 
 # A busy machine is no reason to fail; a failure prints what replays it. No phase that explains it:

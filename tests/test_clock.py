@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agent99.clock import Deadlines, DeadlineSlots, DeadlineTicket, SystemClock
+from agent99.clock import Deadlines, DeadlineSlots, DeadlineTicket, SystemClock, wait_done
 from agent99.testing import ManualClock, check_clock
 
 RESOLUTION_S = 0.01
@@ -242,3 +243,18 @@ async def test_deadline_beyond_the_longest_timer_is_kept() -> None:
 def test_repr_says_what_it_is(thing: object, expected: str) -> None:
     """Every class says what it is."""
     assert expected == repr(thing)
+
+
+async def test_wait_for_a_future_ends_with_it_or_with_the_time() -> None:
+    """It tells which; the future goes on when the time is up, and nothing is left behind."""
+    clock = ManualClock()
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.ensure_future(wait_done(clock, future, 5.0))
+    await clock.advance(5.0)
+    assert (False, False) == (await waiting, future.done())
+    waiting = asyncio.ensure_future(wait_done(clock, future, 5.0))
+    await clock.advance(1.0)
+    future.set_result(None)
+    assert await waiting
+    await clock.advance(0)
+    assert 1 == len(asyncio.all_tasks())

@@ -88,6 +88,7 @@ def test_every_variable(project: Path) -> None:
         "AGENT99_NATS_SERVER": "/bin/nats-server",
         "AGENT99_SERVER_PORT": "7001",
         "AGENT99_SERVER_START_TIMEOUT_S": "7",
+        "AGENT99_SYNC_INTERVAL_S": "0",
         "AGENT99_STORE_BYTES_MAX": "2000000",
         "AGENT99_MEMORY_BYTES_MAX": "3000000",
     }
@@ -100,6 +101,7 @@ def test_every_variable(project: Path) -> None:
         server_binary=Path("/bin/nats-server"),
         server_port=7001,
         server_start_timeout_s=7.0,
+        sync_interval_s=0.0,
         store_bytes_max=2_000_000,
         memory_bytes_max=3_000_000,
     ) == load_settings(project, environ)
@@ -129,7 +131,8 @@ def test_an_unknown_key_is_named_with_its_file(project: Path) -> None:
     """A misspelt key is no silent default; the sentence lists the right ones."""
     (project / "agent99.toml").write_text('meshh = "one"\n')
     text = _refusal(project)
-    assert text.startswith(f"{project / 'agent99.toml'}: meshh is no setting; there are: linger_s,")
+    rule = "meshh is no setting; there are: dead_bytes_max,"
+    assert text.startswith(f"{project / 'agent99.toml'}: {rule}")
 
 
 def test_the_project_cannot_be_set(project: Path) -> None:

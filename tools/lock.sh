@@ -8,7 +8,7 @@ trap 'rm -rf "$folder"' EXIT INT TERM
 "${1:-python3}" -m venv "$folder/venv"
 pip="$folder/venv/bin/python -m pip --quiet --disable-pip-version-check"
 $pip install --upgrade 'pip>=25.1'
-$pip install '.[all]' --group dev --group fuzz
+$pip install '.[all]' --group dev --group fuzz --group bench
 {
     echo "# Made by \`make lock\`: the versions that set-up and CI use. Users get pyproject.toml's ranges."
     # Freeze leaves out pip itself; agent99 would appear as a path on this machine.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -64,6 +64,19 @@ class SystemClock:
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> TimerHandle:
         """Call `callback` on the running event loop after `delay_s` seconds."""
         return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+async def wait_done(clock: Clock, future: asyncio.Future[Any], timeout_s: float) -> bool:
+    """Wait until a future is done, or the time is up; returns whether it is done.
+
+    It goes on all the same, also when the wait is cancelled.
+    """
+    until: asyncio.Future[Any] = asyncio.ensure_future(clock.sleep(timeout_s))
+    try:
+        await asyncio.wait((future, until), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        until.cancel()
+    return future.done()
 
 
 class DeadlineSlot(dict[Key, Value]):

@@ -40,7 +40,9 @@
     │   ├── ConstraintError             a rule of the tables forbids it
     │   ├── TransactionConflictError    others kept changing the same rows
     │   ├── MigrationError              the tables' recorded history does not fit the code
-    │   └── IdempotencyConflictError    the same key came with another content
+    │   ├── IdempotencyConflictError    the same key came with another content
+    │   └── LeaseLostError              another process sends the outbox now
+    ├── NonDeterminismError         a saga's journal does not fit its code
     └── EmbeddedServerError         the server we start ourselves
         ├── ServerBinaryMissingError
         ├── ServerStartError
@@ -53,7 +55,7 @@ the wire beside the message; `retryable` says whether the same call may succeed 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, Final
 
 
 class Agent99Error(Exception):
@@ -109,7 +111,6 @@ class InvalidNameError(UsageError):
         """What it was meant to be: `capability`, `operation`, `topic`, …"""
         self.value = value
         self.rule = rule
-        """The rule that it breaks."""
 
 
 class InvalidFilterError(UsageError):
@@ -120,11 +121,9 @@ class InvalidFilterError(UsageError):
     def __init__(self, text: str, place: int, rule: str) -> None:
         super().__init__(f"{text!r} is no filter: {rule}, at character {place + 1}")
         self.text = text
-        """The whole expression."""
         self.place = place
         """Index of the character at which it breaks the grammar; starts at 0."""
         self.rule = rule
-        """The rule that it breaks."""
 
 
 class PayloadTooLargeError(UsageError):
@@ -469,7 +468,7 @@ class StoreOverloadedError(StoreError):
     def __init__(self, what: str, waiting: int, waiting_max: int) -> None:
         super().__init__(f"{waiting:,} {what} wait and the bound is {waiting_max:,}")
         self.what = what
-        """`transactions` or `reads`."""
+        """`transactions`, `reads` or `outbox rows`."""
         self.waiting = waiting
         self.waiting_max = waiting_max
 
@@ -506,9 +505,7 @@ class TransactionConflictError(StoreError):
     retryable = True
 
     def __init__(self, attempts: int, reason: str) -> None:
-        super().__init__(
-            f"gave up after {attempts} attempts, others changed the same rows: {reason}"
-        )
+        super().__init__(f"others changed the same rows, {attempts} attempts long: {reason}")
         self.attempts = attempts
         self.reason = reason
 
@@ -535,6 +532,18 @@ class IdempotencyConflictError(StoreError):
     def __init__(self, key: str) -> None:
         super().__init__(f"idempotency key {key!r} was used before with another content")
         self.key = key
+
+
+class LeaseLostError(StoreError):
+    """Another process owns the outbox now, or it was given up; nothing was changed."""
+
+    code = "LEASE_LOST"
+
+
+class NonDeterminismError(Agent99Error):
+    """A saga's journal does not fit its code: it was changed, or decides by what may differ."""
+
+    code = "NON_DETERMINISM"
 
 
 class EmbeddedServerError(Agent99Error):
@@ -568,23 +577,14 @@ DID_NOT_RUN = frozenset({NoAgentError.code, OverloadedError.code, PausedError.co
 """The codes by which a caller knows that nothing ran: an operation that runs cannot use them."""
 
 
-class _Wire:
-    """Errors that a responder sends and a caller raises again, by code."""
-
-    classes: ClassVar[dict[str, type[RequestError]]] = {
-        cls.code: cls
-        for cls in (
-            NoAgentError,
-            DeadlineExceededError,
-            RequestCancelledError,
-            OverloadedError,
-            PausedError,
-            BadRequestError,
-            UnknownOperationError,
-            HandlerError,
-            BadAnswerError,
-        )
-    }
+_BY_CODE: Final[Mapping[str, type[RequestError]]] = {
+    cls.code: cls
+    for cls in (
+        *(NoAgentError, DeadlineExceededError, RequestCancelledError, OverloadedError),
+        *(PausedError, BadRequestError, UnknownOperationError, HandlerError, BadAnswerError),
+    )
+}
+"""Errors that a responder sends and a caller raises again."""
 
 
 def request_error(
@@ -594,7 +594,7 @@ def request_error(
     retryable: bool,  # noqa: FBT001 - the four fields of an answer's `error`, in its order
 ) -> RequestError:
     """Return the error that an answer's `code` stands for; `RemoteError` for a code of a user's."""
-    known = _Wire.classes.get(code)
+    known = _BY_CODE.get(code)
     if known is None:
         return RemoteError(message, code=code, details=details, retryable=retryable)
     return known(message, details=details, retryable=retryable)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import weakref
 from typing import Protocol
 
@@ -100,6 +99,8 @@ class SeededIds:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        import random  # noqa: PLC0415 - for tests and simulations alone
+
         self._random = random.Random(seed)  # noqa: S311 - reproducible by purpose
 
     def __repr__(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,10 +38,18 @@ _VARIABLES = {
     "AGENT99_PERMISSIONS": "permissions",
     "AGENT99_STATE": "state_folder",
     "AGENT99_REPLICAS": "replicas",
+    "AGENT99_REQUEST_ATTEMPTS_MAX": "request_attempts_max",
+    "AGENT99_TRACE_RECORDS_MAX": "trace_records_max",
+    "AGENT99_LOG_BYTES_MAX": "log_bytes_max",
+    "AGENT99_LOG_AGE_S_MAX": "log_age_s_max",
+    "AGENT99_JOB_BYTES_MAX": "job_bytes_max",
+    "AGENT99_DEAD_BYTES_MAX": "dead_bytes_max",
+    "AGENT99_SAGA_BYTES_MAX": "saga_bytes_max",
     "AGENT99_LINGER_S": "linger_s",
     "AGENT99_NATS_SERVER": "server_binary",
     "AGENT99_SERVER_PORT": "server_port",
     "AGENT99_SERVER_START_TIMEOUT_S": "server_start_timeout_s",
+    "AGENT99_SYNC_INTERVAL_S": "sync_interval_s",
     "AGENT99_STORE_BYTES_MAX": "store_bytes_max",
     "AGENT99_MEMORY_BYTES_MAX": "memory_bytes_max",
 }
@@ -64,7 +71,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the server gives each user its own permissions: then the URL's user is the sender
     that subjects name, and answers go only to inboxes of the sender that the server proves."""
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
-    """Copies of the registry that a cluster keeps: 3 outlive the loss of one server."""
+    """Copies of the registry, events, jobs and quarantine that a cluster keeps: 3 outlive the loss
+    of one server."""
+    request_attempts_max: Annotated[int, Meta(ge=1, le=10)] = 3
+    """How often a request is made where it may be made again; 1: never again."""
+    log_bytes_max: Annotated[int, Meta(ge=1_048_576)] = 1024**3
+    """Bytes of stored events that the mesh keeps; when they are full, `append` is refused."""
+    log_age_s_max: Annotated[float, Meta(ge=0)] = 7 * 86_400.0
+    """Seconds for which a stored event is kept, followed or not; 0: for ever."""
+    job_bytes_max: Annotated[int, Meta(ge=65_536)] = 256 * 1024**2
+    """Bytes of posted work that may wait for one capability; when they are full, `post` is
+    refused."""
+    dead_bytes_max: Annotated[int, Meta(ge=65_536)] = 256 * 1024**2
+    """Bytes that the quarantine of one capability may hold."""
+    saga_bytes_max: Annotated[int, Meta(ge=1_048_576)] = 1024**3
+    """Bytes of the journals of the mesh's sagas; when they are full, no saga is begun."""
+    trace_records_max: Annotated[int, Meta(ge=0, le=100_000)] = 10_000
+    """Ended requests that each process keeps, for `agent99 trace`: some 300 bytes each. 0: none."""
     linger_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
     """Seconds from the last user's end to the embedded server's."""
     server_binary: Path | None = None
@@ -73,6 +96,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The embedded server's port on 127.0.0.1; 0: a free one, kept over restarts."""
     server_start_timeout_s: Annotated[float, Meta(gt=0, le=3_600)] = 30.0
     """Seconds until a starting server must answer; a large store takes its time to be read."""
+    sync_interval_s: Annotated[float, Meta(ge=0, le=300)] = 120.0
+    """Seconds after which the embedded server has the disk keep what was stored; what is younger is
+    lost with the machine's power. 0: before each acknowledgement."""
     store_bytes_max: Annotated[int, Meta(ge=1_048_576)] = 8 * 1024**3
     """Bytes on disk that the embedded server's streams may take."""
     memory_bytes_max: Annotated[int, Meta(ge=1_048_576)] = 256 * 1024**2
@@ -143,6 +169,8 @@ def _redact_one(url: str) -> str:
 
 
 def _toml(path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - only who has no settings yet reads files
+
     try:
         with path.open("rb") as file:
             return tomllib.load(file)

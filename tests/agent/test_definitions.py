@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent99 import Agent, Mesh, control, on, operation
+from agent99 import Agent, Mesh, control, job, on, operation
+from agent99.agent._blueprint import blueprint_of
+from agent99.envelope import Name
 from agent99.errors import InvalidNameError, UsageError
 from tests.agent._agents import Greeter, Order, Receipt, Shop, Watcher
 
@@ -28,6 +30,61 @@ def test_the_record_of_a_class_has_its_schemas() -> None:
     assert properties["discount"] == {"type": "number", "default": 0.0}
     assert info.operation("request") is not None
     assert Watcher.info().kind == "client"
+
+
+def test_a_marked_process_request_stays_the_default_operation() -> None:
+    """The mark says more of it; only a name takes it away."""
+
+    class Marked(Agent):
+        capabilities = ("marked",)
+
+        @job(attempts_max=3)
+        async def process_request(self) -> None:
+            """Do it."""
+
+    class Named(Agent):
+        capabilities = ("named",)
+
+        @operation(name="other")
+        async def process_request(self) -> None:
+            """Do it."""
+
+    (info,) = Marked.info().operations
+    assert ("request", True) == (info.name, info.is_job)
+    assert ["other"] == [info.name for info in Named.info().operations]
+
+
+def test_a_method_that_overrides_is_what_the_other_one_was() -> None:
+    """Its mark is inherited, not where it runs; `None` takes an operation away."""
+
+    class Base(Agent):
+        capabilities = ("base",)
+
+        @job(name="file", attempts_max=3)
+        async def work(self) -> None:
+            """Do it."""
+
+        @operation(idempotent=True)
+        async def look(self) -> int:
+            """Look."""
+            return 1
+
+    class Own(Base):
+        async def work(self) -> None:
+            """Do it otherwise."""
+
+        def look(self) -> int:  # type: ignore[override]  # a thread instead of the loop
+            """Look in a thread."""
+            return 2
+
+    class Less(Base):
+        look = None  # type: ignore[assignment]  # that is how it is taken away
+
+    file, look = Own.info().operations
+    assert ("file", True, "Do it otherwise.") == (file.name, file.is_job, file.description)
+    assert ("look", True) == (look.name, look.idempotent)
+    assert "thread" == blueprint_of(Own).operations[Name("look")].mark.runs_in
+    assert ["file"] == [info.name for info in Less.info().operations]
 
 
 @pytest.mark.parametrize(

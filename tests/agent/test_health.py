@@ -25,6 +25,7 @@ class Freezer:
     def __init__(self, wire: Any) -> None:
         self._wire = wire
         self.is_frozen = False
+        self._subscriptions: list[Any] = []
         self._held: list[tuple[Callable[[Message], None], Message]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -39,7 +40,14 @@ class Freezer:
             else:
                 receive(message)
 
-        return self._wire.subscribe(subject, take, queue=queue)
+        subscription = self._wire.subscribe(subject, take, queue=queue)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def vanish(self) -> None:
+        """Listen to nothing any more, as a process that has died."""
+        for subscription in self._subscriptions:
+            subscription.unsubscribe()
 
     def thaw(self) -> None:
         """Take what came, and go on."""
@@ -54,9 +62,18 @@ class Worker(Agent):
 
     capabilities = ("work",)
 
+    ran: list[str]
+
     @operation
     async def who(self) -> str:
         """Return the instance."""
+        self.ran.append("who")
+        return self.instance
+
+    @operation(idempotent=True)
+    async def look(self) -> str:
+        """Return the instance, and do no harm."""
+        self.ran.append("look")
         return self.instance
 
     @operation
@@ -74,6 +91,8 @@ class World:
         self._settings = Settings(project=folder, state_folder=folder, mesh="t")
         self._stack = stack
         self.wires: dict[str, Freezer] = {}
+        self.ran: list[str] = []
+        """What the workers have run."""
         self.vain: list[asyncio.Future[str]] = []
         """Requests that somebody who hangs was given."""
         self.caller: Mesh
@@ -91,6 +110,7 @@ class World:
         wire = Freezer(link.wire)
         link.wire = link.services._wire = wire  # type: ignore[assignment]  # delegates the rest
         worker = Worker()
+        worker.ran = self.ran
         await mesh.host(worker)
         self.wires[worker.instance] = wire
         return worker.instance
@@ -103,16 +123,24 @@ class World:
         """Make requests one after the other; returns who answered."""
         return {await self.ask(target, what) for _ in range(count)}
 
-    async def ask_at_once(self, count: int = 30, target: Any = "work") -> list[str]:
+    async def ask_at_once(
+        self, count: int = 30, target: Any = "work", what: str = "who"
+    ) -> list[str]:
         """Make requests together, and let pass what a hang takes to be noticed.
 
         Returns who answered; who is not there was asked in vain.
         """
-        asking = [asyncio.ensure_future(self.ask(target)) for _ in range(count)]
+        asking = [asyncio.ensure_future(self.ask(target, what)) for _ in range(count)]
         await self.clock.advance(NOTICED_S + 0.1)
         answered = [task.result() for task in asking if task.done()]
         self.vain += [task for task in asking if not task.done()]
         return answered
+
+    def bury(self, instance: str) -> None:
+        """Let its lease have run out, as the caller's table sees it."""
+        link = self.caller._link
+        assert link is not None
+        link.registry._directory.table.remove(instance)
 
     @property
     def ejected(self) -> set[str]:
@@ -146,6 +174,54 @@ async def test_who_hangs_is_left_out(world: World) -> None:
     assert len(world.vain) == 30 - len(answered) > 0
     assert world.ejected == {workers[0]}
     assert await world.ask_many() == {*workers[1:]}
+
+
+async def test_what_may_run_twice_is_asked_of_another(world: World) -> None:
+    """While one hangs, an idempotent request in its hands is answered by who answers a ping."""
+    workers = [await world.add() for _ in range(3)]
+    world.wires[workers[0]].is_frozen = True
+    answered = await world.ask_at_once(30, what="look")
+    assert set(answered) == {*workers[1:]}
+    assert len(answered) == len(world.ran) == 30
+    world.wires[workers[0]].thaw()
+    await world.clock.advance(0)
+    assert len(world.ran) > 30  # what it holds runs a second time, and its answers are late ones
+
+
+async def test_what_waits_too_long_during_a_check_is_asked_of_another_too(world: World) -> None:
+    """The silent one is given its time; those who wait for it meanwhile are not."""
+    workers = [await world.add() for _ in range(3)]
+    world.wires[workers[0]].is_frozen = True
+    asking = [asyncio.ensure_future(world.ask(what="look")) for _ in range(15)]
+    await world.clock.advance(0.3)
+    asking += [asyncio.ensure_future(world.ask(what="look")) for _ in range(15)]
+    await world.clock.advance(DOUBT_S_MAX + LOOK_S)
+    assert world.ejected == set()
+    assert {True} == {task.done() for task in asking}
+    assert len(world.ran) == 30
+
+
+async def test_what_may_not_run_twice_never_does(world: World) -> None:
+    """A request without that mark is left where it is, however long it hangs."""
+    workers = [await world.add() for _ in range(3)]
+    world.wires[workers[0]].is_frozen = True
+    answered = await world.ask_at_once(30, what="who")
+    world.wires[workers[0]].thaw()
+    await world.clock.advance(0)
+    assert len(answered) < 30 == len(world.ran)
+
+
+async def test_a_slow_answer_is_waited_for(world: World) -> None:
+    """While all who serve answer pings, nothing is asked twice: it is slow, that is all."""
+    mesh = await world.mesh()
+    await mesh.host(Slow(), Slow())
+    await world.clock.advance(0)
+    asking = asyncio.ensure_future(world.ask("slow", "nap"))
+    await world.clock.advance(4.0)
+    Slow.gate.set()
+    await world.clock.advance(0)
+    assert "woken" == await asking
+    assert 1 == Slow.naps
 
 
 async def test_while_all_is_well_the_server_chooses(world: World) -> None:
@@ -225,6 +301,15 @@ class Slow(Agent):
     """Takes its time."""
 
     capabilities = ("slow",)
+    gate = asyncio.Event()
+    naps = 0
+
+    @operation(idempotent=True)
+    async def nap(self) -> str:
+        """Return when the gate opens."""
+        Slow.naps += 1
+        await Slow.gate.wait()
+        return "woken"
 
     @operation
     async def sleep(self) -> str:
@@ -233,16 +318,29 @@ class Slow(Agent):
         return "never"
 
 
-async def test_who_leaves_is_forgotten(world: World) -> None:
-    """One that is left out and then removed from the registry is no longer pinged."""
+async def test_who_hangs_until_its_lease_runs_out_stays_left_out(world: World) -> None:
+    """The registry counts it as dead; the server, which knows better, still hands it requests."""
+    workers = [await world.add() for _ in range(3)]
+    world.wires[workers[0]].is_frozen = True
+    await world.ask_at_once()
+    world.bury(workers[0])
+    await world.clock.advance(READMIT_S_MAX + PING_S + 0.1)
+    assert world.ejected == {workers[0]}
+    assert await world.ask_many() == {*workers[1:]}
+    world.wires[workers[0]].thaw()
+    await world.clock.advance(READMIT_S_MAX + PING_S + 0.1)
+    assert world.ejected == set()
+
+
+async def test_who_is_gone_is_forgotten(world: World) -> None:
+    """Once the server says that nobody listens there, it is no longer pinged."""
     workers = [await world.add() for _ in range(2)]
     world.wires[workers[0]].is_frozen = True
     await world.ask_at_once()
-    link = world.caller._link
-    assert link is not None
-    link.registry._directory.table.remove(workers[0])
-    await world.clock.advance(READMIT_S_MAX + 0.1)
+    world.wires[workers[0]].vanish()
+    await world.clock.advance(READMIT_S_MAX + PING_S + 0.1)
     assert world.ejected == set()
+    assert await world.ask_many() == {workers[1]}
 
 
 async def test_closing_ends_the_watch(world: World) -> None:

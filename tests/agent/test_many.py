@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from agent99 import Mesh, named
+from agent99 import Agent, Mesh, named
 from agent99.errors import (
     BadAnswerError,
     BadRequestError,
@@ -357,7 +357,7 @@ async def test_stopping_lets_what_runs_finish(mesh: Mesh, client: Mesh) -> None:
 async def test_an_agents_log_says_who_and_about_what(
     mesh: Mesh, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every line carries agent, instance and, within a request, its id."""
+    """Every line carries agent, instance and, within a request, its id and that of its trace."""
 
     class Talker(Greeter):
         name = "talker"
@@ -367,11 +367,20 @@ async def test_an_agents_log_says_who_and_about_what(
             self.log.info("asked")
             return self.context.event_id
 
+    class Asker(Agent):
+        capabilities = ("asker",)
+
+        async def process_request(self) -> tuple[str, str]:
+            return self.context.event_id, await self.request("talker", returns=str)
+
     talker = Talker()
-    await mesh.host(talker)
+    await mesh.host(talker, Asker())
     with caplog.at_level(logging.INFO):
-        event_id = await mesh.request("talker")
-    [record] = [r for r in caplog.records if "asked" in r.getMessage()]
+        first_id, event_id = await mesh.request("asker", returns=tuple[str, str])
+        talker.log.info("asked by nobody")
+    [record, outside] = [r for r in caplog.records if "asked" in r.getMessage()]
+    assert (outside.event_id, outside.trace_id) == ("", "")  # type: ignore[attr-defined] - set by the log
     assert (record.agent, record.instance) == ("talker", talker.instance)  # type: ignore[attr-defined] - set by the log
     assert record.event_id == event_id  # type: ignore[attr-defined] - set by the log
+    assert record.trace_id == first_id.replace("-", "")  # type: ignore[attr-defined] - set by the log
     assert event_id in record.getMessage()

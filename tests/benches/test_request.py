@@ -18,6 +18,7 @@ BUDGETS = {
     "remote request, 64 at once, to the bound",
     "remote request, one at a time, p50, to the bound",
     "request in the same process, to a bare call with the codec",
+    "processor time of a request with metrics, to without",
     "discover 10 of 10,000 agents",
     "journal append, 256 in flight, to raw nats-py",
     "import agent99",

@@ -127,3 +127,33 @@ class Broken(Agent):
     async def work(self) -> None:
         return None
 """
+
+CHAIN = """
+from agent99 import Agent, Failure, on, operation
+
+
+class Front(Agent):
+    capabilities = ("front",)
+
+    @operation
+    async def order(self, sku: str) -> str:
+        found = await self.request("back", "pack", {"sku": sku})
+        await self.publish("order.packed", {"sku": sku})
+        return found
+
+
+class Back(Agent):
+    capabilities = ("back",)
+
+    @operation
+    async def pack(self, sku: str) -> str:
+        if sku == "none":
+            raise Failure("sold out", code="SOLD_OUT")
+        return f"packed {sku}"
+
+
+class Bell(Agent):
+    @on("order.packed")
+    async def ring(self, event: dict) -> None:
+        print("ding", flush=True)
+"""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli._cli import Cli
+from agent99.cli._app import run_app
+from tests.cli._cli import Cli, Done
 from tests.cli._programmes import CREW
 
 
@@ -29,3 +31,19 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         yield cli
     finally:
         cli.close()
+
+
+@pytest.fixture
+def ask(crew: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Give `ask(*words)`: the command line in this process, which saves its start."""
+    monkeypatch.chdir(crew.folder)
+    for key in ("AGENT99_STATE", "AGENT99_LINGER_S", "NO_COLOR"):
+        monkeypatch.setenv(key, crew.environ[key])
+
+    def run(*words: str) -> Done:
+        monkeypatch.setattr("sys.argv", ["agent99", *words])
+        code = run_app()
+        out, err = capsys.readouterr()
+        return Done(code, out, err)
+
+    return run

@@ -7,24 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent99.cli._app import run_app
 from tests.cli._cli import Cli, Done
-
-
-@pytest.fixture
-def ask(crew: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Give `ask(*words)`: the command line in this process, which saves its start."""
-    monkeypatch.chdir(crew.folder)
-    for key in ("AGENT99_STATE", "AGENT99_LINGER_S", "NO_COLOR"):
-        monkeypatch.setenv(key, crew.environ[key])
-
-    def run(*words: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["agent99", *words])
-        code = run_app()
-        out, err = capsys.readouterr()
-        return Done(code, out, err)
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -212,14 +195,16 @@ def test_why_explains_whom_a_request_reaches(ask: Any) -> None:
 def test_why_runs_nothing(ask: Any) -> None:
     """A probe is refused at the door: no operation has run, however often one asks."""
 
-    def requests() -> list[int]:
+    def counts(field: str) -> list[int]:
         answers = ask("ctl", "status", "greeter", "--json").document["answers"]
-        return sorted(answer["result"]["operations"]["requests"] for answer in answers)
+        return sorted(answer["result"]["operations"][field] for answer in answers)
 
-    before = requests()
+    before, errors, refused = counts("requests"), counts("errors"), counts("refused")
     for operation in ("refuse", "wait", ""):
         ask("why", "greeter", *([operation] if operation else []))
-    assert before == requests()
+    assert before == counts("requests")
+    assert errors == counts("errors")
+    assert sum(refused) + 3 * 2 <= sum(counts("refused"))  # each instance at least, each time
 
 
 @pytest.mark.parametrize(
@@ -277,6 +262,7 @@ def test_status_of_everybody(ask: Any) -> None:
     answers = ask("ctl", "status", "--json").document["answers"]
     assert shown == [answer["instance"] for answer in answers]
     assert "4 of 4 applied" in text
+    assert ["REQUESTS", "ERRORS", "REFUSED", "IN", "FLIGHT"] == text.split()[4:9]
     assert '{"greeting":"Hello"}' in text
 
 
@@ -312,6 +298,7 @@ def test_lists_and_versions(ask: Any) -> None:
         ("info", "greeter"),
         ("why", "greeter"),
         ("ctl", "status"),
+        ("top", "--once", "--interval", "0.2"),
         ("server", "status"),
     ],
     ids=" ".join,

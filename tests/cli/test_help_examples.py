@@ -13,10 +13,12 @@ from tests.cli._cli import Cli
 from tests.cli.test_help import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-ASKING = ("call", "survey", "ps", "info", "why", "ctl")
+ASKING = ("call", "survey", "post", "append", "ps", "info", "why", "top", "trace", "ctl", "streams")
 """Commands that look at a mesh or ask it."""
 SOME_INSTANCE = "3f2a91c0"
 """Stands for an instance in the documents."""
+SOME_TRACE = "6f1d2c3b12344abc8def0123456789ab"
+"""Stands for a trace; with dashes, for a request."""
 _LINE = re.compile(rf"^(?:\$ )?(agent99 (?:{'|'.join(ASKING)})\b.*)$", re.MULTILINE)
 
 
@@ -46,7 +48,11 @@ def test_an_example_works(examples: Cli, line: str) -> None:
         found = examples.run("ps", "--json").document["instances"]
         some = next(i["instance"][:8] for i in found if i["name"] == "worker")
         words = [some if word == SOME_INSTANCE else word for word in words]
+    if words[0] == "trace":
+        traced = examples.run("call", "greeter", "greet", "--trace").err.split()[1].rstrip(":")
+        words = [traced if word.replace("-", "") == SOME_TRACE else word for word in words]
     done = examples.run(*words)
     if "pause" in words:
         examples.run("ctl", "resume", "all")
-    assert (0, "") == (done.code, done.err), done.out
+    assert 0 == done.code, (done.out, done.err)
+    assert bool(done.err) == ("--trace" in words), done.err

@@ -89,12 +89,12 @@ async def test_the_first_wish_drains_and_the_second_ends_at_once() -> None:
 async def test_parts_say_what_they_are() -> None:
     """No part shows a credential."""
     wish, clock, ids = StopWish(), SystemClock(), SystemIds()
-    plan = Plan(("agent99",), {"AGENT99_URL": "nats://me:secret@x"}, "greeter", 2)
+    plan = Plan((("agent99",),) * 2, {"AGENT99_URL": "nats://me:secret@x"}, "greeter")
     crew = Crew(plan, wish=wish, clock=clock, stdout=sys.stdout.buffer)
     worker = "Worker('greeter/1', pid=0), Worker('greeter/2', pid=0)"
     assert f"Crew([{worker}])" == repr(crew)
     assert repr(plan) == "Plan('greeter', workers=2)"
-    assert repr(Worker(3, "x")) == "Worker('x/3', pid=0)"
+    assert repr(Worker(3, "x", ())) == "Worker('x/3', pid=0)"
     subjects = Subjects("main", "me")
     prober = Prober(cast("Any", None), subjects, clock=clock, ids=ids, timeout_s=1.0)
     assert "timeout_s=1.0" in repr(prober)

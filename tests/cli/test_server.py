@@ -40,6 +40,7 @@ def test_without_a_mesh_a_command_says_where_it_looked(cli: Cli, words: tuple[st
     assert not state.exists()
 
 
+@pytest.mark.slow
 def test_the_life_of_the_server(cli: Cli) -> None:
     """Status, logs, stop and reset, in words and as JSON."""
     assert 5 == cli.run("server", "status").code

@@ -92,3 +92,10 @@ def test_a_json_payload_that_is_no_object(text: str, part: str) -> None:
     """A payload is an object, and the sentence shows one."""
     with pytest.raises(RefusalError, match=part):
         parse_payload([], text)
+
+
+@pytest.mark.parametrize("word", ['{"a": 1}', '{"a": "b=c"}'])
+def test_a_json_object_among_the_words(word: str) -> None:
+    """Whoever writes the whole payload as a word is told where it goes."""
+    with pytest.raises(RefusalError, match="is no name=value; a JSON object .* --json-payload"):
+        parse_payload([word], None)

@@ -27,6 +27,7 @@ class Mortal(Agent):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_ctrl_c_drains_all(cli: Cli) -> None:
     """The others go on meanwhile; what they print says who said it."""
     cli.write("crew.py", CREW)

@@ -16,7 +16,9 @@ from agent99.dispatch import (
     Handler,
     Middleware,
     Route,
+    Witness,
     fold,
+    never_waits,
     new_event_loop,
 )
 from agent99.envelope import (
@@ -31,6 +33,7 @@ from agent99.envelope import (
     parse_name,
 )
 from agent99.errors import BufferFullError, RequestError
+from agent99.observe import Hooks
 from agent99.testing import ManualClock
 from agent99.wire import Message
 
@@ -63,13 +66,13 @@ class Bench:
         self.clock = ManualClock()
         self.wire = RecordingWire()
         self.kind: Any = options.pop("kind", "request")
+        self.hooks = Hooks()
         self.dispatcher = Dispatcher(
-            "instance-1",
+            Witness("worker", "instance-1", kind=self.kind, hooks=self.hooks, clock=self.clock),
             self.wire,  # type: ignore[arg-type] - as much as is used
             clock=self.clock,
             deadlines=Deadlines(self.clock),
             options=DispatchOptions(**options),
-            kind=self.kind,
         )
         self._next = 0
 
@@ -93,6 +96,7 @@ class Bench:
             body=BodyCodec(body, of=operation),
             answer=AnswerCodec(answer, of=operation),
             handle=fold(middleware, take),
+            never_waits=not middleware and never_waits(handle),
         )
         self.dispatcher.routes.add(route)
         return route

@@ -21,6 +21,7 @@ from agent99.errors import (
     PausedError,
     UsageError,
 )
+from agent99.observe import RequestFinished
 from agent99.wire import Message
 from tests.dispatch.conftest import Bench
 
@@ -311,6 +312,7 @@ async def test_beyond_its_bounds_an_instance_says_overloaded_at_once(make_bench:
     await settle()
     statistics = bench.dispatcher.statistics()
     assert (statistics.in_flight, statistics.waiting) == (2, 3)
+    assert (statistics.requests, statistics.errors, statistics.refused) == (2, 0, 2)
     assert bench.codes() == ["OVERLOADED", "OVERLOADED"]
     assert bench.answers()[0].retryable
     bench.dispatcher.stop()
@@ -408,6 +410,20 @@ async def test_an_answer_that_cannot_be_sent_is_counted(make_bench: Make) -> Non
     await settle()
     assert bench.dropped == {"answer_not_sent": 1}
     assert bench.dispatcher.statistics().in_flight == 0
+
+
+async def test_answers_that_cannot_be_sent_are_no_flood_of_log_lines(
+    make_bench: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is counted; the log has the 1st, 2nd, 4th, 8th, and so on."""
+    bench = make_bench()
+    route = bench.offer(echo)
+    bench.wire.is_full = True
+    for _ in range(100):
+        bench.receive(route, bench.message())
+        await settle()
+    assert bench.dropped == {"answer_not_sent": 100}
+    assert 7 == sum("could not be sent" in line.getMessage() for line in caplog.records)
 
 
 async def test_who_gives_up_while_waiting_leaves_the_queue(make_bench: Make) -> None:
@@ -558,7 +574,7 @@ async def test_a_context_tells_what_a_handler_may_know(make_bench: Make) -> None
     await settle()
     assert seen == [("alice", "work", "k1"), 1.5]
     assert bench.codes() == ["HANDLER_ERROR"]
-    assert "e1" in repr(Context("w", "s", 1.0, bench.clock, {}, _header(), None, None))
+    assert "e1" in repr(Context("w", "s", "i", 1.0, bench.clock, {}, _header(), None, None, None))
 
 
 def _header() -> Header:
@@ -618,7 +634,7 @@ def submit(bench: Bench, route: Any, body: bytes = b"{}", ttl_s: float = 5) -> C
     """Make a request within the process."""
     return bench.dispatcher.submit(
         route,
-        _header,
+        _header(),
         body,
         sender="alice",
         deadline_s=bench.clock.monotonic_s() + ttl_s,
@@ -676,10 +692,16 @@ async def test_the_header_of_a_request_in_the_process_is_made_when_it_is_looked_
 ) -> None:
     """It costs nothing where no handler asks, and is the same however often one does."""
     bench, made = make_bench(), []
+    bench.hooks.listen(RequestFinished, lambda record: told.append(record.event_id))
+    told: list[str] = []
 
-    def make() -> Header:
-        made.append(1)
-        return _header()
+    class Asked:
+        event_id, attempt = "e1", 1
+        traceparent: str | None = None
+
+        def header(self) -> Header:
+            made.append(1)
+            return _header()
 
     async def work(context: Context, payload: dict[str, Any]) -> list[str]:
         return [context.event_id, context.request.event_uuid] if payload else []
@@ -687,11 +709,11 @@ async def test_the_header_of_a_request_in_the_process_is_made_when_it_is_looked_
     route = bench.offer(work, with_context=True)
     for body, expected in ((b"{}", b"[]"), (b'{"a":1}', b'["e1","e1"]')):
         call = bench.dispatcher.submit(
-            route, make, body, sender="alice", deadline_s=9.0, headers={}
+            route, Asked(), body, sender="alice", deadline_s=9.0, headers={}
         )
         await bench.dispatcher.wait(call)
         assert call.answer == b'{"result":' + expected + b"}"
-    assert made == [1]
+    assert (made, told) == ([1], ["e1", "e1"])
 
 
 class Fragile(msgspec.Struct):
@@ -727,7 +749,7 @@ async def test_the_counts_say_what_happened(make_bench: Make) -> None:
     bench.receive(route, bench.message({"a": 1}))
     await settle()
     statistics = bench.dispatcher.statistics()
-    assert (statistics.requests, statistics.errors) == (1, 1)
+    assert (statistics.requests, statistics.errors, statistics.refused) == (1, 1, 0)
     assert statistics.last_error.startswith("HANDLER_ERROR: ")
     for thing in (bench.dispatcher, bench.dispatcher.routes, bench.dispatcher.counts, route):
         assert type(thing).__name__ in repr(thing)

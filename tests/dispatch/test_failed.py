@@ -28,7 +28,7 @@ def submit(bench: Bench, route: Route) -> Call:
     header = Header(type="request", from_uuid="a", to_uuid="b", event_uuid="e1", timestamp=1)
     return bench.dispatcher.submit(
         route,
-        lambda: header,
+        header,
         b"{}",
         sender="alice",
         deadline_s=bench.clock.monotonic_s() + 5,

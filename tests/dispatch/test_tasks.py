@@ -14,7 +14,7 @@ import pytest
 from agent99.clock import SystemClock
 from agent99.dispatch import Context, current_context, eager_starter, new_event_loop
 
-CONTEXT = Context("work", "alice", 1.0, SystemClock(), {}, None, None, None)
+CONTEXT = Context("work", "alice", "i", 1.0, SystemClock(), {}, None, None, None, None)
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -128,6 +128,7 @@ async def test_a_guard_does_what_the_kernel_does_elsewhere(place: Place) -> None
         linger_s=30.0,
         port=0,
         start_timeout_s=10.0,
+        sync_interval_s=120.0,
         store_bytes_max=1024**3,
         memory_bytes_max=1024**2,
         use_guard=True,

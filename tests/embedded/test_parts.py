@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +50,7 @@ from agent99.embedded._state import (
     write_private,
     write_record,
 )
+from tests.conftest import StartNatsServer
 
 RECORD = Record(
     port=21_000,
@@ -59,7 +63,7 @@ RECORD = Record(
     server=Process(12, "boot:1"),
     supervisor=Process(13, "boot:2"),
 )
-OPTIONS = Options("/bin/nats-server", 5.0, 0, 30.0, 1024, 512, use_guard=False)
+OPTIONS = Options("/bin/nats-server", 5.0, 0, 30.0, 120.0, 1024, 512, use_guard=False)
 
 
 @contextmanager
@@ -306,6 +310,36 @@ def test_the_configuration_quotes_and_bounds() -> None:
         "js_ack_fc_v2: false",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(120.0, {"sync_interval": 120 * 10**9}), (0.25, {"sync_interval": 25 * 10**7})],
+)
+def test_the_server_syncs_as_it_is_told(
+    start_nats_server: StartNatsServer, seconds: float, said: dict[str, Any]
+) -> None:
+    """It understands what is written for it: so many seconds."""
+    assert said.items() <= _jetstream_of(start_nats_server, seconds).items()
+
+
+def test_the_server_syncs_each_message(start_nats_server: StartNatsServer) -> None:
+    """Of 0 seconds, before it acknowledges."""
+    assert _jetstream_of(start_nats_server, 0.0)["sync_always"]
+    assert "sync_always" not in _jetstream_of(start_nats_server, 120.0)
+
+
+def _jetstream_of(start: StartNatsServer, seconds: float) -> dict[str, Any]:
+    """Return how a server that is configured so keeps what it stores, as it says itself."""
+    text = render_config(RECORD, OPTIONS._replace(sync_interval_s=seconds))
+    line = re.search("sync_interval: .*", text)
+    assert line is not None
+    server = start(config=f'http: "127.0.0.1:-1"\njetstream {{ {line[0]} }}')
+    port = re.search(r"http monitor on 127\.0\.0\.1:(\d+)", server.log.read_text())
+    assert port is not None
+    with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/jsz", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)["config"]
+    return found
 
 
 def test_the_log_keeps_what_was_said(tmp_path: Path) -> None:
@@ -559,8 +593,8 @@ make_lifeline(folder.lifeline)
 os.mkfifo(folder.log)  # opening it holds the fork up, just before it becomes the server
 signal.signal(signal.SIGTERM, lambda *_: None)  # as a supervisor has one
 options = Options(
-    binary="/bin/sh", linger_s=1.0, port=0, start_timeout_s=1.0, store_bytes_max=2**30,
-    memory_bytes_max=2**20, use_guard=not HAS_SIGNAL,
+    binary="/bin/sh", linger_s=1.0, port=0, start_timeout_s=1.0, sync_interval_s=120.0,
+    store_bytes_max=2**30, memory_bytes_max=2**20, use_guard=not HAS_SIGNAL,
 )
 writer = hold_lifeline(folder.lifeline)
 pid = os.fork()

@@ -22,8 +22,10 @@ from agent99.envelope import (
     AnswerCodec,
     BodyCodec,
     Header,
+    answer_prefix,
     decode_header,
     decode_user_headers,
+    encode_answer,
     encode_body,
     encode_message,
     encode_request,
@@ -152,6 +154,26 @@ def test_a_plain_request_is_what_the_long_way_makes(
     assert (header, alone) == (expected, encoded)
 
 
+@given(bodies, st.text(max_size=6), st.text(min_size=1, max_size=6), st.booleans())
+def test_an_answer_is_what_the_long_way_makes(
+    body: dict[str, Any], to_uuid: str, event_id: str, has_headers: bool
+) -> None:
+    """Byte by byte, whatever stood in the request, and with a user's own headers."""
+    encoded = encode_body(body)
+    user = encode_user_headers({"tenant": "a"}) if has_headers else b""
+    header = Header(
+        type="response",
+        from_uuid="5f0c",
+        to_uuid=to_uuid,
+        event_uuid=event_id,
+        timestamp=HEADER.timestamp,
+        outcome="value",
+    )
+    prefix = answer_prefix("5f0c", to_uuid)
+    short = encode_answer(prefix, event_id, HEADER.timestamp, "value", encoded, user)
+    assert encode_message(header, encoded, user) == short
+
+
 def test_a_second_header_changes_nothing() -> None:
     """Of two headers the first counts: what is checked at the door is what stands at the front."""
     other = msgspec.json.encode(msgspec.structs.replace(HEADER, event_uuid="e2"))
@@ -244,6 +266,37 @@ def test_a_field_header_is_found_wherever_it_stands() -> None:
     encode_body({"a": '"header":', "b": {"header": 1}})
     outcome, body = AnswerCodec(Any, of="x").encode(Late(1, "x"))
     assert (outcome, json.loads(body)["result"]) == ("value", {"a": 1, "header": "x"})
+
+
+class Held(msgspec.Struct):
+    """A class with a field that our header would hide."""
+
+    header: str = "x"
+
+
+class Renamed(msgspec.Struct, rename={"a": "header"}):
+    """A class that calls a field so on its way."""
+
+    a: str = "x"
+
+
+class Tagged(msgspec.Struct, tag="x", tag_field="header"):
+    """A class whose tag stands there."""
+
+
+class Row(msgspec.Struct, array_like=True):
+    """A class that is an array on its way."""
+
+    a: int = 1
+
+
+@pytest.mark.parametrize("value", [Held(), Renamed(), Tagged(), Row()])
+def test_a_class_is_known_by_what_its_objects_look_like_on_their_way(value: Any) -> None:
+    """A key `header`, however it comes to be, and an array: no payload, and no flat answer."""
+    with pytest.raises(UsageError):
+        encode_body(value)
+    outcome, _ = AnswerCodec(Any, of="x").encode(value)
+    assert outcome == "value"
 
 
 def nested(depth: int) -> Any:

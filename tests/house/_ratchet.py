@@ -23,6 +23,11 @@ RATCHET: dict[tuple[str, str], Exemption] = {
     ("src/agent99/agent/_blocking.py", "Blocking.request: parameters"): Exemption(7, _VERB),
     ("src/agent99/agent/_caller.py", "Caller.request: parameters"): Exemption(7, _VERB),
     ("src/agent99/agent/_gather.py", "survey: parameters"): Exemption(8, _VERB),
+    ("src/agent99/agent/_operations.py", "job: parameters"): Exemption(
+        7, "a decorator's options, each of which stands alone and has a default"
+    ),
+    ("src/agent99/agent/_stored.py", "post: parameters"): Exemption(7, _VERB),
+    ("src/agent99/saga/_handle.py", "Saga.step: parameters"): Exemption(7, _VERB),
     ("src/agent99/agent/_link.py", "Link.__init__: parameters"): Exemption(8, _PARTS),
     ("src/agent99/agent/_mesh.py", "Mesh.__init__: parameters"): Exemption(7, _PARTS),
     ("src/agent99/agent/_mesh.py", "Mesh.request: parameters"): Exemption(7, _VERB),

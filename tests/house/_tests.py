@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ._tree import Finding, House, Module
 
-FOLDERS = frozenset({"benches", "examples", "fuzz", "house", "soak", "tools", "world"})
+FOLDERS = frozenset({"benches", "campaigns", "examples", "fuzz", "house", "soak", "tools", "world"})
 """Folders under tests/ that test no room: programmes, the rules, whole worlds."""
 SLEEPS = frozenset({"time.sleep", "asyncio.sleep"})
 MOCKS = frozenset({"unittest.mock", "mock", "pytest_mock"})

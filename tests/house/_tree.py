@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("wire", "envelope", "embedded"),
     ("journal", "store"),
     ("dispatch", "registry"),
+    ("work",),
     ("agent",),
     ("groups", "saga"),
     (TOP,),

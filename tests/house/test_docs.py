@@ -124,7 +124,7 @@ def _must_be_documented() -> dict[str, set[str]]:
         "error codes": {cls.code for cls in classes},
         "settings": set(settings._VARIABLES),
         "commands": {f"agent99 {command}" for command in _cli.commands()},
-        "control actions": {"shutdown", "pause", "resume", "status", "update_config"},
+        "control actions": {"shutdown", "pause", "resume", "status", "trace", "update_config"},
     }
 
 

@@ -42,6 +42,18 @@ def test_front_door_loads_nothing_optional() -> None:
     assert (set[str](), 1) == _import("agent99")
 
 
+@pytest.mark.parametrize("module", ["agent99", "agent99.cli._app"])
+def test_adapters_of_observe_load_late(module: str) -> None:
+    """Neither `import agent99` nor a command that does not ask for them pays for one."""
+    adapters = {path.stem for path in (ROOT / "src/agent99/observe").glob("[a-z]*.py")}
+    assert {"logs", "otel", "prometheus"} <= adapters
+    programme = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", programme], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert not {f"agent99.observe.{name}" for name in adapters} & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("module", _ROOMS)
 def test_room_can_be_imported_alone(module: str) -> None:
     """Every room can be the first that a process imports, and starts nothing."""

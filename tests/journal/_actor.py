@@ -76,6 +76,12 @@ class Actor:
 
         self._stage.subscribe(pattern.encode(), play)
 
+    def delivers(self, inbox: bytes, *sequences: int, attempt: int = 1) -> None:
+        """Deliver messages of consumer `c` of stream `S`, as a server does."""
+        for sequence in sequences:
+            reply = b"$JS.ACK.S.c.%d.%d.%d.1767323045000000000.0" % (attempt, sequence, sequence)
+            self._stage.publish(inbox, b"%d" % sequence, reply=reply)
+
     def tells(self, subject: bytes, headers: bytes, reply: bytes = b"") -> None:
         """Say something unasked."""
         self._stage.publish(subject, b"", headers=headers, reply=reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -16,7 +17,6 @@ from agent99.errors import (
     WrongSequenceError,
 )
 from agent99.journal._api import ApiError, PublishAck, decode, error_of, microseconds
-from agent99.journal._follow import _read_reply
 from agent99.journal._headers import (
     direct_fields,
     field_of,
@@ -24,6 +24,7 @@ from agent99.journal._headers import (
     number_of,
     status_of,
 )
+from agent99.journal._reply import Place, read_reply
 
 _BLOCK = (
     b"NATS/1.0\r\nNats-Sequence: 99\r\nX: y\r\nNats-Stream: S\r\nNats-Subject: s.a\r\n"
@@ -148,11 +149,21 @@ def test_marker(fields: bytes, kind: str) -> None:
 )
 def test_reply(reply: bytes) -> None:
     """Both forms of the acknowledgement subject are read."""
-    assert (b"consumer", 17, 5, 3) == _read_reply(reply)
+    assert Place(b"consumer", 1, 17, 5, 1_700_000_000_000_000_000, 3) == read_reply(reply)
 
 
 @pytest.mark.parametrize("reply", [b"", b"_INBOX.x.y", b"$JS.ACK.a.b", b"$JS.ACK.a.b.c.d.e.f.g"])
 def test_no_reply(reply: bytes) -> None:
     """What is no acknowledgement subject is refused."""
     with pytest.raises(ValueError):  # noqa: PT011 - whichever part of it was wrong
-        _read_reply(reply)
+        read_reply(reply)
+
+
+@given(st.binary(max_size=80) | st.lists(st.binary(max_size=9), max_size=14).map(b".".join))
+def test_any_reply(reply: bytes) -> None:
+    """Whatever a stranger's reply subject is, it is read or refused, and nothing else."""
+    for each in (reply, b"$JS.ACK." + reply):
+        with suppress(ValueError):
+            place = read_reply(each)
+            assert each.startswith(b"$JS.ACK.")
+            assert place.consumer in each

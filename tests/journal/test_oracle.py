@@ -76,12 +76,12 @@ async def test_compare_and_set_against_nats_py(wire: NatsWire, oracle: Client, n
 async def test_their_stream(wire: NatsWire, oracle: Client, name: str) -> None:
     """A stream of nats-py's is ours once ensured, and keeps its records and other settings."""
     js, journal = oracle.jetstream(), JetStreamJournal(wire)
-    await js.add_stream(name=name, subjects=[f"{name}.>"], description="theirs", max_msg_size=5_000)
+    await js.add_stream(name=name, subjects=[f"{name}.>"], description="theirs", max_consumers=9)
     for i in range(5):
         await js.publish(f"{name}.{i}", b"%d" % i)
     await journal.ensure_stream(StreamConfig(name=name, subjects=(f"{name}.>",)))
     info = await js.stream_info(name)
-    assert ("theirs", 5_000) == (info.config.description, info.config.max_msg_size)
+    assert ("theirs", 9) == (info.config.description, info.config.max_consumers)
     records = [record async for record in journal.read(name, f"{name}.*", from_sequence=3)]
     assert [(3, b"2"), (4, b"3"), (5, b"4")] == [(r.sequence, r.payload) for r in records]
 

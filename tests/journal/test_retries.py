@@ -94,7 +94,8 @@ async def test_lost_receipt() -> None:
         assert stored.duplicate
         with pytest.raises(DeadlineExceededError):
             await actor.within(6, actor.journal.append("s.b", b"x"))
-        assert ["s.a", "s.a", "s.b"] == [subject for subject, _ in actor.heard]
+        # What has no payload asks only whether the stream hears at all.
+        assert ["s.a", "s.a", "s.b"] == [what for what, payload in actor.heard if payload]
 
 
 async def test_cut_link() -> None:

@@ -10,6 +10,7 @@ from agent99.observe import (
     ConnectionChanged,
     HandlerBroke,
     InstanceEjected,
+    LoopBlocked,
     MessageDropped,
     Record,
     RequestFinished,
@@ -52,6 +53,7 @@ def one_of_each() -> list[Record]:
         InstanceEjected("stock", INSTANCE, "silent"),
         ConnectionChanged("reconnecting", "nats://127.0.0.1:4222", 1),
         HandlerBroke("stock", INSTANCE, "reserve", EVENT, ValueError("no such shelf")),
+        LoopBlocked(2.5, "Stock.reserve (stock.py:12)"),
     ]
 
 

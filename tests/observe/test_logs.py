@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,8 @@ import pytest
 
 from agent99.errors import UsageError
 from agent99.observe import (
-    ConnectionChanged,
     HandlerBroke,
     Hooks,
-    InstanceEjected,
     Record,
     RequestFinished,
 )
@@ -52,30 +51,28 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_each_record_is_one_json_line(hooks: Hooks, stream: io.StringIO) -> None:
-    """Every record is one JSON object that says who, and of which request and trace."""
+def test_each_record_of_a_message_is_one_json_line(hooks: Hooks, stream: io.StringIO) -> None:
+    """Every record of a message is one JSON object: who, and of which request and trace."""
     undo = set_up_logging("json", level="DEBUG", stream=stream, logger=NAME)
-    records = [
-        *one_of_each(),
-        finished(side="caller", code="NO_AGENT"),
-        InstanceEjected("stock", INSTANCE, "it answers", is_back=True),
-        ConnectionChanged("connected"),
-    ]
+    records = [*one_of_each()[:5], finished(side="caller", code="NO_AGENT")]
     for record in records:
         _tell(hooks, record)
     undo()
     lines = _lines(stream)
-    levels = ["DEBUG", "DEBUG", "DEBUG", "WARNING", "INFO", "WARNING", "WARNING", "ERROR"]
-    assert [*levels, "WARNING", "INFO", "INFO"] == [line["level"] for line in lines]
+    levels = ["DEBUG", "DEBUG", "DEBUG", "WARNING", "INFO", "WARNING"]
+    assert levels == [line["level"] for line in lines]
     for record, line in zip(records, lines, strict=True):
         assert NAME == line["logger"]
-        if hasattr(record, "event_id"):
-            assert (EVENT, TRACE) == (line["event_id"], line["trace_id"])
-            agent = getattr(record, "agent", "")
-            assert (agent or None) == line.get("agent")
+        assert (EVENT, TRACE) == (line["event_id"], line["trace_id"])
+        agent = getattr(record, "agent", "")
+        assert (agent or None) == line.get("agent")
     assert "served inventory reserve: OK after 2.0 ms" == lines[2]["message"]
-    assert "ValueError: no such shelf" in lines[7]["exception"]
-    assert "was answered inventory reserve: NO_AGENT after 2.0 ms" == lines[8]["message"]
+    assert "was answered inventory reserve: NO_AGENT after 2.0 ms" == lines[5]["message"]
+
+
+def test_what_is_logged_anyway_is_not_logged_twice(hooks: Hooks) -> None:
+    """Ejections, connections and broken operations have their lines without `log_records`."""
+    assert (None, None, None) == (hooks.ejected, hooks.connection, hooks.broke)
 
 
 def test_what_goes_well_is_quiet(hooks: Hooks, stream: io.StringIO) -> None:
@@ -86,7 +83,40 @@ def test_what_goes_well_is_quiet(hooks: Hooks, stream: io.StringIO) -> None:
     undo()
     (line,) = stream.getvalue().splitlines()
     assert "WARNING served inventory reserve: SOLD_OUT after 2.0 ms" in line
-    assert f"agent=stock instance={INSTANCE} event_id={EVENT} trace_id={TRACE}" in line
+    assert line.endswith(f"  agent=stock instance={INSTANCE[:8]} event_id={EVENT}")
+
+
+def test_a_line_for_people_names_a_trace_that_began_elsewhere(stream: io.StringIO) -> None:
+    """One that the request itself began has its id, in other letters."""
+    undo = set_up_logging(stream=stream, logger=NAME)
+    for trace_id in (TRACE, "4bf92f3577b34da6a3ce929d0e0e4736"):
+        logging.getLogger(NAME).info("so", extra={"event_id": EVENT, "trace_id": trace_id})
+    undo()
+    own, other = stream.getvalue().splitlines()
+    assert own.endswith(f"so  event_id={EVENT}")
+    assert other.endswith(f"so  event_id={EVENT} trace_id=4bf92f3577b34da6a3ce929d0e0e4736")
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_what_an_agents_log_puts_before_its_text_stands_in_fields(
+    form: Any, stream: io.StringIO
+) -> None:
+    """Who speaks, and of which request, is said once."""
+    undo = set_up_logging(form, stream=stream, logger=NAME)
+    about = {"agent": "stock", "instance": INSTANCE, "event_id": EVENT}
+    log = logging.getLogger(NAME)
+    log.info("stock %s [%s] stock is low", INSTANCE[:8], EVENT, extra=about)
+    log.info("stock %s is up", INSTANCE[:8], extra={**about, "event_id": ""})
+    log.info("stock market", extra={})
+    undo()
+    lines = stream.getvalue().splitlines()
+    if form == "json":
+        assert ["stock is low", "is up", "stock market"] == [
+            json.loads(x)["message"] for x in lines
+        ]
+    else:
+        texts = [re.sub(r"^[\d:.]+ INFO +", "", line).partition("  ")[0] for line in lines]
+        assert ["stock is low", "is up", "stock market"] == texts
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
@@ -130,7 +160,7 @@ def test_set_up_is_undone() -> None:
     log = logging.getLogger(NAME)
     before = (list(log.handlers), log.level, log.propagate)
     undo = set_up_logging(logger=NAME)
-    assert 1 == len(log.handlers)
+    assert len(before[0]) + 1 == len(log.handlers)
     undo()
     undo()
     assert before == (list(log.handlers), log.level, log.propagate)

@@ -16,6 +16,7 @@ from agent99.observe import (
     Hooks,
     InstanceEjected,
     Load,
+    LoopBlocked,
     MessageDropped,
     Meter,
     RequestFinished,
@@ -37,9 +38,9 @@ records = st.builds(
 
 
 def _tell(hooks: Hooks, record: Any) -> None:
-    for slot in ("finished", "dropped", "retried", "ejected", "broke", "connection"):
+    for slot, kind in _TYPES.items():
         tell = getattr(hooks, slot)
-        if tell is not None and type(record) is _TYPES[slot]:
+        if tell is not None and type(record) is kind:
             tell(record)
 
 
@@ -50,6 +51,7 @@ _TYPES = {
     "ejected": InstanceEjected,
     "broke": HandlerBroke,
     "connection": ConnectionChanged,
+    "blocked": LoopBlocked,
 }
 
 
@@ -84,7 +86,7 @@ def test_counts_are_those_of_a_plain_count(told: list[RequestFinished]) -> None:
 
 
 def test_everything_else_is_counted() -> None:
-    """Drops, retries, ejections, broken operations, reconnects and loads are counted by label."""
+    """Drops, retries, ejections, broken operations, reconnects, loads, blocks are counted."""
     hooks = Hooks()
     meter = Meter(hooks)
     assert meter.is_connected is None
@@ -96,6 +98,8 @@ def test_everything_else_is_counted() -> None:
     assert {("stock",): 1} == meter.ejected()
     assert {("stock", "reserve"): 1} == meter.broke()
     assert (1, False) == (meter.reconnects, meter.is_connected)
+    _tell(hooks, LoopBlocked(1.5, ""))
+    assert (2, 4.0) == (meter.blocks, meter.blocked_s)
     _tell(hooks, ConnectionChanged("connected", reconnects=2))
     assert (2, True) == (meter.reconnects, meter.is_connected)
     load = Load("stock", INSTANCE, 2, 1)

@@ -87,10 +87,11 @@ def test_span_says_what_the_record_says(place: Place) -> None:
         finished(),
         finished(side="caller", code="SOLD_OUT", attempt=2),
         finished(kind="event", target="order.placed", event_id="e"),
+        finished(kind="job", event_id="j"),
     ]
-    served, asked, heard = place.tell(*records)
-    assert [SpanKind.SERVER, SpanKind.CLIENT, SpanKind.CONSUMER] == [
-        span.kind for span in (served, asked, heard)
+    served, asked, heard, worked = place.tell(*records)
+    assert [SpanKind.SERVER, SpanKind.CLIENT, SpanKind.CONSUMER, SpanKind.CONSUMER] == [
+        span.kind for span in (served, asked, heard, worked)
     ]
     assert "inventory reserve" == served.name
     assert records[0].started_us * 1000 == served.start_time

@@ -19,6 +19,7 @@ from agent99.observe import (
     Hooks,
     InstanceEjected,
     Load,
+    LoopBlocked,
     MessageDropped,
     RequestFinished,
     RequestRetried,
@@ -80,7 +81,7 @@ def test_requests_are_shown_by_agent_operation_and_outcome() -> None:
 
 
 def test_everything_else_is_shown() -> None:
-    """Loads, drops, retries, ejections, broken operations and the connection are metrics."""
+    """Loads, drops, retries, ejections, broken operations, connection, blocks are metrics."""
     hooks, registry = Hooks(), CollectorRegistry()
     register_metrics(hooks, registry)
     assert ("agent99_connected", ()) not in _scrape(registry)
@@ -90,6 +91,8 @@ def test_everything_else_is_shown() -> None:
         ("ejected", InstanceEjected("stock", INSTANCE, "silent")),
         ("broke", HandlerBroke("stock", INSTANCE, "reserve", EVENT, ValueError())),
         ("connection", ConnectionChanged("connected", reconnects=4)),
+        ("blocked", LoopBlocked(2.5, "")),
+        ("blocked", LoopBlocked(1.0, "")),
     ):
         getattr(hooks, slot)(record)
     hooks.add_load(lambda: Load("stock", "1", 3, 1))
@@ -103,6 +106,8 @@ def test_everything_else_is_shown() -> None:
     assert 1 == samples["agent99_broken_operations_total", broken]
     assert 4 == samples["agent99_reconnects_total", ()]
     assert 1 == samples["agent99_connected", ()]
+    assert 2 == samples["agent99_loop_blocks_total", ()]
+    assert 3.5 == samples["agent99_loop_blocked_seconds_total", ()]
     assert 7 == samples["agent99_in_flight", _labels(agent="stock")]
     assert 1 == samples["agent99_waiting", _labels(agent="stock")]
 

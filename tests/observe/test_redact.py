@@ -9,8 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from agent99.observe import HIDDEN, redact, redact_text
-from agent99.observe._redact import CHARACTERS_MAX, DEPTH_MAX
+from agent99.observe.redact import CHARACTERS_MAX, DEPTH_MAX, HIDDEN, redact, redact_text
 
 MARK = "Zq7"
 """Part of every secret here and of nothing else."""

@@ -154,6 +154,19 @@ def test_event_hangs_beneath_the_operation_that_published_it() -> None:
     assert {"event": ""} == _parents(lay_out_trace([alone]))
 
 
+def test_a_job_hangs_beneath_the_operation_that_posted_it() -> None:
+    """Of posting nobody keeps a record, so that none is missing."""
+    served = finished(instance="a")
+    span = served_trace(EVENT, None, "a").traceparent
+    job = finished(event_id="job", instance="b", kind="job", traceparent=span)
+    assert {EVENT: "", "job": EVENT} == _parents(lay_out_trace([job, served]))
+    (_, _, line) = draw_trace([served, job]).splitlines()
+    assert "job inventory.reserve  served by stock b in 2.0 ms OK" in line
+    assert "?" not in line
+    alone = msgspec.structs.replace(job, traceparent=None)
+    assert {"job": ""} == _parents(lay_out_trace([alone]))
+
+
 def test_drawing_says_everything() -> None:
     """A drawing names the trace, each request's outcome and who served it, and who was silent."""
     above = served_trace(EVENT, None, "2222-orders")
@@ -186,3 +199,4 @@ def test_drawing_says_everything() -> None:
         "no answer from: payment 3f2a",
     ]
     assert "nobody has a record of this trace" == draw_trace([])
+    assert "1 request of 1 instance, 9.0 ms" in draw_trace(records[-1:])

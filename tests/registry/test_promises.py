@@ -183,6 +183,7 @@ async def test_the_living_are_never_removed_in_many_worlds(seed: int, number: in
         await _play(seed + 1_000 + number * 10 + repeat)
 
 
+@pytest.mark.slow
 async def test_a_short_lease_gap_of_the_server_kills_nobody() -> None:
     """A server that stands still until leases run out, while the links stay, removes nobody."""
     for tenths in range(40, 75):
@@ -197,6 +198,7 @@ async def test_a_short_lease_gap_of_the_server_kills_nobody() -> None:
         await mesh.aclose()
 
 
+@pytest.mark.slow
 async def test_a_wiped_lease_bucket_and_a_new_keeper_kill_nobody() -> None:
     """A successor that finds all leases but few lost waits until the living have refreshed."""
     for tenths in range(30):

@@ -90,7 +90,7 @@ class Postgres:
             "port": self.port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "max_connections": 60,
+            "max_connections": 120,
             "log_min_messages": "fatal",
             "lc_messages": "C",
         }

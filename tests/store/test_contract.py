@@ -15,6 +15,7 @@ async def test_contract(check: Callable[[MakeStore], Awaitable[None]], make: Mak
     await check(make)
 
 
+@pytest.mark.slow
 async def test_whole_contract_on_one_database(make: MakeStore) -> None:
     """The checks do not disturb one another."""
     await check_store(make)

@@ -12,7 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent99.errors import Failure, IdempotencyConflictError, UsageError
+from agent99.errors import (
+    Failure,
+    IdempotencyConflictError,
+    TransactionConflictError,
+    UsageError,
+)
 from agent99.store import Migration, StoreOptions, Transaction, open_store
 from agent99.store._idempotency import fingerprint
 
@@ -122,6 +127,22 @@ def test_fingerprint_of_no_json(request_: object) -> None:
     """What JSON cannot carry is a usage error."""
     with pytest.raises(UsageError):
         fingerprint(request_)
+
+
+async def test_an_answer_that_goes_out_of_date_meanwhile(sqlite_url: str) -> None:
+    """A key that is neither free nor there, as during a clean-up, is tried again; then typed."""
+    options = StoreOptions(attempts_max=3)
+    async with open_store(sqlite_url, options=options) as store:
+        await store.transaction(
+            lambda t: t.execute(
+                "CREATE TRIGGER gone BEFORE INSERT ON agent99_idempotency"
+                " WHEN NEW.key = 'k' BEGIN SELECT RAISE(IGNORE); END"
+            )
+        )
+        with pytest.raises(TransactionConflictError) as caught:
+            await store.once("k", 1, lambda _: 1, int)
+        assert 3 == caught.value.attempts
+        assert 1 == await store.once("other", 1, lambda _: 1, int)
 
 
 async def test_schemas_do_not_share_keys(url: str) -> None:

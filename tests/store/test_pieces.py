@@ -17,13 +17,20 @@ from agent99.errors import (
     StoreUnavailableError,
 )
 from agent99.ids import SystemIds
-from agent99.store import Rows, StoreOptions, open_store
+from agent99.store import Outbox, OutboxLease, Rows, StoreOptions, open_store
+from agent99.store._cleaning import Cleaning
+from agent99.store._engine import Engine
 from agent99.store._failures import SerializationError, store_error
 from agent99.store._idempotency import Answer, Once
 from agent99.store._link import Database
 from agent99.store._runner import TransactionRunner
+from agent99.store._scope import Scope
 from agent99.store._transaction import Transaction
 from agent99.store._workers import Answers, Desk, Job, Outcome
+
+
+def make_scope() -> Scope:
+    return Scope("main", StoreOptions(), SystemClock(), SystemIds())
 
 
 def test_rows() -> None:
@@ -43,7 +50,8 @@ async def test_representations(tmp_path: Path) -> None:
     name = f"'sqlite:///{tmp_path}/x.db'"
     database = Database(f"sqlite:///{tmp_path}/x.db", StoreOptions())
     link = database.connect(read_only=True)
-    transaction = Transaction(link)
+    scope = make_scope()
+    transaction = Transaction(link, scope)
     loop = asyncio.get_running_loop()
     job = Job(None, loop.create_future())
     expected = {
@@ -53,10 +61,19 @@ async def test_representations(tmp_path: Path) -> None:
         "Job(None, attempts=0)": job,
         "Outcome(Job(None, attempts=0), error=None)": Outcome(job, 1, None),
         "Answers(ready=0)": Answers(loop, lambda _: None),
-        "Desk(reads, waiting=0)": Desk("reads", StoreOptions(), SystemClock(), SystemIds()),
-        f"TransactionRunner({name}, read_only=True)": TransactionRunner(database, read_only=True),
+        "Desk(reads, waiting=0)": Desk("reads", scope, print),
+        f"TransactionRunner({name}, read_only=True)": TransactionRunner(
+            database, scope, read_only=True
+        ),
         "Answer(value=1, failure=None)": Answer(1, None),
-        "Once(key='k')": Once("main", "k", 1, lambda _: 1, int, 0),
+        "Once(key='k')": Once("k", 1, lambda _: 1, int),
+        "Scope('main')": scope,
+        "Room(left=0, rows_max=100000)": scope.room,
+        f"Engine({name}, new)": (engine := Engine(database, scope)),
+        "Arrivals(has_rung=False, waiters=0)": engine.arrivals,
+        "Cleaning(removed=0, failures=0)": Cleaning(engine),
+        f"Outbox({name}, schema='main')": Outbox(engine),
+        "OutboxLease(epoch=3, is_live=True)": OutboxLease(engine, 3, scope.clock.monotonic_s()),
     }
     assert list(expected) == [repr(piece) for piece in expected.values()]
     transaction.end()
@@ -96,7 +113,7 @@ def test_states_of_postgres(state: str | None, expected: type[StoreError]) -> No
 
 async def test_conflict_after_the_threads_were_told_to_end() -> None:
     """A transaction that waits to run again when the store gives up gets its answer too."""
-    desk = Desk("transactions", StoreOptions(), SystemClock(), SystemIds())
+    desk = Desk("transactions", make_scope(), print)
     answered = desk.submit(lambda _: None)
     job = desk._jobs.get()
     desk._deliver(Outcome(job, None, SerializationError("others")))
@@ -120,8 +137,8 @@ async def test_closing_is_given_up(sqlite_url: str) -> None:
     closing.cancel()
     assert "done" == await asyncio.wait_for(writing, 5)
     await asyncio.gather(closing, return_exceptions=True)
-    assert store._writers is not None
-    await asyncio.wait_for(asyncio.gather(*store._writers._ended), 5)
+    assert store._engine.writers is not None
+    await asyncio.wait_for(asyncio.gather(*store._engine.writers._ended), 5)
 
 
 async def test_a_transaction_may_raise_a_failure(sqlite_url: str) -> None:

@@ -128,11 +128,121 @@ async def test_duplicate_waits_for_the_first(postgres_url: str) -> None:
         await under_way.wait()
         again = asyncio.ensure_future(other.once("k", 1, lambda _: "second", str))
         await other.transaction(lambda _: None)
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while await one.read(lambda t: t.execute(waiting).scalar()) == 0:
+        while await one.read(locks_waited_for) == 0:
             assert not again.done()
         go_on.set()
         assert ["first", "first"] == await asyncio.gather(first, again)
+
+
+async def test_duplicate_of_one_that_fails(postgres_url: str) -> None:
+    """A call that waited for a first one that failed takes effect itself."""
+    loop = asyncio.get_running_loop()
+    under_way, go_on = asyncio.Event(), threading.Event()
+
+    def fails(transaction: Transaction) -> str:
+        put(1)(transaction)
+        loop.call_soon_threadsafe(under_way.set)
+        assert go_on.wait(WAIT_S)
+        raise LookupError("first")
+
+    def works(transaction: Transaction) -> str:
+        put(1)(transaction)
+        return "second"
+
+    async with open_store(postgres_url, migrations=TABLES) as store:
+        first = asyncio.ensure_future(store.once("k", 1, fails, str))
+        await under_way.wait()
+        again = asyncio.ensure_future(store.once("k", 1, works, str))
+        while await store.read(locks_waited_for) == 0:
+            assert not again.done()
+        go_on.set()
+        with pytest.raises(LookupError, match="first"):
+            await first
+        assert "second" == await again
+
+
+def locks_waited_for(transaction: Transaction) -> int:
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return int(transaction.execute(waiting).scalar() or 0)
+
+
+HELD_COMMIT = Migration(
+    2,
+    "a commit that can be held",
+    (
+        """
+        CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock(42);
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE CONSTRAINT TRIGGER held AFTER INSERT ON counter DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.id = 42) EXECUTE FUNCTION hold()
+        """,
+    ),
+)
+
+
+def put_and_tell(number: int, key: str) -> Callable[[Transaction], None]:
+    def work(transaction: Transaction) -> None:
+        put(number)(transaction)
+        transaction.append("put", {"number": number}, key=key)
+
+    return work
+
+
+async def test_events_of_one_key_are_seen_in_their_order(postgres_url: str) -> None:
+    """A transaction that is about to commit holds up those of its key, and nobody else's.
+
+    Else a later event could be seen, and sent, while the earlier one is still hidden.
+    """
+    migrations = (*TABLES, HELD_COMMIT)
+    async with open_store(postgres_url, migrations=migrations) as store:
+        lease = await store.outbox.claim()
+        assert lease is not None
+
+        async def seen() -> list[bytes]:
+            assert lease is not None
+            return [row.body for row in await lease.take()]
+
+        with psycopg.connect(postgres_url) as holder:
+            holder.execute("SELECT pg_advisory_xact_lock(42)")
+            first = asyncio.ensure_future(store.transaction(put_and_tell(42, "k")))
+            while await store.read(locks_waited_for) < 1:
+                assert not first.done()
+            second = asyncio.ensure_future(store.transaction(put_and_tell(1, "k")))
+            while await store.read(locks_waited_for) < 2:
+                assert not second.done()
+            await store.transaction(put_and_tell(2, "other"))
+            assert [b'{"number":2}'] == await seen()
+            holder.rollback()
+        await asyncio.gather(first, second)
+        numbers = [b'{"number":42}', b'{"number":1}', b'{"number":2}']
+        assert numbers == sorted(await seen(), key=numbers.index)
+        of_key = [body for body in await seen() if body != b'{"number":2}']
+        assert numbers[:2] == of_key
+
+
+async def test_several_keys_in_any_order(postgres_url: str) -> None:
+    """Transactions that append under the same keys in different orders do not deadlock."""
+
+    def work(*keys: str) -> Callable[[Transaction], None]:
+        def run(transaction: Transaction) -> None:
+            for key in keys:
+                transaction.append("t", None, key=key)
+
+        return run
+
+    async with open_store(postgres_url) as store:
+        orders = (("a", "b", "c"), ("c", "b", "a"), ("b", "c", "a"))
+        await asyncio.gather(*(store.transaction(work(*orders[n % 3])) for n in range(24)))
+        assert 72 == (await store.outbox.counts()).waiting
+        assert 0 == store.statistics().retries
 
 
 async def test_lock_that_does_not_come(postgres_url: str) -> None:

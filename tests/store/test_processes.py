@@ -72,6 +72,7 @@ async def kill_under_load(url: str, first: int, lines_min: int) -> dict[int, int
     return acknowledged(output)
 
 
+@pytest.mark.slow
 async def test_killed_under_load(url: str) -> None:
     """After kill -9 every acknowledged transaction is there, whole, with its key."""
     promised = await kill_under_load(url, 0, 300)
@@ -91,6 +92,7 @@ async def test_killed_again_and_again(url: str, seed: int) -> None:
         await check_after_a_crash(store, promised)
 
 
+@pytest.mark.slow
 async def test_two_processes_take_effect_once(url: str) -> None:
     """Two that start together on an empty database, with the same keys: each takes effect once."""
     children = [await start(url, 0, 400) for _ in range(2)]

@@ -29,7 +29,8 @@ async def test_unclosed_store_warns(sqlite_url: str) -> None:
     """A store that is collected while it is open says so, and its threads end."""
     store = open_store(sqlite_url)
     await store.open()
-    ends = [desk for desk in (store._writers, store._readers) if desk is not None]
+    engine = store._engine
+    ends = [desk for desk in (engine.writers, engine.readers) if desk is not None]
     stores = [store]
     del store
     with pytest.warns(ResourceWarning, match="unclosed Store"):
@@ -91,7 +92,17 @@ def test_migration_without_a_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "bounds", [{"waiting_max": 0}, {"batch_max": -1}, {"retention_s": 0}, {"lock_s_max": -1.0}]
+    "bounds",
+    [
+        {"waiting_max": 0},
+        {"batch_max": -1},
+        {"retention_s": 0},
+        {"lock_s_max": -1.0},
+        {"outbox_rows_max": 0},
+        {"event_bytes_max": 0},
+        {"outbox_lease_s": 0},
+        {"outbox_kept_s": -1.0},
+    ],
 )
 def test_option_bounds(bounds: dict[str, int]) -> None:
     """An impossible bound is refused, and named."""
@@ -141,6 +152,29 @@ async def test_old_answers_are_cleaned_up(url: str) -> None:
         assert 2 == await store.once("old-1", "other", lambda _: 2, int)
 
 
+async def test_messages_seen_long_ago_are_cleaned_up(url: str) -> None:
+    """A seen message is remembered for `retention_s`; without new ones nothing is cleaned up."""
+    clock = ShiftedClock()
+    options = StoreOptions(retention_s=3600, purge_every_s=1e-9, purge_rows_max=2)
+    async with open_store(url, options=options, clock=clock) as store:
+
+        async def is_new(message_id: str, reader: str = "") -> bool:
+            return await store.transaction(lambda t: t.first_time(message_id, reader=reader))
+
+        for number in range(5):
+            assert await is_new(f"old-{number}", reader="x" * (number % 2))
+        clock.ahead_s = 3599
+        await store.transaction(lambda _: None)
+        assert not await is_new("old-0")
+        assert 0 == store.statistics().purged
+        clock.ahead_s = 3700
+        assert await is_new("new")
+        async with asyncio.timeout(5):
+            while store.statistics().purged < 5:  # two at a time; each call goes on
+                await store.transaction(lambda _: None)
+        assert [True, False] == [await is_new("old-0"), await is_new("new")]
+
+
 async def test_failed_clean_up_is_counted(sqlite_url: str) -> None:
     """A clean-up that cannot be done disturbs no caller, and is counted."""
     options = StoreOptions(purge_every_s=1e-9)
@@ -152,7 +186,7 @@ async def test_failed_clean_up_is_counted(sqlite_url: str) -> None:
             )
         )
         clock = ShiftedClock()
-        store._clock = clock
+        store._engine.scope.clock = clock
         await store.once("a", 1, lambda _: 1, int)
         clock.ahead_s = 8 * 24 * 3600
         await store.once("b", 1, lambda _: 1, int)
@@ -168,11 +202,11 @@ async def test_no_room_for_a_clean_up(sqlite_url: str) -> None:
         await store.transaction(lambda _: None)
         waiting = [asyncio.ensure_future(store.transaction(lambda _: None)) for _ in range(2)]
         await SystemClock().sleep(0)  # they are queued
-        store._start_purge(0)
+        store._cleaning.start()
         await asyncio.gather(*waiting)
         assert 1 == store.statistics().purge_failures
     assert "closed" in repr(store)
-    store._start_purge(0)  # too late, and nothing happens
+    store._cleaning.start()  # too late, and nothing happens
 
 
 def test_statistics_of_a_new_store() -> None:

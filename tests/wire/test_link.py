@@ -427,3 +427,33 @@ async def test_bad_sender(sender: bytes) -> None:
     """A sender is one token."""
     with pytest.raises(LocalProtocolError):
         await open_wire("x", sender=sender, clock=SystemClock(), ids=SystemIds())
+
+
+class _NoLuck(SystemIds):
+    """Draws the lowest number each time."""
+
+    def fraction(self) -> float:
+        return 0.0
+
+
+class _NotedClock(SystemClock):
+    """Remembers the waits."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, delay_s: float) -> None:
+        self.slept.append(delay_s)
+        await super().sleep(delay_s)
+
+
+async def test_attempts_are_apart() -> None:
+    """Bad luck makes the first attempt early, but brings no two of them close to each other."""
+    clock = _NotedClock()
+    async with puppet() as server:
+        wire = await open_wire(server.url, sender=b"t", clock=clock, ids=_NoLuck(), options=_QUICK)
+        server.greeting = b"-ERR 'maximum connections exceeded'\r\n"
+        server.hang_up()
+        await server.wait_connection(5)
+        assert [0.0, 0.01, 0.01, 0.01] == clock.slept[:4]
+        await wire.aclose()

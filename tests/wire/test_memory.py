@@ -209,3 +209,19 @@ async def test_bad_sender(broker: MemoryBroker, sender: bytes) -> None:
     """A sender is one token."""
     with pytest.raises(LocalProtocolError):
         broker.connect(sender)
+
+
+async def test_listener_to_drops_that_raises_is_reported(wire: MemoryWire) -> None:
+    """A drop is counted and told to the others, whatever one of the listeners does."""
+    errors: list[Exception] = []
+    told: list[tuple[str, int]] = []
+    wire.on_error(errors.append)
+    wire.on_drop(lambda _reason, count: told.append((f"{1 // (count - 1)}", count)))
+    wire.on_drop(lambda reason, count: told.append((reason, count)))
+    inbox = wire.open_inbox(lambda _: None)
+    wire.close_inbox(inbox)
+    wire.publish(inbox, b"too late")
+    await wire.flush()
+    assert [("late_answer", 1)] == told
+    assert ["ZeroDivisionError"] == [type(error).__name__ for error in errors]
+    assert 1 == wire.statistics().dropped["late_answer"]

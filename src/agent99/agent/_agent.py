@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent99.agent._gather import Survey
     from agent99.agent._log import AgentLog
     from agent99.agent._running import Running
+    from agent99.store import Store
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Agent:
     metadata: ClassVar[Mapping[str, str]] = {}
     """Labels to choose by: region, zone, hardware."""
     middleware: ClassVar[tuple[Middleware, ...]] = ()
-    """What every operation goes through, the first outermost; folded once, at the start."""
+    """What every operation and follower goes through, the first outermost; folded at the start."""
     concurrency_max: ClassVar[int] = 100
     """Operations in flight in one instance."""
     waiting_max: ClassVar[int] = 200
@@ -175,6 +176,40 @@ class Agent:
     ) -> None:
         """Tell whoever listens now; see `Mesh.publish`."""
         await self._here().publish(topic, event, headers=headers)
+
+    async def append(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Store an event for those who follow its topic, and return its id; see `Mesh.append`."""
+        return await self._here().append(topic, event, key=key, headers=headers)
+
+    async def post(
+        self,
+        capability: str,
+        operation: str,
+        payload: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Store work for whoever offers a capability, and return its id; see `Mesh.post`."""
+        how: dict[str, Any] = {"headers": headers, "idempotency_key": idempotency_key}
+        return await self._here().post(capability, operation, payload, **how)
+
+    def relay(self, store: Store) -> None:
+        """Send what the transactions of a store append, from now until the agent stops.
+
+        Call it in `start`, once the store is open, and close the store in `stop`. Of all processes
+        on one database one sends at a time; when it is killed another goes on.
+
+        Delivery: at least once, in order per key; see `Mesh.append`.
+        """
+        self._here().duties.relay(store)
 
     def _here(self) -> Running:
         running = self._running

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agent99.agent._gather import Survey, control, survey
+from agent99.agent._stored import append, post
 from agent99.agent._targets import Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, Context, find_context, new_event_loop, use_context
 from agent99.errors import ClosedError, UsageError
@@ -79,8 +80,9 @@ class Blocking:
         idempotency_key: str | None = None,
     ) -> Any:
         """Ask, wait, and return the typed result; see `Mesh.request`."""
-        return self._wait(
-            self._caller.request(
+
+        async def ask() -> Any:
+            return await self._caller.request(
                 target,
                 operation,
                 payload,
@@ -89,7 +91,8 @@ class Blocking:
                 headers=headers,
                 idempotency_key=idempotency_key,
             )
-        )
+
+        return self._wait(ask())
 
     def survey(
         self,
@@ -136,6 +139,30 @@ class Blocking:
             self._caller.publish(topic, event, headers)
 
         self._wait(send())
+
+    def append(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Store an event for those who follow its topic; see `Mesh.append`."""
+        return self._wait(append(self._caller, self._link, topic, event, key=key, headers=headers))
+
+    def post(
+        self,
+        capability: str,
+        operation: str,
+        payload: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Store work for whoever offers a capability, now or later; see `Mesh.post`."""
+        how: dict[str, Any] = {"headers": headers, "idempotency_key": idempotency_key}
+        return self._wait(post(self._caller, self._link, capability, operation, payload, **how))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed() or not self._loop.is_running():

@@ -18,7 +18,7 @@ from agent99.errors import UsageError
 from agent99.registry import Description, OperationInfo
 
 Kind = Literal["server", "client", "hybrid"]
-_BUILT_IN_ACTIONS = frozenset({"shutdown", "pause", "resume", "status", "update_config"})
+_BUILT_IN_ACTIONS = frozenset({"shutdown", "pause", "resume", "status", "trace", "update_config"})
 
 
 class Declared(Protocol):
@@ -52,7 +52,8 @@ class Method:
                 f"{of} runs in a process of its own and takes self, which cannot travel there;"
                 " make it a static method"
             )
-        self.signature = Signature(function, takes_self=not self.is_static, of=of)
+        given = mark.binding.given if mark.binding is not None else frozenset[str]()
+        self.signature = Signature(function, takes_self=not self.is_static, of=of, given=given)
         self.description = _first_paragraph(function)
 
     def __repr__(self) -> str:
@@ -66,6 +67,7 @@ class Method:
             request=self.signature.body.schema(),
             answer=self.signature.answer.schema(),
             idempotent=self.mark.idempotent,
+            is_job=self.mark.curve is not None,
         )
 
 
@@ -87,6 +89,8 @@ class Blueprint:
         self.operations = _by_name(own, methods, "operation")
         self.controls = _by_name(own, methods, "control")
         self.listeners = [method for method in methods if method.mark.role == "event"]
+        self.followers = [method for method in methods if method.mark.role == "follower"]
+        self.jobs = [method for method in self.operations.values() if method.mark.curve]
         self.config_class = cast("type[msgspec.Struct]", getattr(agent_class, "Config", None))
         self.kind: Kind = self._kind(agent_class)
         self._check()
@@ -129,7 +133,7 @@ class Blueprint:
 
     def _check(self) -> None:
         own = self.agent_class.__name__
-        if not (self.capabilities or self.uses or self.listeners):
+        if not (self.capabilities or self.uses or self.listeners or self.followers):
             raise UsageError(
                 f"{own} has neither capabilities nor uses: nobody can find it and it finds nobody"
             )
@@ -137,6 +141,11 @@ class Blueprint:
             raise UsageError(
                 f"{own} offers {', '.join(self.capabilities)} and has no operation: write"
                 " process_request, or mark methods with @operation"
+            )
+        if self.jobs and not self.capabilities:
+            raise UsageError(
+                f"{own}.{self.jobs[0].attribute} takes jobs, which are posted to a capability, and"
+                f" {own} has none"
             )
         taken = _BUILT_IN_ACTIONS & set(self.controls)
         if taken:
@@ -168,7 +177,7 @@ def _methods(agent_class: type[Declared]) -> list[Method]:
     found: list[Method] = []
     for attribute in dir(agent_class):
         member = inspect.getattr_static(agent_class, attribute)
-        mark = find_mark(member)
+        mark = find_mark(agent_class, attribute)
         if mark is None and attribute == DEFAULT_METHOD and callable(member):
             runs_in: Literal["loop", "thread"] = (
                 "loop" if inspect.iscoroutinefunction(member) else "thread"

@@ -3,70 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from asyncio import Future
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any
 
+from agent99.agent._answers import (
+    checked_key,
+    local_result,
+    of_event,
+    outcome_of,
+    pass_on,
+    read_answer,
+)
+from agent99.agent._ask import Ask, deadline_of
 from agent99.agent._destination import Destination
 from agent99.agent._link import Link, Local, Taker
+from agent99.agent._reporter import Reporter
+from agent99.agent._retries import Budget, Lane, is_harmless, wait_s
 from agent99.agent._targets import Peer, Target
-from agent99.dispatch import DEFAULT_OPERATION, Call, Context, find_context
+from agent99.dispatch import DEFAULT_OPERATION, Call, find_context
 from agent99.envelope import (
-    AnswerCodec,
+    ENVELOPE_BYTES,
     Header,
-    decode_error,
     encode_body,
     encode_message,
     encode_request,
     encode_user_headers,
     parse_topic,
     request_prefix,
-    split_message,
 )
 from agent99.errors import (
     Agent99Error,
-    BadAnswerError,
-    BadRequestError,
     DeadlineExceededError,
+    NoAgentError,
     NoRespondersError,
     OverloadedError,
     PausedError,
     PayloadTooLargeError,
+    RequestCancelledError,
     RequestError,
-    UsageError,
 )
+from agent99.observe import OK
 from agent99.registry import Description
+from agent99.wire import Message
 
-ENVELOPE_BYTES = 16 * 1024
-"""What is kept free of the server's largest payload, for the header."""
-NESTED_MARGIN_S = 0.005
-"""A nested request ends so much before the one that it serves, that its outcome can be told."""
-KEY_CHARACTERS_MAX = 256
 _SMALL_BYTES = 1024  # so much fits every server: most payloads need not ask for the bound
-_PREFIXES_MAX = 4096
-_DISCOVERED_MAX = 256
+_LANES_MAX, _DISCOVERED_MAX = 4096, 256
 _NO_HEADERS: Mapping[str, str] = {}
-_Asked = tuple[Destination, float, float, Context | None, str | None]
-"""Of a request: where to, sent when, to be answered when, serving whom, under which key."""
-TIMEOUT_S_MAX = 1e9
-"""Longer is no time but a mistake: 30 years."""
-SUSPECT_S = 10.0
-"""How long an instance that did not answer is avoided."""
 
 
 class Caller:
     """Makes requests in the name of one instance, or of the connection."""
 
-    def __init__(self, link: Link, from_uuid: str) -> None:
+    def __init__(self, link: Link, from_uuid: str, *, agent: str = "") -> None:
         self._link = link
         self.from_uuid = from_uuid
-        self._prefixes: dict[bytes, bytes] = {}
+        self._reporter = Reporter(agent, from_uuid, link.hooks, link.clock)
+        self._lanes: dict[bytes, Lane] = {}
         self._discovered: dict[tuple[str, ...], tuple[tuple[Description, ...], list[Peer]]] = {}
 
     def __repr__(self) -> str:
         return f"Caller({self.from_uuid!r})"
 
-    async def request(
+    def request(
         self,
         target: Target,
         operation: str = DEFAULT_OPERATION,
@@ -76,75 +77,169 @@ class Caller:
         timeout_s: float = 5.0,
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
-    ) -> Any:
-        """Ask, and return the typed result; see `Mesh.request`."""
+    ) -> Coroutine[Any, Any, Any]:
+        """Ask; await what is returned, at once, for the typed result; see `Mesh.request`.
+
+        It is a coroutine as if this were an `async def`, but one layer less to go through.
+        """
         link = self._link
         destination = link.destination(target, operation)
-        codec = link.answer_codec(returns)
-        body = self.body(payload)
-        user = encode_user_headers(headers) if headers else b""
         context = find_context()
-        sent_s = link.clock.monotonic_s()
-        deadline_s = self.deadline(timeout_s, context, destination)
-        asked = (destination, sent_s, deadline_s, context, _checked(idempotency_key))
+        ask = Ask(
+            self,
+            target,
+            destination,
+            destination,
+            link.answer_codec(returns),
+            self.body(payload),
+            encode_user_headers(headers) if headers else b"",
+            checked_key(idempotency_key),
+            context,
+            now_s := link.clock.monotonic_s(),  # once all is encoded
+            deadline_of(now_s, timeout_s, context, destination),
+            link.ids.uuid(),
+        )
+        if context is not None or link.hooks.current is not None:
+            self._reporter.begin_span(ask)
         local = link.find_local(destination)
         if local is not None:
-            call = self._submit(local, asked, body, headers)
+            call = self._submit(local, ask, headers)
             if call is not None:
-                return await self._local_answer(local[0], call, asked, codec)
-        if link.health.ejected:
-            destination = link.health.around(destination)
-            asked = (destination, *asked[1:])
-        if user or context is not None or idempotency_key is not None:
-            header = self._header(*asked)
-            event_id, data = header.event_uuid, encode_message(header, body, user)
-        else:
-            event_id = link.ids.uuid()
-            ttl_us = int((deadline_s - sent_s) * 1e6)
-            prefix = self._prefixes.get(destination.subject) or self._prefix(destination)
-            data = encode_request(prefix, event_id, link.clock.wall_us(), ttl_us, body)
-        link.begin(destination, event_id, sent_s, deadline_s)
-        try:
-            answer = await link.wire.request(destination.subject, data, deadline_s=deadline_s)
-            return _read(answer.payload, event_id, codec)
-        except asyncio.CancelledError:
-            self.cancel(destination, event_id)
-            raise
-        except (NoRespondersError, RequestError) as error:
-            failed = self._outcome(error, destination, deadline_s - sent_s)
-            raise _of_event(failed, event_id) from failed.__cause__
-        finally:
-            link.end(destination, event_id)
+                return self._local_answer(local[0], call, ask)
+        return self._answer(ask)
 
-    async def _local_answer(
-        self, local: Local, call: Call, asked: _Asked, codec: AnswerCodec[Any]
-    ) -> Any:
+    async def _answer(self, ask: Ask) -> Any:
+        """Return the result of a request that travels, after as many attempts as it may take."""
+        link, event_id = self._link, ask.event_id
+        if link.health.ejected:
+            ask.destination = link.health.around(ask.destination)
+        while True:
+            destination = ask.destination
+            try:
+                future = ask.future = self._send(ask, destination)
+                link.begin(ask)
+                try:
+                    answer = await future
+                finally:
+                    link.end(ask)
+                result = read_answer(answer.payload, ask)
+            except asyncio.CancelledError:
+                self.cancel(destination, event_id)
+                self._reporter.finished(ask, RequestCancelledError.code)
+                raise
+            except (NoRespondersError, RequestError) as error:
+                failed = outcome_of(error, ask, link)
+                delay_s = self._wait_s(ask, failed)
+            except Agent99Error as error:
+                self._reporter.finished(ask, error.code)
+                raise
+            else:
+                if link.hooks.finished is not None:
+                    self._reporter.finished(ask, OK)
+                return result
+            if delay_s is None:
+                self._reporter.finished(ask, failed.code)
+                raise of_event(failed, ask) from failed.__cause__
+            await self._wait_again(ask, failed, delay_s)
+
+    def _send(self, ask: Ask, destination: Destination) -> Future[Message]:
+        """Send one attempt; a plain request, as most are, is put together at half the cost."""
+        link = self._link
+        lane = self._lanes.get(destination.subject) or self._make_lane(destination)
+        if ask.attempt > 1 or ask.headers or ask.traceparent or ask.idempotency_key is not None:
+            data = encode_message(self.header(ask, destination), ask.body, ask.headers)
+        else:
+            ttl_us = int((ask.deadline_s - ask.sent_s) * 1e6)
+            now_us = link.clock.wall_us()
+            data = encode_request(lane.prefix, ask.event_id, now_us, ttl_us, ask.body)
+        lane.budget.asked += 1
+        future = link.wire.request(destination.subject, data, deadline_s=ask.deadline_s)
+        if link.hooks.sent is not None and not ask.is_told:
+            self._reporter.sent(ask)
+        ask.is_told = False
+        return future
+
+    async def _local_answer(self, local: Local, call: Call, ask: Ask) -> Any:
         """Return the result of a request that an instance in this process has taken on."""
-        destination, sent_s, deadline_s, _, _ = asked
+        destination, code = ask.destination, RequestCancelledError.code
         try:
             if call.outcome is None:
                 with self._link.loading(destination.instance):
                     await local.dispatcher.wait(call)
-            return _local_result(call, codec)
+            result = local_result(call, ask.codec)
+            code = OK
         except RequestError as error:
-            failed = self._outcome(error, destination, deadline_s - sent_s)
-            raise _of_event(failed, call.event_id) from failed.__cause__
+            failed = outcome_of(error, ask, self._link)
+            delay_s = self._wait_s(ask, failed)
+            if delay_s is None:
+                code = failed.code
+                raise of_event(failed, ask) from failed.__cause__
+            code = ""
+            await self._wait_again(ask, failed, delay_s)
+            return await self._answer(ask)
+        finally:
+            if code and self._link.hooks.finished is not None:  # else told of the last attempt
+                self._reporter.finished(ask, code)
+        return result
 
-    def _outcome(
-        self, error: NoRespondersError | RequestError, destination: Destination, waited_s: float
-    ) -> RequestError:
-        """Return what the caller is told."""
-        if isinstance(error, NoRespondersError):
-            return self._link.explain(destination)
-        if not isinstance(error, DeadlineExceededError):
-            return error
-        if destination.instance:
-            self._link.registry.suspect(destination.instance, SUSPECT_S)
-        return DeadlineExceededError(
-            f"no answer to {destination.text!r} within {waited_s:.3g} s;"
-            " whether it ran, in part or whole, is unknown",
-            details={"target": destination.target, "operation": destination.operation},
-        )
+    # --- once more --------------------------------------------------------------------------------
+
+    def _wait_s(self, ask: Ask, failed: RequestError) -> float | None:
+        """Return how long to wait before the next attempt; None: there is none."""
+        link, destination = self._link, ask.destination
+        if ask.attempt >= link.attempts_max:
+            return None
+        if not is_harmless(failed, may_run_twice=partial(self._may_run_twice, ask)):
+            return None
+        if isinstance(failed, NoAgentError) and not link.is_listed(destination):
+            return None  # nobody offers it: that is no moment of weakness
+        if isinstance(failed, PausedError) and isinstance(ask.target, Peer):
+            return None  # that very instance was asked
+        delay_s = wait_s(failed, ask.attempt, link.ids.fraction())
+        now_s = link.clock.monotonic_s()
+        if now_s + delay_s >= ask.deadline_s:
+            return None
+        return delay_s if self._make_lane(destination).budget.take(now_s) else None
+
+    async def _wait_again(self, ask: Ask, failed: RequestError, delay_s: float) -> None:
+        """Wait, and choose anew whom to ask: somebody may have come, or gone.
+
+        Raises:
+            NoAgentError: nobody fits a `pick` any more.
+        """
+        link, ask.attempt = self._link, ask.attempt + 1
+        self._reporter.retried(ask, failed.code, delay_s)
+        try:
+            await link.clock.sleep(delay_s)
+            operation = ask.destination.operation
+            ask.destination = link.destination(ask.target, operation, without=ask.refused_by)
+        except asyncio.CancelledError:
+            self._reporter.finished(ask, RequestCancelledError.code)
+            raise
+        except RequestError as error:
+            self._reporter.finished(ask, error.code)
+            raise of_event(error, ask) from None
+        ask.destination = link.health.around(ask.destination, without=ask.refused_by)
+
+    def repeat(self, ask: Ask, destination: Destination) -> None:
+        """Ask somebody else the same while the first is silent; whoever answers first counts.
+
+        Only what may run twice is asked twice.
+        """
+        link, future = self._link, ask.future
+        if future is None or future.done() or ask.attempt >= link.attempts_max:
+            return
+        if not self._may_run_twice(ask):
+            return
+        if not self._make_lane(ask.destination).budget.take(link.clock.monotonic_s()):
+            return
+        ask.attempt += 1
+        self._reporter.retried(ask, DeadlineExceededError.code, 0.0)
+        with contextlib.suppress(Agent99Error):  # the first attempt goes on all the same
+            self._send(ask, destination).add_done_callback(partial(pass_on, future))
+
+    def _may_run_twice(self, ask: Ask) -> bool:
+        return ask.idempotency_key is not None or self._link.is_idempotent(ask.meant)
 
     def body(self, payload: Any) -> bytes:
         """Return a payload as it travels.
@@ -160,70 +255,37 @@ class Caller:
                 raise PayloadTooLargeError("payload", len(body), limit)
         return body
 
-    def deadline(
-        self, timeout_s: float, context: Context | None, destination: Destination | None = None
-    ) -> float:
-        """Return the monotonic time by which a request made now must end.
-
-        Args:
-            context: The request in hand, which it serves.
-
-        Raises:
-            UsageError: `timeout_s` is no number above 0, or one beyond 30 years.
-            DeadlineExceededError: the request that this one serves has no time left.
-        """
-        try:
-            is_time = 0 < timeout_s <= TIMEOUT_S_MAX
-        except (TypeError, ValueError):
-            is_time = False
-        if not is_time:
-            raise UsageError(
-                f"timeout_s is a number of seconds above 0 and up to {TIMEOUT_S_MAX:,.0f},"
-                f" not {str(timeout_s)[:80]!r}"
-            )
-        now_s = self._link.clock.monotonic_s()
-        deadline_s = now_s + timeout_s
-        if context is not None and context.deadline_s - NESTED_MARGIN_S < deadline_s:
-            deadline_s = context.deadline_s - NESTED_MARGIN_S
-            if deadline_s <= now_s:
-                what = f"{destination.text!r}" if destination is not None else "it"
-                raise DeadlineExceededError(
-                    f"no time is left to ask for {what}: the request in hand is at its deadline"
-                )
-        return deadline_s
-
-    def _header(
-        self,
-        destination: Destination,
-        sent_s: float,
-        deadline_s: float,
-        context: Context | None,
-        idempotency_key: str | None,
-    ) -> Header:
+    def header(self, ask: Ask, destination: Destination) -> Header:
+        """Write the header with which a request travels."""
         link = self._link
-        sent_us = link.clock.wall_us() - int((link.clock.monotonic_s() - sent_s) * 1e6)
-        ttl_us = int((deadline_s - sent_s) * 1e6)
+        sent_us = link.clock.wall_us() - int((link.clock.monotonic_s() - ask.sent_s) * 1e6)
+        left_us = max(int((ask.deadline_s - link.clock.monotonic_s()) * 1e6), 1)
+        whole_us = int((ask.deadline_s - ask.sent_s) * 1e6)
         return Header(
             type="request",
             from_uuid=self.from_uuid,
             to_uuid=destination.instance or destination.target,
-            event_uuid=link.ids.uuid(),
+            event_uuid=ask.event_id,
             timestamp=sent_us,
             operation=destination.operation,
-            ttl_us=ttl_us,
-            deadline=sent_us + ttl_us,
-            traceparent=context.request.traceparent if context is not None else None,
-            idempotency_key=idempotency_key,
+            ttl_us=left_us,
+            deadline=sent_us + whole_us,
+            traceparent=ask.traceparent,
+            attempt=ask.attempt if ask.attempt > 1 else None,
+            idempotency_key=ask.idempotency_key,
         )
 
-    def _prefix(self, destination: Destination) -> bytes:
-        """Make what is the same in every plain request to there, and keep it."""
-        if len(self._prefixes) >= _PREFIXES_MAX:
-            self._prefixes.clear()
-        to_uuid = destination.instance or destination.target
-        prefix = request_prefix(self.from_uuid, to_uuid, destination.operation)
-        self._prefixes[destination.subject] = prefix
-        return prefix
+    def _make_lane(self, destination: Destination) -> Lane:
+        """Return what is the same for every request to there; it is kept."""
+        lane = self._lanes.get(destination.subject)
+        if lane is None:
+            if len(self._lanes) >= _LANES_MAX:
+                self._lanes.clear()
+            to_uuid = destination.instance or destination.target
+            prefix = request_prefix(self.from_uuid, to_uuid, destination.operation)
+            lane = Lane(prefix, Budget(self._link.clock.monotonic_s()))
+            self._lanes[destination.subject] = lane
+        return lane
 
     def cancel(self, destination: Destination, event_id: str) -> None:
         """Tell whoever runs a request that nobody waits for it any longer."""
@@ -241,26 +303,30 @@ class Caller:
         except Agent99Error:
             return  # best effort: the callee's own deadline ends it otherwise
 
-    def _submit(
-        self, local: Taker, asked: _Asked, body: bytes, headers: Mapping[str, str] | None
-    ) -> Call | None:
+    def _submit(self, local: Taker, ask: Ask, headers: Mapping[str, str] | None) -> Call | None:
         """Hand a request to an instance in this process; None: it is at its bounds or pauses."""
         instance, route = local
-        destination, _, deadline_s, _, _ = asked
+        destination = ask.destination
         dispatcher = instance.dispatcher
+        if self._link.hooks.sent is not None:
+            ask.is_told = True
+            self._reporter.sent(ask)
         try:
             if destination.operation == DEFAULT_OPERATION:
-                route = dispatcher.routes.choose_by_payload(body)
+                route = dispatcher.routes.choose_by_payload(ask.body)
             return dispatcher.submit(
                 route,
-                partial(self._header, *asked),
-                body,
+                ask,
+                ask.body,
                 sender=self._link.subjects.sender,
-                deadline_s=deadline_s,
+                deadline_s=ask.deadline_s,
                 headers=headers or _NO_HEADERS,
             )
         except (PausedError, OverloadedError):
             return None
+        except RequestError as error:  # its payload names no operation that there is
+            self._reporter.finished(ask, error.code)
+            raise of_event(error, ask) from error.__cause__
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -270,16 +336,19 @@ class Caller:
         subject = link.subjects.event(parse_topic(topic))
         body = self.body(event)
         user = encode_user_headers(headers) if headers else b""
-        context = find_context()
         header = Header(
             type="event",
             from_uuid=self.from_uuid,
             to_uuid=topic,
             event_uuid=link.ids.uuid(),
             timestamp=link.clock.wall_us(),
-            traceparent=context.request.traceparent if context is not None else None,
+            traceparent=self.traceparent(),
         )
         link.wire.publish(subject, encode_message(header, body, user))
+
+    def traceparent(self) -> str | None:
+        """Return what a message carries that is sent here and now."""
+        return self._reporter.traceparent()
 
     def discover(self, capabilities: tuple[str, ...]) -> list[Peer]:
         """Return who offers all of the capabilities; see `Mesh.discover`."""
@@ -291,36 +360,3 @@ class Caller:
             peers = [Peer(description, self) for description in found]
             known = self._discovered[capabilities] = (found, peers)
         return known[1].copy()
-
-
-def _checked(idempotency_key: str | None) -> str | None:
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_CHARACTERS_MAX:
-        raise UsageError(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters")
-    return idempotency_key
-
-
-def _of_event(error: RequestError, event_id: str) -> RequestError:
-    """Return an error that names its request, as the agent's log does."""
-    error.event_id = event_id
-    error.add_note(f"event {event_id}")
-    return error
-
-
-def _local_result(call: Call, codec: AnswerCodec[Any]) -> Any:
-    if call.outcome == "error":
-        raise decode_error(call.answer)
-    return codec.decode_body(call.outcome, call.answer)
-
-
-def _read(data: bytes, event_id: str, codec: AnswerCodec[Any]) -> Any:
-    try:
-        header, body = split_message(data)
-    except BadRequestError as error:
-        raise BadAnswerError(
-            f"the answer cannot be read: {error.message}", details=error.details
-        ) from error
-    if header.type != "response" or header.event_uuid != event_id:
-        raise BadAnswerError("what came back is no answer to this request")
-    if header.outcome == "error":
-        raise decode_error(data)
-    return codec.decode_body(header.outcome, body)

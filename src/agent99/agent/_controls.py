@@ -1,20 +1,44 @@
-"""The control actions that every agent has: shutdown, pause, resume, status, update_config."""
+"""The control actions that every agent has: `status`, `pause`, `shutdown` and so on."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from agent99.agent._blueprint import Blueprint
+from agent99.agent._traced import newest
 from agent99.dispatch import Context, Dispatcher, Route, State, Statistics
 from agent99.envelope import AnswerCodec, BodyCodec, parse_name
 from agent99.errors import BadRequestError, Failure
+from agent99.observe import Ring
 from agent99.registry import Description
 from agent99.wire import WireStatistics
 
+if TYPE_CHECKING:
+    from agent99.agent._duties import Duties
+    from agent99.work import Worker
+
+ID_CHARACTERS_MAX = 128
+"""As long as an id may be in a message's header."""
 Action = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What an instance says of the stored messages for one of its methods."""
+
+    capability: str
+    """Of a follower, the agent's name."""
+    operation: str
+    stream: str
+    in_hand: int
+    done: int
+    """This and what follows: since it was hosted."""
+    retried: int
+    quarantined: int
+    unfinished: int
+    """Whose end the server could not be told: they come again."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -23,9 +47,11 @@ class Status(msgspec.Struct, frozen=True):
     name: str
     instance: str
     state: str
-    """As in the registry; `degraded` while something that it uses is missing."""
+    """As in the registry; `degraded` while something is missing, or full."""
     missing: tuple[str, ...]
     """What it uses and nobody offers."""
+    full: tuple[str, ...]
+    """The streams that refuse what its process stores."""
     uptime_s: float
     config: dict[str, Any]
     operations: Statistics
@@ -34,6 +60,8 @@ class Status(msgspec.Struct, frozen=True):
     """Of control actions and cancellations."""
     connection: WireStatistics
     """Of the process's connection, which its agents share."""
+    work: tuple[Work, ...] = ()
+    """Of stored messages: empty where nothing is marked with `@job` or `@follow`."""
 
 
 class Controlled(Protocol):
@@ -45,9 +73,20 @@ class Controlled(Protocol):
     dispatcher: Dispatcher
     events: Dispatcher
     control: Dispatcher
+    duties: Duties
 
     def connection(self) -> WireStatistics:
         """Return the counts of the process's connection."""
+        ...
+
+    @property
+    def ring(self) -> Ring | None:
+        """The last requests that ended in the process; None: they are not kept."""
+        ...
+
+    @property
+    def answer_bytes_max(self) -> int:
+        """What an answer may be long."""
         ...
 
     @property
@@ -93,6 +132,7 @@ class Controls:
             "resume": self._resume,
             "shutdown": self._shutdown,
             "status": self._status,
+            "trace": self._trace,
             "update_config": self._update_config,
         }
         return [_route(name, action) for name, action in actions.items()]
@@ -119,15 +159,31 @@ class Controls:
             instance=running.instance,
             state=running.description.state,
             missing=running.description.missing,
+            full=running.description.full,
             uptime_s=round(running.uptime_s(), 3),
             config=msgspec.to_builtins(running.config, str_keys=True),
             operations=running.dispatcher.statistics(),
             events=running.events.statistics(),
             control=running.control.statistics(),
             connection=running.connection(),
+            work=tuple(_work(worker) for worker in running.duties.workers),
         )
         built: dict[str, Any] = msgspec.to_builtins(status)
         return built
+
+    async def _trace(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Answer with the process's records of a trace, not this instance's alone."""
+        wanted = payload.get("id")
+        if not isinstance(wanted, str) or not 0 < len(wanted) <= ID_CHARACTERS_MAX:
+            rule = f"a trace's id, or a request's event id: text, {ID_CHARACTERS_MAX} characters"
+            raise _refused("$.id", f"{rule} at most")
+        ring = self._running.ring
+        if ring is None:
+            raise Failure(
+                "this process keeps no records of requests: its setting trace_records_max is 0",
+                code="NO_RECORDS",
+            )
+        return newest(ring.find(wanted), bytes_max=self._running.answer_bytes_max)
 
     async def _update_config(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Check the whole of the new settings before any of them is applied."""
@@ -147,6 +203,16 @@ class Controls:
         running.config = config
         applied: dict[str, Any] = msgspec.to_builtins(config, str_keys=True)
         return {"config": applied}
+
+
+def _work(worker: Worker) -> Work:
+    assignment, counts = worker.assignment, worker.statistics()
+    return Work(
+        capability=assignment.capability,
+        operation=assignment.task.operation,
+        stream=assignment.consumer.stream,
+        **msgspec.structs.asdict(counts),
+    )
 
 
 def _refused(path: str, rule: str) -> Failure:

@@ -94,6 +94,12 @@ def _tell_error(error: Exception) -> None:
     _log.error("%s", error)
 
 
+def hang_up(wire: Wire, error: type[BaseException] | None, *_: object) -> None:
+    """As an exit: whoever is cancelled, or fails, waits for no goodbye of the server's."""
+    if error is not None:
+        wire.abort()
+
+
 def identity_of(settings: Settings, ids: Ids) -> str:
     """Return the sender that this process's subjects name.
 

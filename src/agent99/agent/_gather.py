@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent99.agent._ask import deadline_of
 from agent99.agent._targets import Named, Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, find_context
 from agent99.envelope import (
@@ -98,7 +99,8 @@ async def survey(
         raise UsageError(f"wanted is a number above 0, or None for all, not {wanted!r}")
     caller.body(payload)
     link.answer_codec(returns)
-    caller.deadline(timeout_s, find_context(), link.destination(capability, operation))
+    now_s = link.clock.monotonic_s()
+    deadline_of(now_s, timeout_s, find_context(), link.destination(capability, operation))
     peers = caller.discover((capability,))[:INSTANCES_MAX]
 
     async def ask(peer: Peer) -> Answer | str:
@@ -156,7 +158,8 @@ async def control(
     verb = parse_name("action", action)
     agent, instance, expected = _addressed(link, target)
     body = encode_body(payload)
-    deadline_s = caller.deadline(timeout_s, find_context())
+    now_s = link.clock.monotonic_s()
+    deadline_s = deadline_of(now_s, timeout_s, find_context())
     gathering = _Gathering(expected, link.answer_codec(Any))
     header = Header(
         type="control",
@@ -165,7 +168,7 @@ async def control(
         event_uuid=link.ids.uuid(),
         timestamp=link.clock.wall_us(),
         operation=verb,
-        ttl_us=int((deadline_s - link.clock.monotonic_s()) * 1e6),
+        ttl_us=int((deadline_s - now_s) * 1e6),
     )
     with link.ended_by_close(gathering.close):
         inbox = link.wire.open_inbox(gathering.receive)

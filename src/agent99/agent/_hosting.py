@@ -13,6 +13,7 @@ from agent99.errors import ClosedError, UsageError
 
 if TYPE_CHECKING:
     from agent99.agent._link import Link
+    from agent99.agent._watchdog import Watchdog
 
 
 class Hosting:
@@ -27,6 +28,7 @@ class Hosting:
         self._pools = Pools()
         self._emptied = asyncio.Event()
         self._closed = False
+        self._watchdog: Watchdog | None = None
 
     def __repr__(self) -> str:
         return f"Hosting({len(self.running)}{', closed' if self._closed else ''})"
@@ -38,6 +40,11 @@ class Hosting:
                 raise ClosedError("mesh")
             if is_running(agent):
                 raise UsageError(f"{agent!r} runs already")
+            if self._watchdog is None:
+                from agent99.agent._watchdog import Watchdog  # noqa: PLC0415 - who hosts needs it
+
+                self._watchdog = Watchdog(link.clock, link.hooks)
+                self._watchdog.start()
             running = Running(agent, link, self._pools, on_stop=self._forget_stopped)
             self.running.append(running)
             self._emptied.clear()
@@ -64,8 +71,13 @@ class Hosting:
         self._closed = True
         try:
             await asyncio.gather(*(running.stop() for running in tuple(self.running)))
+        except asyncio.CancelledError:
+            self.abandon()  # nobody waits for what runs
+            raise
         finally:
             self._pools.close()
+            if self._watchdog is not None:
+                self._watchdog.close()
 
     def _forget_stopped(self) -> None:
         self.running = [running for running in self.running if running.state is not State.STOPPED]

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent99.agent._processes import DiedError, Processes
 from agent99.agent._threads import Threads
+from agent99.dispatch import never_waits
 from agent99.errors import Failure, HandlerError
 
 if TYPE_CHECKING:
+    from agent99.agent._binding import Host
     from agent99.agent._blueprint import Method
     from agent99.dispatch import Context, Handler
 
@@ -50,14 +52,24 @@ class Pools:
         self._threads = self._processes = None
 
 
-def handler_of(owner: object, method: Method, pools: Pools) -> Handler:
-    """Return the handler that runs a method of `owner` where it says that it runs."""
-    bound: Callable[..., Any] = getattr(owner, method.attribute)
+def handler_of(host: Host, method: Method, pools: Pools) -> Handler:
+    """Return the handler that runs a method of a host's agent where it says that it runs."""
+    mark = method.mark
+    if mark.binding is not None:
+        return mark.binding.bind(host, mark.name, method.attribute, method.signature)
+    bound: Callable[..., Any] = getattr(host.agent, method.attribute)
     if method.mark.runs_in == "process":
         return _in_process(bound, method, pools)
     if method.mark.runs_in == "thread":
         return _on_thread(bound, method, pools)
     return _in_loop(bound, method)
+
+
+def ends_at_once(host: Host, method: Method) -> bool:
+    """Tell whether a method runs in the loop and never waits: its handler needs no task."""
+    if method.mark.binding is not None or method.mark.runs_in != "loop":
+        return False
+    return never_waits(getattr(host.agent, method.attribute))
 
 
 def _in_loop(bound: Callable[..., Awaitable[Any]], method: Method) -> Handler:

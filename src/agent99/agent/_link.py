@@ -6,20 +6,25 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from agent99.agent._ask import Ask
 from agent99.agent._destination import Destination
+from agent99.agent._full import FullStreams
 from agent99.agent._health import Health
 from agent99.agent._targets import Named, Peer, Pick, Target
+from agent99.clock import Deadlines
 from agent99.envelope import AnswerCodec, Subjects, parse_name
 from agent99.errors import ClosedError, NoAgentError, UsageError
-from agent99.registry import Description, Selection, Services, Sticky, choose
+from agent99.registry import Description, LeastLoaded, Selection, Services, Sticky, choose
 
 if TYPE_CHECKING:
-    from agent99.clock import Clock, Deadlines
+    from agent99.agent._durable import Durable
+    from agent99.agent._engine import Parts
+    from agent99.clock import Clock
     from agent99.dispatch import Dispatcher, Route
     from agent99.ids import Ids
-    from agent99.journal import Journal
+    from agent99.observe import Hooks, Ring
     from agent99.registry import Registry
-    from agent99.wire import Wire
+    from agent99.settings import Settings
 
 _CACHE_MAX = 4096
 
@@ -47,27 +52,35 @@ class Link:
     def __init__(
         self,
         *,
-        wire: Wire,
-        journal: Journal,
+        parts: Parts,
         registry: Registry,
         subjects: Subjects,
         clock: Clock,
         ids: Ids,
-        deadlines: Deadlines,
-        verify_senders: bool,
+        hooks: Hooks,
+        ring: Ring | None,
+        settings: Settings,
     ) -> None:
-        self.wire = wire
-        self.journal = journal
+        self.wire = wire = parts.wire
+        self.journal = parts.journal
         self.registry = registry
         self.subjects = subjects
         self.services = Services(wire, subjects)
         """Answers stock tooling for the instances here (ADR-32)."""
         self.clock = clock
         self.ids = ids
-        self.deadlines = deadlines
-        self.verify_senders = verify_senders
-        self.health = Health(wire, registry, clock, self._one)
+        self.deadlines = Deadlines(clock)
+        self.hooks = hooks
+        """Who hears of what happens."""
+        self.ring = ring
+        """The last requests that ended in this process; None: they are not kept."""
+        self.attempts_max = settings.request_attempts_max
+        """How often a request is made in all, where it may be made again."""
+        self.verify_senders = settings.permissions
+        self.health = Health(wire, registry, clock, self._one, hooks)
         """Keeps requests from instances that hang."""
+        self.full = FullStreams()
+        """The streams that refuse what is stored here."""
         self._locals: dict[tuple[str, str], list[Local]] = {}
         self._takers: dict[bytes, list[Taker]] = {}
         self.loads: dict[str, int] = {}
@@ -75,11 +88,26 @@ class Link:
         self._chosen: dict[tuple[str, Selection], str] = {}
         self._destinations: dict[tuple[object, ...], Destination] = {}
         self._codecs: dict[Any, AnswerCodec[Any]] = {}
+        self._settings = settings
+        self._durable: Durable | None = None
         self._enders: set[Callable[[], None]] = set()
         self._is_closed = False
 
     def __repr__(self) -> str:
         return f"Link(mesh={self.subjects.mesh!r}, sender={self.subjects.sender!r})"
+
+    @property
+    def durable(self) -> Durable:
+        """What is stored and worked off; made, and loaded, when it is first needed."""
+        if self._durable is None:
+            from agent99.agent._durable import Durable  # noqa: PLC0415 - a tenth of the import
+
+            self._durable = Durable(
+                self.journal, self.subjects, self._settings, self.clock, self.ids, self.full.note
+            )
+            self.wire.on_state(self._durable.look_again)
+            self.wire.on_state(self.full.forget)
+        return self._durable
 
     @contextmanager
     def ended_by_close(self, end: Callable[[], None]) -> Generator[None, None, None]:
@@ -102,9 +130,13 @@ class Link:
         self.health.close()
         for end in tuple(self._enders):
             end()
+        self.deadlines.close()
 
-    def destination(self, target: Target, operation: str) -> Destination:
+    def destination(self, target: Target, operation: str, *, without: str = "") -> Destination:
         """Return where a request goes.
+
+        Args:
+            without: An instance that a `pick` by load passes by, where another one fits.
 
         Raises:
             InvalidNameError, UsageError: the target or operation could not be part of a subject.
@@ -117,7 +149,7 @@ class Link:
         if isinstance(target, Peer):
             return self._one(target.name, target.instance, operation)
         if isinstance(target, Pick):
-            chosen = self._choose(target, operation)
+            chosen = self._choose(target, operation, without)
             return self._one(chosen.name, chosen.instance, operation)
         return self._any(target, operation)
 
@@ -150,10 +182,12 @@ class Link:
         self._destinations[key] = destination
         return destination
 
-    def _choose(self, target: Pick, operation: str) -> Description:
+    def _choose(self, target: Pick, operation: str, without: str) -> Description:
         table = self.registry.table
         found = table.candidates(target.capability)
         fit = found if target.where is None else target.where.apply(found)
+        if without and isinstance(target.by, LeastLoaded):
+            fit = tuple(one for one in fit if one.instance != without) or fit
         remembered = (target.capability, target.by)
         chosen = choose(
             target.by,
@@ -170,21 +204,19 @@ class Link:
             self._chosen[remembered] = chosen.instance
         return chosen
 
-    def begin(
-        self, destination: Destination, event_id: str, sent_s: float, deadline_s: float
-    ) -> None:
-        """A request was sent: to one instance, whose load it is, or to any, which is watched."""
-        if destination.instance:
-            self.count_load(destination.instance, 1)
-        else:
-            self.health.begin(event_id, destination, sent_s, deadline_s)
+    def begin(self, ask: Ask) -> None:
+        """A request was sent: to one instance, whose load it is; one meant for any is watched."""
+        if ask.destination.instance:
+            self.count_load(ask.destination.instance, 1)
+        if not ask.meant.instance:
+            self.health.begin(ask)
 
-    def end(self, destination: Destination, event_id: str) -> None:
+    def end(self, ask: Ask) -> None:
         """It is over."""
-        if destination.instance:
-            self.count_load(destination.instance, -1)
-        else:
-            self.health.end(event_id)
+        if ask.destination.instance:
+            self.count_load(ask.destination.instance, -1)
+        if not ask.meant.instance:
+            self.health.end(ask.event_id)
 
     @contextmanager
     def loading(self, instance: str) -> Generator[None, None, None]:
@@ -275,6 +307,22 @@ class Link:
                 self._takers.clear()
             self._takers[destination.subject] = takers
         return takers
+
+    def is_listed(self, destination: Destination) -> bool:
+        """Tell whether the table knows somebody who takes the request now."""
+        if destination.instance:
+            return self.registry.table.get(destination.instance) is not None
+        kind: Literal["capability", "name"] = (
+            "capability" if destination.kind == "capability" else "name"
+        )
+        table, operation = self.registry.table, destination.operation
+        return table.explain(destination.target, operation, kind=kind).reason == "reachable"
+
+    def is_idempotent(self, destination: Destination) -> bool:
+        """Tell whether whoever may take the request says that it may run twice."""
+        serving = self.health.serving(destination)
+        found = [one.operation(destination.operation) for one in serving]
+        return bool(found) and all(operation and operation.idempotent for operation in found)
 
     def explain(self, destination: Destination) -> NoAgentError:
         """Return the error that says why nobody takes a request, from this process's table."""

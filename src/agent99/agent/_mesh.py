@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 import msgspec
@@ -13,23 +12,26 @@ import msgspec
 from agent99.agent._agent import Agent
 from agent99.agent._blocking import Blocking
 from agent99.agent._caller import Caller
-from agent99.agent._engine import Engine, NatsEngine, identity_of
+from agent99.agent._connected import Connected
+from agent99.agent._engine import Engine
 from agent99.agent._gather import Survey, control, survey
 from agent99.agent._hosting import Hosting
 from agent99.agent._link import Link
+from agent99.agent._opening import make_opening
+from agent99.agent._stored import append, post
 from agent99.agent._targets import Peer, Target
-from agent99.clock import Clock, Deadlines, SystemClock
+from agent99.clock import Clock
 from agent99.dispatch import DEFAULT_OPERATION
-from agent99.envelope import Subjects
-from agent99.errors import ClosedError, UsageError
-from agent99.ids import Ids, SystemIds
-from agent99.registry import Registry, RegistryOptions
+from agent99.errors import UsageError
+from agent99.ids import Ids
+from agent99.observe import Hooks
+from agent99.registry import RegistryOptions
 from agent99.settings import Settings, load_settings
 
 T = TypeVar("T")
 
 
-class Mesh:
+class Mesh(Connected):
     """A connection to the mesh: asks, tells, discovers, and hosts agents. Use it with `async with`.
 
     Args:
@@ -55,17 +57,10 @@ class Mesh:
         registry: RegistryOptions | None = None,
     ) -> None:
         loaded = settings if settings is not None else load_settings()
-        if url is not None:
-            loaded = msgspec.structs.replace(loaded, url=url)
-        if mesh is not None:
-            loaded = msgspec.structs.replace(loaded, mesh=mesh)
-        self._settings = loaded
-        self._engine: Engine = engine if engine is not None else NatsEngine(loaded)
-        self._clock: Clock = clock if clock is not None else SystemClock()
-        self._ids: Ids = ids if ids is not None else SystemIds()
-        self._registry_options = (
-            registry if registry is not None else RegistryOptions(replicas=loaded.replicas)
-        )
+        given = {"url": url, "mesh": mesh}
+        changes: dict[str, Any] = {key: text for key, text in given.items() if text is not None}
+        self._settings = loaded = msgspec.structs.replace(loaded, **changes)
+        self._opening = make_opening(loaded, engine, clock, ids, registry)
         self._stack: AsyncExitStack | None = None
         self._link: Link | None = None
         self._caller: Caller | None = None
@@ -87,59 +82,26 @@ class Mesh:
         """
         if self._stack is not None:
             raise UsageError("this mesh is open already")
-        sender = identity_of(self._settings, self._ids)
         async with AsyncExitStack() as stack:
-            parts = await stack.enter_async_context(
-                self._engine.open(sender, clock=self._clock, ids=self._ids)
-            )
-            registry = Registry(
-                parts.journal,
-                parts.wire,
-                mesh=self._settings.mesh,
-                clock=self._clock,
-                ids=self._ids,
-                options=self._registry_options,
-            )
-            stack.push_async_callback(registry.aclose)
-            await registry.start()
-            deadlines = Deadlines(self._clock)
-            stack.callback(deadlines.close)
-            self._link = Link(
-                wire=parts.wire,
-                journal=parts.journal,
-                registry=registry,
-                subjects=Subjects(self._settings.mesh, sender),
-                clock=self._clock,
-                ids=self._ids,
-                deadlines=deadlines,
-                verify_senders=self._settings.permissions,
-            )
-            stack.callback(self._link.close)
-            self._caller = Caller(self._link, self._ids.uuid())
-            self._url = parts.url
+            link, self._url = await stack.enter_async_context(self._opening.open())
+            self._link, self._caller = link, Caller(link, link.ids.uuid())
             self._hosting = Hosting()  # belongs to the event loop that it is opened on
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop the agents that are hosted here, withdraw them, and close the connection."""
+    async def __aexit__(self, *_ended: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop the agents that are hosted here and close the connection. Idempotent."""
+        """Stop the agents hosted here and close the connection; cancelled, at once. Idempotent."""
         stack, self._stack = self._stack, None
         if stack is None:
             return
-        try:
-            await self._hosting.close()
-        finally:
-            self._link = self._caller = None
-            await stack.aclose()
+        async with stack:
+            try:
+                await self._hosting.close()
+            finally:
+                self._link = self._caller = None
 
     @property
     def url(self) -> str:
@@ -152,9 +114,9 @@ class Mesh:
         return self._settings.mesh
 
     @property
-    def registry(self) -> Registry:
-        """Who is there: this process's table of descriptions, and how to wait for a change."""
-        return self._open().registry
+    def hooks(self) -> Hooks:
+        """Who hears of what happens here: requests, drops, the connection; open or not."""
+        return self._opening.hooks
 
     @property
     def hosted(self) -> list[Agent]:
@@ -211,9 +173,7 @@ class Mesh:
         return await self.discover(*capabilities)
 
     def peers(self) -> list[Peer]:
-        """Return every instance on the mesh, in whatever state, by name and instance.
-
-        `discover` returns those that take requests; this is for operators, who resume the paused.
+        """Return every instance, in whatever state, by name and instance: for operators.
 
         Raises:
             ClosedError
@@ -322,16 +282,8 @@ class Mesh:
             UsageError, PayloadTooLargeError: nothing was sent.
             ClosedError
         """
-        return await survey(
-            self._call(),
-            self._open(),
-            capability,
-            operation,
-            payload,
-            returns=returns,
-            timeout_s=timeout_s,
-            wanted=wanted,
-        )
+        how: dict[str, Any] = {"returns": returns, "timeout_s": timeout_s, "wanted": wanted}
+        return await survey(self._call(), self._open(), capability, operation, payload, **how)
 
     async def control(
         self,
@@ -341,7 +293,7 @@ class Mesh:
         *,
         timeout_s: float = 5.0,
     ) -> Survey:
-        """Send a control action: `shutdown pause resume status update_config`, or the agent's own.
+        """Send a control action: `status`, `pause`, … (see the reference), or the agent's own.
 
         Args:
             target: A peer (one instance), `named("…")` (all of a name), or None for every agent.
@@ -377,12 +329,57 @@ class Mesh:
         await link.wire.wait_writable()
         self._call().publish(topic, event, headers)
 
-    def _open(self) -> Link:
-        if self._link is None:
-            raise ClosedError("mesh")
-        return self._link
+    async def append(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Store an event for those who follow its topic; returns its id.
 
-    def _call(self) -> Caller:
-        if self._caller is None:
-            raise ClosedError("mesh")
-        return self._caller
+        Args:
+            topic: Names joined by dots: `order.placed`.
+            event: An object: a Struct, a dict, or None for an empty one.
+            key: Events of one key are kept, and followed, in order: 1 to 128 bytes of any text. By
+                default the event's own id: in no order.
+
+        Delivery: returned = stored (and replicated, where the stream has replicas); then at least
+            once to each agent that follows. From one process events of one key are stored in the
+            order of the calls.
+
+        Raises:
+            UsageError, InvalidNameError, PayloadTooLargeError: nothing was sent.
+            StreamFullError: the events, or the disk, have reached their bound: not stored.
+            JournalError, DeadlineExceededError, TransportError: whether it is stored is unknown.
+            ClosedError
+        """
+        return await append(self._call(), self._open(), topic, event, key=key, headers=headers)
+
+    async def post(
+        self,
+        capability: str,
+        operation: str,
+        payload: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Store work for whoever offers a capability, now or later; returns its id.
+
+        Args:
+            operation: One that is marked with `@job`.
+
+        Delivery: returned = stored (and replicated); then at least once, to one instance at a time,
+            until it is done, or in quarantine.
+
+        Raises:
+            UsageError, InvalidNameError, PayloadTooLargeError: nothing was sent. So it is when
+                somebody offers the capability, and nobody takes such jobs.
+            StreamFullError: too much waits for this capability: not stored.
+            JournalError, DeadlineExceededError, TransportError: whether it is stored is unknown.
+            ClosedError
+        """
+        how: dict[str, Any] = {"headers": headers, "idempotency_key": idempotency_key}
+        return await post(self._call(), self._open(), capability, operation, payload, **how)

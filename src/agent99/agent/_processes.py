@@ -8,7 +8,6 @@ import functools
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -170,6 +169,8 @@ def _answer(data: bytes) -> bytes | memoryview:
         result = pickle.loads(data)()  # noqa: S301 - from the agent
         return ForkingPickler.dumps((True, result))
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+        import traceback  # noqa: PLC0415 - only what breaks needs it
+
         error.add_note("".join(traceback.format_exception(error)))
         try:
             answer = ForkingPickler.dumps((False, error))

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from agent99.agent._binding import Host
 from agent99.agent._blocking import Blocking
 from agent99.agent._blueprint import Blueprint, Declared, Method, blueprint_of
 from agent99.agent._caller import Caller
 from agent99.agent._controls import Controls
+from agent99.agent._duties import Duties
 from agent99.agent._gather import Survey, survey
 from agent99.agent._hooks import Hooked, Hooks
 from agent99.agent._interest import Interest
-from agent99.agent._invoke import Pools, handler_of
+from agent99.agent._invoke import Pools, ends_at_once, handler_of
 from agent99.agent._log import AgentLog
+from agent99.agent._stored import append, post
 from agent99.agent._tasks import Tasks, detached
 from agent99.dispatch import (
     DEFAULT_OPERATION,
@@ -29,10 +32,12 @@ from agent99.dispatch import (
     Route,
     State,
     Tally,
+    Witness,
     fold,
 )
-from agent99.envelope import Name
+from agent99.envelope import ENVELOPE_BYTES, Name
 from agent99.errors import Agent99Error, DeadlineExceededError, JournalError, TransportError
+from agent99.observe import Load, Ring
 from agent99.registry import Description, OperationCounts, TableChange
 from agent99.wire import WireStatistics
 
@@ -66,7 +71,7 @@ class Running:
         self.agent = agent
         self.blueprint: Blueprint = blueprint_of(type(agent))
         self.instance = link.ids.uuid()
-        self.caller = Caller(link, self.instance)
+        self.caller = Caller(link, self.instance, agent=self.blueprint.name)
         self.config: Any = self.blueprint.config_class()
         self.log = AgentLog(self.blueprint.name, self.instance)
         self._hooks = Hooks(agent, self.blueprint.name, self.log)
@@ -76,11 +81,11 @@ class Running:
         self._started_us = link.clock.wall_us()
         self._link = link
         self._on_stop = on_stop
-        self._missing: tuple[str, ...] = ()
-        self._changes = asyncio.Lock()
+        self._missing, self._changes = tuple[str, ...](), asyncio.Lock()
         self._tasks = Tasks()
         self._stopping: asyncio.Task[None] | None = None
-        self._forget_change: Callable[[], None] = _nothing
+        self._forget: list[Callable[[], None]] = []  # ends what listens for it
+        self.host = Host(agent, self.name, self.instance, link, self.log)
         options = DispatchOptions(
             concurrency_max=agent.concurrency_max,
             waiting_max=agent.waiting_max,
@@ -91,15 +96,16 @@ class Running:
         self.control = self._make_dispatcher(options, kind="control")
         for method in self.blueprint.operations.values():
             self.dispatcher.routes.add(self._route(method, pools, agent.middleware))
-        controls = Controls(self)
-        for route in controls.routes():
+        for route in Controls(self).routes():
             self.control.routes.add(route)
         for method in self.blueprint.controls.values():
             self.control.routes.add(self._route(method, pools, ()))
         heard = [(m.mark.pattern, self._route(m, pools, ())) for m in self.blueprint.listeners]
-        for _, route in heard:
+        followed = [self._route(m, pools, agent.middleware) for m in self.blueprint.followers]
+        for route in (*(route for _, route in heard), *followed):
             self.events.routes.add(route)
         self._interest = Interest(self, link, heard)
+        self.duties = Duties(self, link)
 
     def __repr__(self) -> str:
         return f"Running({self.name!r}, {self.instance!r}, {self.state.value})"
@@ -128,6 +134,16 @@ class Running:
         """Return the counts of the process's connection."""
         return self._link.wire.statistics()
 
+    @property
+    def ring(self) -> Ring | None:
+        """The last requests that ended in the process; None: they are not kept."""
+        return self._link.ring
+
+    @property
+    def answer_bytes_max(self) -> int:
+        """What an answer may be long: the server's bound, less room for its header."""
+        return self._link.wire.payload_bytes_max - ENVELOPE_BYTES
+
     def uptime_s(self) -> float:
         """Return the seconds since it was hosted."""
         return self._link.clock.monotonic_s() - self.started_s
@@ -142,12 +158,14 @@ class Running:
     def description(self) -> Description:
         """What it says of itself now."""
         state: Any = "draining" if self.state is State.STOPPED else self.state.value
-        if self.state is State.READY and self._missing:
+        full = self._link.full.names
+        if self.state is State.READY and (self._missing or full):
             state = "degraded"
         return msgspec.structs.replace(
             self.blueprint.describe(self.instance),
             state=state,
             missing=self._missing,
+            full=full,
             sender=self._link.subjects.sender,
             started_us=self._started_us,
             host=socket.gethostname(),
@@ -157,7 +175,7 @@ class Running:
     def counts(self, operation: str) -> OperationCounts:
         """Return what it has done of one operation, for the services protocol."""
         route = self.dispatcher.routes.find(operation)
-        tally = route.tally if route is not None else Tally()
+        tally = Tally() if route is None else route.tally
         return OperationCounts(tally.requests, tally.errors, tally.last_error, tally.processing_ns)
 
     def takes(self, destination: Destination) -> Route | None:
@@ -198,10 +216,13 @@ class Running:
         await self._link.wire.flush()
         self.lifecycle.fire(LifecycleEvent.STARTED)
         # Before the first look, so that nobody comes between the two unseen.
-        self._forget_change = self._link.registry.on_change(self._look_again)
+        self._forget.append(self._link.registry.on_change(self._look_again))
         self._missing = self._link.registry.table.missing(self.blueprint.uses)
+        self._forget.append(self._link.full.listen(self._look_at_streams))
+        self._forget.append(self._link.hooks.add_load(self._load))
         self._link.services.add(self)
         await self._announce()  # the server's answer to it confirms the services too
+        self.duties.start()
 
     async def pause(self) -> bool:
         """Leave the queue groups; returns whether that was a change. In-flight work goes on."""
@@ -218,6 +239,7 @@ class Running:
     async def _pause(self) -> bool:
         async with self._changes:
             changed = self.lifecycle.fire(LifecycleEvent.PAUSE)
+            await self.duties.leave()
             try:
                 await self._interest.leave()  # what is under way to this instance is still taken
             except (TransportError, DeadlineExceededError) as error:
@@ -231,6 +253,7 @@ class Running:
             changed = self.lifecycle.fire(LifecycleEvent.RESUME)
             self.dispatcher.refusal = ""
             self._interest.join()
+            self.duties.start()
             try:
                 await self._link.wire.flush()
             except (TransportError, DeadlineExceededError) as error:
@@ -261,16 +284,19 @@ class Running:
             self.lifecycle.fire(LifecycleEvent.STOP)
             try:
                 await self._leave_mesh()
-                if not await self.dispatcher.wait_idle(DRAIN_S):
+                waits = self.dispatcher.wait_idle(DRAIN_S), self.duties.finish(DRAIN_S)
+                if not all(await asyncio.gather(*waits)):
                     self.log.warning("stopping with operations unfinished after %s s", DRAIN_S)
                 await self.events.wait_idle(EVENTS_S)
                 self.abandon()
+                await self.duties.end_relays()
                 await self._hooks.stop()
                 await self.control.wait_idle(CONTROL_S)
             finally:
                 self._end()
 
     async def _leave_mesh(self) -> None:
+        await self.duties.leave()
         try:
             await self._interest.leave()
             await self._interest.leave_events()
@@ -283,7 +309,9 @@ class Running:
         """Leave nothing behind in this process, whatever came before."""
         self.control.stop()
         self._interest.end()
-        self._forget_change()
+        for forget in self._forget:
+            forget()
+        self._forget.clear()
         self._link.services.remove(self.instance)
         self._link.registry.forget(self.instance)
         self._tasks.cancel()
@@ -293,14 +321,19 @@ class Running:
     # --- inside -----------------------------------------------------------------------------------
 
     def _make_dispatcher(self, options: DispatchOptions, kind: Any = "request") -> Dispatcher:
-        link = self._link
+        link, clock = self._link, self._link.clock
+        witness = Witness(self.name, self.instance, kind=kind, hooks=link.hooks, clock=clock)
         return Dispatcher(
+            witness, link.wire, clock=clock, deadlines=link.deadlines, options=options
+        )
+
+    def _load(self) -> Load:
+        counts = (self.dispatcher.statistics(), self.events.statistics())
+        return Load(
+            self.name,
             self.instance,
-            link.wire,
-            clock=link.clock,
-            deadlines=link.deadlines,
-            options=options,
-            kind=kind,
+            in_flight=sum(count.in_flight for count in counts),
+            waiting=sum(count.waiting for count in counts),
         )
 
     def _route(self, method: Method, pools: Pools, middleware: Any) -> Route:
@@ -308,7 +341,8 @@ class Running:
             method.mark.name,
             body=method.signature.body,
             answer=method.signature.answer,
-            handle=fold(middleware, handler_of(self.agent, method, pools)),
+            handle=fold(middleware, handler_of(self.host, method, pools)),
+            never_waits=not middleware and ends_at_once(self.host, method),
         )
 
     @property
@@ -324,6 +358,9 @@ class Running:
         if missing != self._missing:
             self._missing = missing
             self._tasks.start(self._announce_again())
+
+    def _look_at_streams(self) -> None:
+        self._tasks.start(self._announce_again())
 
     async def _announce_again(self) -> None:
         async with self._changes:
@@ -341,16 +378,20 @@ class Running:
         """See `Mesh.survey`."""
         return await survey(self.caller, self._link, capability, operation, payload, **how)
 
+    async def append(self, topic: str, event: Any, **how: Any) -> str:
+        """See `Mesh.append`."""
+        return await append(self.caller, self._link, topic, event, **how)
+
+    async def post(self, capability: str, operation: str, payload: Any, **how: Any) -> str:
+        """See `Mesh.post`."""
+        return await post(self.caller, self._link, capability, operation, payload, **how)
+
     async def publish(
         self, topic: str, event: Any, *, headers: Mapping[str, str] | None = None
     ) -> None:
         """See `Mesh.publish`."""
         await self._link.wire.wait_writable()
         self.caller.publish(topic, event, headers)
-
-
-def _nothing() -> None:
-    return None
 
 
 def is_running(agent: Hosted) -> bool:

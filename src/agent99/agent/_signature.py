@@ -23,16 +23,30 @@ Unpack = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
 class Signature:
     """How a method is called with a payload.
 
+    Args:
+        function: The method.
+        takes_self: Its first parameter is no field.
+        of: What to call it in errors.
+        given: Parameters that somebody else fills in: they are no fields either.
+
     Raises:
         UsageError: the signature cannot be a schema; names the method and why.
     """
 
     __slots__ = ("answer", "body", "fields", "keyword_fields", "of", "whole")
 
-    def __init__(self, function: Callable[..., Any], *, takes_self: bool, of: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        takes_self: bool,
+        of: str,
+        given: frozenset[str] = frozenset(),
+    ) -> None:
         self.of = of
         hints = _hints(function, of)
-        parameters = _parameters(function, takes_self=takes_self, of=of)
+        every = _parameters(function, takes_self=takes_self, of=of)
+        parameters = [parameter for parameter in every if parameter.name not in given]
         for parameter in parameters:
             if parameter.name not in hints:
                 raise UsageError(f"{of}: the parameter {parameter.name!r} has no annotation")

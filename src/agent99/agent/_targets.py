@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
@@ -57,7 +57,7 @@ def pick(capability: str, by: Selection | None = None, *, where: str | Where | N
 class Asker(Protocol):
     """Whoever makes a peer's requests."""
 
-    async def request(
+    def request(
         self,
         target: Peer,
         operation: str,
@@ -66,7 +66,7 @@ class Asker(Protocol):
         returns: Any,
         timeout_s: float,
         headers: Mapping[str, str] | None,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Ask one instance; see `Mesh.request`."""
         ...
 

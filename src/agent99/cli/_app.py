@@ -7,17 +7,23 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from agent99.cli import _demo, _server
+from agent99.cli import _demo, _quarantine, _saga, _server
+from agent99.cli._append import append
 from agent99.cli._call import call
 from agent99.cli._command import add_command, run_safely
 from agent99.cli._ctl import ctl
 from agent99.cli._exits import Exit, RefusalError, exit_table
 from agent99.cli._info import info
+from agent99.cli._jobs import jobs
+from agent99.cli._post import post
 from agent99.cli._ps import ps
 from agent99.cli._run import run
 from agent99.cli._scope import Output
 from agent99.cli._show import say
+from agent99.cli._streams import streams
 from agent99.cli._survey import survey
+from agent99.cli._top import top
+from agent99.cli._trace import trace
 from agent99.cli._version import version
 from agent99.cli._why import why
 
@@ -32,10 +38,16 @@ _COMMANDS = (
     ("run", run),
     ("call", call),
     ("survey", survey),
+    ("post", post),
+    ("append", append),
     ("ps", ps),
     ("info", info),
     ("why", why),
+    ("top", top),
+    ("trace", trace),
     ("ctl", ctl),
+    ("jobs", jobs),
+    ("streams", streams),
     ("version", version),
 )
 
@@ -64,6 +76,8 @@ def build_app() -> typer.Typer:
     app.callback()(_callback)
     for name, function in _COMMANDS:
         add_command(app, name, function)
+    app.add_typer(_quarantine.build_app(), name="quarantine")
+    app.add_typer(_saga.build_app(), name="saga")
     app.add_typer(_server.build_app(), name="server")
     app.add_typer(_demo.build_app(), name="demo")
     return app

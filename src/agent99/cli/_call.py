@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from agent99.agent import Peer
+from agent99.agent import Mesh, Peer
 from agent99.cli._exits import RefusalError
 from agent99.cli._find import find_capable, find_named
 from agent99.cli._join import join, run_async
 from agent99.cli._schema import unknown_fields
 from agent99.cli._scope import Scope
 from agent99.cli._show import print_json, say
-from agent99.cli._values import parse_payload
+from agent99.cli._traced import drawing, find_trace
+from agent99.cli._values import JsonPayload, read_payload
 from agent99.dispatch import DEFAULT_OPERATION
 from agent99.errors import BadRequestError, NoAgentError
+from agent99.observe import RequestFinished
 
 UUID_CHARACTERS = 36
+TRACE_S = 2.0
+"""Seconds to wait for what a process knows of a request that was traced at once."""
 
 Timeout = Annotated[
     float, typer.Option("--timeout", "-t", metavar="S", help="Seconds to wait for the answer.")
@@ -33,15 +38,11 @@ class CallOptions(msgspec.Struct, frozen=True):
     name: Annotated[
         bool, typer.Option("--name", help="TARGET is an agent's name, not a capability.")
     ] = False
-    json_payload: Annotated[
-        str | None,
-        typer.Option(
-            "--json-payload",
-            metavar="JSON",
-            help="The payload as a JSON object; '-' reads it from stdin.",
-        ),
-    ] = None
+    json_payload: JsonPayload = None
     timeout: Timeout = 5.0
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Then draw the request's way, on stderr.")
+    ] = False
 
 
 def call(
@@ -65,7 +66,7 @@ def call(
     agent99 call greeter greet name=Ada
     agent99 call calculator add numbers='[1, 2.5]'
     agent99 call echo tags='["a", "b"]' zip='"00123"' --timeout 2
-    agent99 call --name weather-proxy forecast --json-payload '{"city": "Oslo"}'
+    agent99 call --name weather-proxy forecast --json-payload '{"city": "Oslo"}' --trace
 
     A value is JSON where it is JSON (n=3 is a number, ok=true a truth value), else text. Text that
     looks like JSON is quoted twice: zip='"00123"'. Finds the mesh of the project; starts nothing.
@@ -75,8 +76,7 @@ def call(
     if "=" in operation:  # the operation was left out
         given.insert(0, operation)
         operation = DEFAULT_OPERATION
-    text = sys.stdin.read() if options.json_payload == "-" else options.json_payload
-    payload = parse_payload(given, text)
+    payload = read_payload(given, options.json_payload)
     print_json(run_async(_call(scope, options, target, operation, payload)))
     return 0
 
@@ -95,7 +95,8 @@ async def _call(
             whom = asked[0] if asked else whom
         warn_of_fields(asked, operation, payload)
         try:
-            return await mesh.request(whom, operation, payload, timeout_s=options.timeout)
+            async with traced(mesh) if options.trace else contextlib.nullcontext():
+                return await mesh.request(whom, operation, payload, timeout_s=options.timeout)
         except BadRequestError as error:
             if error.rule.startswith("Expected `str`"):
                 field = error.path.removeprefix("$.")
@@ -107,6 +108,21 @@ async def _call(
             if not options.name and is_name and not is_capability:
                 error.add_note("there is an agent of that name: add --name")
             raise
+
+
+@contextlib.asynccontextmanager
+async def traced(mesh: Mesh) -> AsyncGenerator[None]:
+    """Draw the request that is made meanwhile, however it ends."""
+    told: list[RequestFinished] = []
+    forget = mesh.hooks.listen(RequestFinished, told.append)
+    try:
+        yield
+    finally:
+        forget()
+        if told:  # else it was never sent
+            found = await find_trace(mesh, told[0].trace_id, TRACE_S)
+            found = msgspec.structs.replace(found, records=(*told, *found.records))
+            print(drawing(found), file=sys.stderr, flush=True)
 
 
 def warn_of_fields(asked: Sequence[Peer], operation: str, payload: Mapping[str, Any]) -> None:

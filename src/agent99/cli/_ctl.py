@@ -14,14 +14,25 @@ from agent99.cli._exits import Exit, RefusalError
 from agent99.cli._find import find_instance, find_named, nobody
 from agent99.cli._join import join, run_async
 from agent99.cli._scope import Scope
-from agent99.cli._show import compact, duration, print_json, print_table, short, tell
+from agent99.cli._show import (
+    compact,
+    duration,
+    print_json,
+    print_table,
+    short,
+    tell,
+    with_lacks,
+)
 from agent99.cli._survey import survey_document, survey_rows
 from agent99.cli._values import parse_words
 
 EVERYBODY = "all"
 QUIET = frozenset({"pause", "resume", "shutdown", "status", "update_config"})
 """Actions whose answers need no line of their own: only what went wrong is shown."""
-_STATUS = ("agent", "instance", "state", "uptime", "requests", "errors", "in flight", "config")
+_STATUS = (
+    *("agent", "instance", "state", "uptime", "requests", "errors", "refused", "in flight"),
+    "config",
+)
 
 
 def ctl(
@@ -110,8 +121,7 @@ def _show(action: str, found: Survey, names: dict[str, str]) -> None:
 def _status_row(status: Any) -> tuple[str, ...]:
     operations = status["operations"]
     state = status["state"]
-    if status["missing"]:
-        state = f"{state} (missing {', '.join(status['missing'])})"
+    state = with_lacks(state, status["missing"], status.get("full", ()))  # an older one has none
     return (
         status["name"],
         short(status["instance"]),
@@ -119,6 +129,7 @@ def _status_row(status: Any) -> tuple[str, ...]:
         duration(status["uptime_s"]),
         str(operations["requests"]),
         str(operations["errors"]),
+        str(operations["refused"]),
         str(operations["in_flight"] + operations["waiting"]),
         compact(status["config"]),
     )

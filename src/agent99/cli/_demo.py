@@ -50,7 +50,10 @@ class ShopOptions(Output, frozen=True):
     instances: Annotated[
         int | None,
         typer.Option(
-            "--instances", min=1, max=32, help="Processes of inventory, and of payment; else 2."
+            "--instances",
+            min=1,
+            max=32,
+            help="Processes of order processing, inventory and payment; else 2.",
         ),
     ] = None
     speed: Annotated[
@@ -62,6 +65,10 @@ class ShopOptions(Output, frozen=True):
             help="Days of the file in one second; else 0: no limit.",
         ),
     ] = None
+    chaos: Annotated[
+        bool,
+        typer.Option("--chaos", help="Kill agents and the server while the orders run."),
+    ] = False
     store: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +100,7 @@ def shop(options: ShopOptions) -> int:
     agent99 demo shop
     agent99 demo shop --decline-rate 0 --json
     agent99 demo shop --data year.parquet --speed 30
+    agent99 demo shop --chaos
 
     A FILE has the columns Invoice, StockCode, Quantity, InvoiceDate, Price, CustomerID and Country.
     Exit code 1 if the books do not close.

@@ -36,9 +36,14 @@ class Exit(IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done; of `run`: drained after Ctrl-C or SIGTERM, or shut down by `ctl`",
-    Exit.FAILED: "an agent said no, broke, or did not start; `ctl` or `survey`: not by all",
+    Exit.FAILED: (
+        "an agent said no, broke, or did not start;"
+        " `ctl`, `survey`, `trace`, `quarantine`, `saga`: not all"
+    ),
     Exit.USAGE: "the command, the agent's code or the payload is wrong",
-    Exit.NOBODY: "nobody is there who can do it",
+    Exit.NOBODY: (
+        "nobody is there who can do it; of `trace`, `jobs`, `quarantine`, `saga`: no such record"
+    ),
     Exit.DEADLINE: "no answer in time: whether it ran is unknown",
     Exit.MESH: "no mesh, no server, or it refused the credential",
     Exit.BUSY: "refused at the door (overloaded or paused): it did not run, try again",

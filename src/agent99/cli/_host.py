@@ -6,18 +6,21 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from agent99.agent import Agent, Mesh
 from agent99.cli._exits import Exit, RefusalError, exit_of
 from agent99.cli._show import count, say
-from agent99.cli._wish import StopWish
+from agent99.cli._wish import StopWish, wait_or
 from agent99.errors import Agent99Error
 from agent99.settings import Settings
 
 END_S = 2.0
 """Seconds that an end at once may take to tell the callers and the registry."""
 Announce = Callable[[dict[str, Any]], None]
+Observe = Callable[[Mesh], AbstractAsyncContextManager[list[str]]]
+"""Watches a mesh meanwhile; gives the addresses of its metrics."""
 
 
 async def host(
@@ -25,21 +28,25 @@ async def host(
     instances: int,
     settings: Settings,
     wish: StopWish,
+    observe: Observe,
     announce: Announce,
 ) -> int:
     """Start `instances` of each class, announce them, and run until a wish or a shutdown.
 
     Raises:
         RefusalError: an agent did not start; names it.
+        UsageError: it cannot be observed so.
         EmbeddedServerError, TransportError: no mesh.
     """
     task = asyncio.current_task()
     wish.give_up = task.cancel if task is not None else None
     try:
-        async with Mesh(settings=settings) as mesh:
+        mesh = Mesh(settings=settings)
+        async with observe(mesh) as metrics, mesh:
             await _start(mesh, classes, instances)
             wish.give_up = None
-            announce(ready_document(mesh, embedded=settings.url is None))
+            embedded = settings.url is None
+            announce({**ready_document(mesh, embedded=embedded), "metrics": metrics})
             return await _serve(mesh, wish)
     except asyncio.CancelledError:
         if not wish.asked.is_set():
@@ -78,7 +85,7 @@ def _not_started(agent_class: type[Agent], error: Exception) -> RefusalError:
 async def _serve(mesh: Mesh, wish: StopWish) -> int:
     emptied = asyncio.ensure_future(mesh.wait_empty())
     try:
-        if await wish.wait_or(emptied, wish.asked) and not wish.asked.is_set():
+        if await wait_or(emptied, wish.asked) and not wish.asked.is_set():
             say("every agent was shut down")
             return Exit.OK
     finally:
@@ -90,7 +97,7 @@ async def _drain(mesh: Mesh, wish: StopWish) -> int:
     running = count(mesh.in_flight, "operation")
     say(f"draining: {running} in flight; Ctrl-C again ends at once")
     closing = asyncio.ensure_future(mesh.aclose())
-    if await wish.wait_or(closing, wish.forced):
+    if await wait_or(closing, wish.forced):
         closing.result()
         say("drained")
         return Exit.OK
@@ -129,13 +136,14 @@ def ready_line(document: dict[str, Any], workers: int = 0) -> str:
     where = f"mesh {document['mesh']!r} at {document['url']}"
     kind = " (embedded)" if document["embedded"] else ""
     crew = f"{count(workers, 'worker')} of " if workers else ""
-    return f"ready: {crew}{shown} on {where}{kind}; Ctrl-C drains"
+    metrics = f"; metrics at {', '.join(document['metrics'])}" if document["metrics"] else ""
+    return f"ready: {crew}{shown} on {where}{kind}{metrics}; Ctrl-C drains"
 
 
-def set_up_log(*, debug: bool) -> None:
+def set_up_log(*, debug: bool, level: str = "INFO") -> None:
     """Let the agents' log lines out on stderr, unless their own code has set up logging."""
     logging.basicConfig(
-        level=logging.INFO,
+        level=level,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",

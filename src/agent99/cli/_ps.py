@@ -9,7 +9,15 @@ import msgspec
 from agent99.agent import Mesh, Peer
 from agent99.cli._join import join, run_async
 from agent99.cli._scope import Scope
-from agent99.cli._show import count, duration, print_json, print_table, short, tell
+from agent99.cli._show import (
+    count,
+    duration,
+    print_json,
+    print_table,
+    short,
+    tell,
+    with_lacks,
+)
 from agent99.clock import SystemClock
 
 _COLUMNS = ("agent", "instance", "state", "capabilities", "version", "uptime", "where")
@@ -50,8 +58,7 @@ def state_of(mesh: Mesh, peer: Peer) -> str:
     """Return an instance's state for people, with what it lacks."""
     about = peer.description
     state: str = about.state
-    if about.missing:
-        state = f"{state} (missing {', '.join(about.missing)})"
+    state = with_lacks(state, about.missing, about.full)
     if mesh.registry.table.is_suspect(peer.instance):
         state = f"{state}, suspect"
     return state
@@ -72,7 +79,7 @@ def _row(mesh: Mesh, peer: Peer) -> tuple[str, ...]:
 
 def _document(mesh: Mesh, peer: Peer) -> dict[str, Any]:
     about = peer.description
-    fields = ("name", "instance", "state", "missing", "kind", "version", "capabilities")
+    fields = ("name", "instance", "state", "missing", "full", "kind", "version", "capabilities")
     more = ("uses", "metadata", "host", "pid", "started_us")
     document = {field: getattr(about, field) for field in (*fields, *more)}
     document["operations"] = [operation.name for operation in about.operations]

@@ -7,17 +7,20 @@ import contextlib
 import os
 import sys
 from collections.abc import Generator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import msgspec
 import typer
 
+from agent99.agent import Mesh
 from agent99.cli._exits import Exit
-from agent99.cli._host import host, ready_line, set_up_log
+from agent99.cli._host import host, ready_line
 from agent99.cli._join import scoped_settings
 from agent99.cli._lifeline import Lifeline, find_lifeline
 from agent99.cli._load import load_agents
+from agent99.cli._observe import LogForm, ObserveOptions, observed, set_up_logs
 from agent99.cli._scope import Scope
 from agent99.cli._show import print_json, tell
 from agent99.cli._wish import StopWish, end_process, end_soon
@@ -48,6 +51,7 @@ class RunOptions(msgspec.Struct, frozen=True):
 def run(
     scope: Scope,
     options: RunOptions,
+    observing: ObserveOptions,
     sources: Annotated[
         list[str], typer.Argument(metavar="FILE|MODULE[:CLASS]...", help="What defines the agents.")
     ],
@@ -57,7 +61,7 @@ def run(
     \b
     agent99 run greeter.py
     agent99 run shop.orders:OrderProcessing stock.py --count 2
-    agent99 run greeter.py --workers 4
+    agent99 run greeter.py --workers 4 --log json --metrics-port 9100
 
     Without :CLASS every agent that is defined there runs. Ctrl-C (or SIGTERM) drains: nothing new
     is taken, what runs finishes, 25 s at most; a second one ends at once. With --workers a
@@ -66,10 +70,10 @@ def run(
     """
     lifeline = find_lifeline()
     if options.workers is not None and lifeline is None:
-        return _supervise(scope, options, sources)
+        return _supervise(scope, options, observing, sources)
     with _stdout_for_json(scope) as stdout:
         classes = load_agents(sources)
-        set_up_log(debug=scope.debug)
+        set_up_logs(observing, debug=scope.debug)
         settings = scoped_settings(scope)
 
         def announce(document: dict[str, Any]) -> None:
@@ -80,9 +84,12 @@ def run(
             else:
                 tell(ready_line(document))
 
+        def observe(mesh: Mesh) -> AbstractAsyncContextManager[list[str]]:
+            return observed(mesh, observing)
+
         async def work() -> int:
             wish = _wish(lifeline)
-            return await host(classes, options.count, settings, wish, announce)
+            return await host(classes, options.count, settings, wish, observe, announce)
 
         from agent99.dispatch import new_event_loop
 
@@ -112,7 +119,9 @@ def _stdout_for_json(scope: Scope) -> Generator[TextIO]:
 # --- under a supervisor ---------------------------------------------------------------------------
 
 
-def _supervise(scope: Scope, options: RunOptions, sources: Sequence[str]) -> int:
+def _supervise(
+    scope: Scope, options: RunOptions, observing: ObserveOptions, sources: Sequence[str]
+) -> int:
     settings = scoped_settings(scope)  # what is wrong here is said once
     environ = {**os.environ, "PYTHONUNBUFFERED": "1", "AGENT99_MESH": settings.mesh}
     if scope.url is not None:  # by the environment: a credential never stands on a command line
@@ -120,7 +129,13 @@ def _supervise(scope: Scope, options: RunOptions, sources: Sequence[str]) -> int
     # -P: else a queue.py in the current folder would be imported instead of Python's own.
     command = [sys.executable, "-P", "-m", "agent99", "run", "--count", str(options.count)]
     command += ["--debug"] if scope.debug else []
-    plan = Plan((*command, "--", *sources), environ, crew_name(sources), options.workers or 1)
+    workers = range(options.workers or 1)
+    plan = Plan(
+        tuple((*command, *observing.words(place), "--", *sources) for place in workers),
+        environ,
+        crew_name(sources),
+        bare=b"{" if observing.log is LogForm.JSON else b"",
+    )
     return asyncio.run(_watch_crew(scope, plan))
 
 
@@ -136,11 +151,13 @@ async def _watch_crew(scope: Scope, plan: Plan) -> int:
 
 async def _tell_ready(scope: Scope, crew: Crew) -> None:
     documents = await crew.wait_ready()
+    metrics = [url for document in documents for url in document["metrics"]]
     if scope.json:
         agents = [agent for document in documents for agent in document["agents"]]
-        print_json({**documents[0], "workers": len(documents), "agents": agents})
+        more = {"workers": len(documents), "agents": agents, "metrics": metrics}
+        print_json({**documents[0], **more})
     else:
-        tell(ready_line(documents[0], len(documents)))
+        tell(ready_line({**documents[0], "metrics": metrics}, len(documents)))
 
 
 def crew_name(sources: Sequence[str]) -> str:

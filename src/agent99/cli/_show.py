@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PIPED_WIDTH = 200
 """Characters in a line of a table that does not go to a terminal."""
@@ -15,7 +19,7 @@ PIPED_WIDTH = 200
 WORD_MAX = 12
 """Characters; a longer word may be broken to fit the terminal."""
 GAP = 2
-_WORDS = frozenset({"instance", "where"})
+_WORDS = frozenset({"instance", "saga", "where"})
 """Columns of one word, however long."""
 _WHOLE = _WORDS | {"state"}
 """Columns of which no word is broken: they are copied, and looked for."""
@@ -64,25 +68,47 @@ def compact(document: Any) -> str:
     return _encode(document).decode()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: frozenset[str] = frozenset()
+) -> None:
     """Draw a table on stdout. NO_COLOR is honoured, and the terminal's width if words fit it.
 
     In a narrower terminal lines are longer than it: what is broken can be neither read nor copied.
+
+    Args:
+        numbers: The columns that stand to the right.
     """
     from rich.console import Console
+
+    cells = [tuple(row) for row in rows]
+    widths = [_word_width(column, [row[at] for row in cells]) for at, column in enumerate(columns)]
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    console.width = max(console.width, sum(widths) + GAP * len(widths))
+    console.print(build_table(columns, cells, widths, numbers), crop=False)
+
+
+def build_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    widths: Sequence[int],
+    numbers: frozenset[str],
+) -> Table:
+    """Return a table that is no narrower than the widths."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    cells = [tuple(row) for row in rows]
-    widths = [_word_width(column, [row[at] for row in cells]) for at, column in enumerate(columns)]
     for column, width in zip(columns, widths, strict=True):
-        table.add_column(column.upper(), overflow="fold", min_width=width, no_wrap=column in _WORDS)
-    for row in cells:
+        table.add_column(
+            column.upper(),
+            overflow="fold",
+            min_width=width,
+            no_wrap=column in _WORDS,
+            justify="right" if column in numbers else "left",
+        )
+    for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a cell mean nothing
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-    console.width = max(console.width, sum(widths) + GAP * len(widths))
-    console.print(table, crop=False)
+    return table
 
 
 def _word_width(column: str, cells: Sequence[str]) -> int:
@@ -94,6 +120,12 @@ def _word_width(column: str, cells: Sequence[str]) -> int:
 def short(instance: str) -> str:
     """Return enough of an instance's UUID to tell it from others."""
     return instance[:8]
+
+
+def shortened(text: str, characters_max: int) -> str:
+    """Return a text on one line, and no longer than that."""
+    line = " ".join(text.split())
+    return line if len(line) <= characters_max else f"{line[: characters_max - 1]}…"
 
 
 def duration(seconds: float) -> str:
@@ -114,3 +146,25 @@ def duration(seconds: float) -> str:
 def count(number: int, one: str, many: str | None = None) -> str:
     """Return a number with its noun: `1 agent`, `2 agents`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def size(number: int) -> str:
+    """Return bytes for people: `12 B`, `3.4 kB`, `1.0 GB`."""
+    if number < 1_000:
+        return f"{number} B"
+    for unit, factor in (("kB", 1e3), ("MB", 1e6)):
+        if number < factor * 1_000:
+            return f"{number / factor:,.1f} {unit}"
+    return f"{number / 1e9:,.1f} GB"
+
+
+def moment(time_us: int) -> str:
+    """Return a time for people, in UTC: `2026-11-26 15:12:59Z`."""
+    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def with_lacks(state: str, missing: Sequence[str], full: Sequence[str]) -> str:
+    """Return a state for people, with why it is degraded."""
+    lacks = [f"missing {', '.join(missing)}"] if missing else []
+    lacks += [f"full: {', '.join(full)}"] if full else []
+    return f"{state} ({'; '.join(lacks)})" if lacks else state

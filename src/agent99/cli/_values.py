@@ -1,13 +1,24 @@
-"""Payloads from the command line: `name=value` words and JSON text. Pure."""
+"""Payloads from the command line: `name=value` words and JSON text."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import typer
 
 from agent99.cli._exits import RefusalError
+
+JsonPayload = Annotated[
+    str | None,
+    typer.Option(
+        "--json-payload",
+        metavar="JSON",
+        help="The payload as a JSON object; '-' reads it from stdin.",
+    ),
+]
 
 _decode = msgspec.json.Decoder().decode
 
@@ -48,12 +59,24 @@ def parse_value(text: str, name: str) -> Any:
         return text
 
 
+def read_payload(words: Sequence[str], json_text: str | None) -> dict[str, Any]:
+    """Return the payload that a command was given; `-` stands for JSON on stdin.
+
+    Raises:
+        as `parse_payload`.
+    """
+    return parse_payload(words, sys.stdin.read() if json_text == "-" else json_text)
+
+
 def parse_payload(words: Sequence[str], json_text: str | None) -> dict[str, Any]:
     """Return the payload of a request; words add to the JSON object, or replace its fields.
 
     Raises:
-        RefusalError: the JSON is no object, or as `parse_words`.
+        RefusalError: the JSON is no object, a word is one, or as `parse_words`.
     """
+    for word in words:
+        if word.startswith("{") and isinstance(parse_value(word, word), dict):
+            raise RefusalError(f"{word!r} is no name=value; a JSON object goes to --json-payload")
     payload: dict[str, Any] = {}
     if json_text is not None:
         try:

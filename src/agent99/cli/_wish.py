@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from agent99.cli._exits import Exit
 
@@ -55,14 +56,15 @@ class StopWish:
         else:
             self.forced.set()
 
-    async def wait_or(self, other: asyncio.Future[None], event: asyncio.Event) -> bool:
-        """Wait for `other` or `event`; returns whether `other` is done."""
-        waiting = asyncio.ensure_future(event.wait())
-        try:
-            await asyncio.wait((other, waiting), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-        return other.done()
+
+async def wait_or(other: asyncio.Future[Any], event: asyncio.Event) -> bool:
+    """Wait for `other` or `event`; returns whether `other` is done."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((other, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return other.done()
 
 
 def end_process(code: int) -> None:

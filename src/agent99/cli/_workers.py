@@ -17,7 +17,7 @@ from agent99.cli._budget import RestartBudget
 from agent99.cli._exits import Exit
 from agent99.cli._lifeline import VARIABLE
 from agent99.cli._show import count, say
-from agent99.cli._wish import StopWish
+from agent99.cli._wish import StopWish, wait_or
 from agent99.clock import Clock
 
 DRAIN_S = 30.0
@@ -34,25 +34,26 @@ _HOPELESS = frozenset({Exit.USAGE, Exit.MESH})
 class Plan(msgspec.Struct, frozen=True):
     """What a crew is to run."""
 
-    command: tuple[str, ...]
-    """Runs one worker."""
+    commands: tuple[tuple[str, ...], ...]
+    """What runs each of the workers."""
     environ: dict[str, str]
     """The workers' whole environment; it may hold a credential, so it is never shown."""
     name: str
     """What the workers are called."""
-    workers: int
-    """How many processes."""
+    bare: bytes = b""
+    """How a line of their log begins that is passed on as it is; empty: none is."""
 
     def __repr__(self) -> str:
-        return f"Plan({self.name!r}, workers={self.workers})"
+        return f"Plan({self.name!r}, workers={len(self.commands)})"
 
 
 class Worker:
     """One place in the crew: the process that has it now, and its budget of restarts."""
 
-    def __init__(self, index: int, name: str) -> None:
+    def __init__(self, index: int, name: str, command: Sequence[str]) -> None:
         self.index = index
         self.label = f"{name}/{index}"
+        self.command = command
         self.budget = RestartBudget()
         self.process: Process | None = None
         self.ready = asyncio.Event()
@@ -73,7 +74,9 @@ class Crew:
     """
 
     def __init__(self, plan: Plan, *, wish: StopWish, clock: Clock, stdout: BinaryIO) -> None:
-        self.workers = [Worker(index, plan.name) for index in range(1, plan.workers + 1)]
+        self.workers = [
+            Worker(index, plan.name, command) for index, command in enumerate(plan.commands, 1)
+        ]
         self._plan = plan
         self._wish = wish
         self._clock = clock
@@ -145,7 +148,7 @@ class Crew:
             with theirs:
                 handle = theirs.fileno()
                 worker.process = process = await asyncio.create_subprocess_exec(
-                    *self._plan.command,
+                    *worker.command,
                     stdin=DEVNULL,
                     stdout=PIPE,
                     stderr=PIPE,
@@ -157,13 +160,13 @@ class Crew:
                 _signal(process, signal.SIGTERM)
             prefix = f"[{worker.label}] ".encode()
             ready = asyncio.ensure_future(self._read_ready(worker, ours))
+            assert process.stdout is not None
+            assert process.stderr is not None
             relays = [
-                asyncio.ensure_future(relay(stream, sink, prefix))
-                for stream, sink in (
-                    (process.stdout, self._stdout),
-                    (process.stderr, sys.stderr.buffer),
-                )
-                if stream is not None
+                asyncio.ensure_future(relay(process.stdout, self._stdout, prefix)),
+                asyncio.ensure_future(
+                    relay(process.stderr, sys.stderr.buffer, prefix, bare=self._plan.bare)
+                ),
             ]
             try:
                 code = await process.wait()
@@ -189,10 +192,8 @@ class Crew:
         """Wait for the event, or so long; returns False at once when an end is wished for."""
         work = event.wait() if event is not None else self._clock.sleep(delay_s)
         waiting = asyncio.ensure_future(work)
-        asked = asyncio.ensure_future(self._wish.asked.wait())
-        await asyncio.wait((waiting, asked), return_when=asyncio.FIRST_COMPLETED)
+        await wait_or(waiting, self._wish.asked)
         waiting.cancel()
-        asked.cancel()
         return not self._wish.asked.is_set()
 
     # --- the end ----------------------------------------------------------------------------------
@@ -220,21 +221,24 @@ class Crew:
             _signal_group(process, signal.SIGKILL)
 
 
-async def relay(stream: asyncio.StreamReader, sink: BinaryIO, prefix: bytes) -> None:
-    """Pass a worker's output on, each line with its prefix."""
+async def relay(
+    stream: asyncio.StreamReader, sink: BinaryIO, prefix: bytes, *, bare: bytes = b""
+) -> None:
+    """Pass a worker's output on, each line with its prefix, unless it begins with `bare`."""
     rest = b""
     while chunk := await stream.read(LINE_BYTES_MAX):
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) >= LINE_BYTES_MAX:
             lines.append(rest)
             rest = b""
-        _write_lines(sink, prefix, lines)
-    _write_lines(sink, prefix, [rest] if rest else [])
+        _write_lines(sink, prefix, lines, bare)
+    _write_lines(sink, prefix, [rest] if rest else [], bare)
 
 
-def _write_lines(sink: BinaryIO, prefix: bytes, lines: Sequence[bytes]) -> None:
+def _write_lines(sink: BinaryIO, prefix: bytes, lines: Sequence[bytes], bare: bytes) -> None:
     if lines:
-        sink.write(b"".join(b"%b%b\n" % (prefix, line) for line in lines))
+        whole = (line if bare and line.startswith(bare) else prefix + line for line in lines)
+        sink.write(b"".join(b"%b\n" % line for line in whole))
         sink.flush()
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+import contextvars
+import math
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
+from typing import Protocol
 
 import msgspec
 
 from agent99.clock import Clock
 from agent99.envelope import Header, decode_user_headers, encode_message, encode_user_headers
 from agent99.errors import UsageError
+from agent99.observe import TraceContext, served_trace
 
 
 class HeaderView(MutableMapping[str, str]):
@@ -38,6 +42,18 @@ class HeaderView(MutableMapping[str, str]):
         return len({**self._received, **self.answer})
 
 
+class Origin(Protocol):
+    """A request of this process, whose header is written only when somebody looks at it."""
+
+    event_id: str
+    traceparent: str | None
+    attempt: int
+
+    def header(self) -> Header:
+        """Write the header that it would have had, had it travelled."""
+        ...
+
+
 class Context(msgspec.Struct, eq=False):
     """One request, as its handler sees it."""
 
@@ -45,13 +61,16 @@ class Context(msgspec.Struct, eq=False):
     """The operation that was chosen; of an event, its topic."""
     sender: str
     """Who asks, as the request's subject says; with permissions on, the server has proved it."""
+    instance: str
+    """Who serves it."""
     deadline_s: float
     """Monotonic time by which the caller wants the answer."""
     _clock: Clock
     _message: bytes | Mapping[str, str]
     _request: Header | None
-    _describe: Callable[[], Header] | None
+    _origin: Origin | None
     _view: HeaderView | None
+    _trace: TraceContext | None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(operation={self.operation!r}, event_id={self.event_id!r})"
@@ -61,14 +80,22 @@ class Context(msgspec.Struct, eq=False):
         """The envelope's own header of the request."""
         request = self._request
         if request is None:  # of a caller in this process: made when it is looked at
-            assert self._describe is not None, "one of the two is given"
-            request = self._request = self._describe()
+            assert self._origin is not None, "one of the two is given"
+            request = self._request = self._origin.header()
         return request
 
     @property
     def event_id(self) -> str:
         """Names the request; the same in every log line and answer about it."""
-        return self.request.event_uuid
+        return self.about()[0]
+
+    @property
+    def trace(self) -> TraceContext:
+        """The span of serving it: what is done for it hangs beneath (W3C Trace Context)."""
+        if self._trace is None:
+            event_id, traceparent, attempt = self.about()
+            self._trace = served_trace(event_id, traceparent, self.instance, attempt)
+        return self._trace
 
     @property
     def idempotency_key(self) -> str | None:
@@ -90,9 +117,42 @@ class Context(msgspec.Struct, eq=False):
         """What the handler has set, for the answer."""
         return self._view.answer if self._view is not None else {}
 
+    def about(self) -> tuple[str, str | None, int]:
+        """Return event id, `traceparent` and attempt: no header is written for them."""
+        request = self._request
+        if request is not None:
+            return request.event_uuid, request.traceparent, request.attempt or 1
+        origin = self._origin
+        assert origin is not None, "one of the two is given"
+        return origin.event_id, origin.traceparent, origin.attempt
+
     def remaining_s(self) -> float:
         """Return the seconds left until the deadline; negative when it has passed."""
         return self.deadline_s - self._clock.monotonic_s()
+
+    def without_deadline(self) -> contextvars.Context:
+        """Return where work runs that goes on after the answer: `create_task(…, context=…)`.
+
+        There the same request is in hand, for logs and traces, but what is asked of others does not
+        end with it.
+        """
+        where = contextvars.copy_context()
+        where.run(
+            _current.set,
+            Context(
+                self.operation,
+                self.sender,
+                self.instance,
+                math.inf,
+                self._clock,
+                self._message,
+                self._request,
+                self._origin,
+                None,
+                self._trace,
+            ),
+        )
+        return where
 
 
 _current: ContextVar[Context] = ContextVar("agent99_context")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
+
+from agent99.dispatch._call import Call
+from agent99.dispatch._tally import Tally
+from agent99.dispatch._witness import Witness
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -11,7 +17,9 @@ class Statistics(msgspec.Struct, frozen=True):
     requests: int
     """Taken on, since the start."""
     errors: int
-    """Answered with an error: by an operation, or before one began."""
+    """Of them, answered with an error."""
+    refused: int
+    """Answered with an error before an operation began; not among `requests`."""
     in_flight: int
     waiting: int
     processing_ns: int
@@ -21,27 +29,13 @@ class Statistics(msgspec.Struct, frozen=True):
     last_error: str
 
 
-class Tally:
-    """What became of the requests for one operation; plain attributes: the hot path writes them."""
-
-    __slots__ = ("errors", "last_error", "processing_ns", "requests")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.errors = 0
-        self.processing_ns = 0
-        self.last_error = ""
-
-    def __repr__(self) -> str:
-        return f"Tally(requests={self.requests}, errors={self.errors})"
-
-
 class Counts:
     """What became of the messages that reached no operation."""
 
-    __slots__ = ("dropped", "last_error", "refused")
+    __slots__ = ("_witness", "dropped", "last_error", "refused")
 
-    def __init__(self) -> None:
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
         self.refused = 0
         """Answered with an error before an operation began."""
         self.dropped: dict[str, int] = {}
@@ -50,6 +44,20 @@ class Counts:
     def __repr__(self) -> str:
         return f"Counts(refused={self.refused}, dropped={self.dropped})"
 
-    def drop(self, reason: str) -> None:
-        """Count a message that will not be answered."""
+    def statistics(self, tallies: Sequence[Tally], *, in_flight: int, waiting: int) -> Statistics:
+        """Return these counts and those of all operations together."""
+        return Statistics(
+            requests=sum(tally.requests for tally in tallies),
+            errors=sum(tally.errors for tally in tallies),
+            refused=self.refused,
+            in_flight=in_flight,
+            waiting=waiting,
+            processing_ns=sum(tally.processing_ns for tally in tallies),
+            dropped=dict(self.dropped),
+            last_error=self.last_error,
+        )
+
+    def drop(self, reason: str, call: Call | None = None) -> None:
+        """Count a message that will not be answered, and tell."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self._witness.dropped(reason, call)

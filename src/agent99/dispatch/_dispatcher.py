@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from agent99.clock import Clock, Deadlines
 from agent99.dispatch._admission import Admission
 from agent99.dispatch._call import Call
+from agent99.dispatch._context import Origin
 from agent99.dispatch._counts import Counts, Statistics
-from agent99.dispatch._failed import answer_to, last_error
+from agent99.dispatch._direct import direct_runner
+from agent99.dispatch._failed import answer_to, is_break, last_error
+from agent99.dispatch._idle import Idle
 from agent99.dispatch._options import DispatchOptions
 from agent99.dispatch._reply import Replier
 from agent99.dispatch._route import Route
-from agent99.dispatch._routes import WIRE_VERSION, Routes
+from agent99.dispatch._routes import Routes
 from agent99.dispatch._tasks import eager_starter
+from agent99.dispatch._witness import Witness
 from agent99.envelope import (
+    WIRE_VERSION,
     Header,
-    Kind,
     Outcome,
     is_inbox_of,
     operation_of,
+    peek_header,
     sender_of,
     split_message,
     topic_of,
@@ -48,25 +53,26 @@ class Dispatcher:
 
     def __init__(
         self,
-        instance: str,
+        witness: Witness,
         wire: Wire,
         *,
         clock: Clock,
         deadlines: Deadlines,
         options: DispatchOptions,
-        kind: Kind = "request",
     ) -> None:
-        self.instance = instance
-        self.kind = kind
+        self.instance = witness.instance
+        self.kind = witness.kind
         """The kind of message that is taken here; events are answered by nobody."""
-        self.counts = Counts()
+        self.counts = Counts(witness)
         self.refusal = ""
         """Why nothing is taken on at present: `paused`, `draining`; empty: all is well."""
         self.options = options
         self._clock = clock
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
-        self.routes = Routes(kind)
+        self._witness = witness
+        self._hooks = witness.hooks
+        self.routes = Routes(self.kind)
         """What is offered."""
         self._calls: set[Call] = set()
         self._first_steps: list[Call] = []
@@ -74,11 +80,12 @@ class Dispatcher:
         self._admission: Admission[Call] = Admission(
             concurrency_max=options.concurrency_max, waiting_max=options.waiting_max
         )
-        self._replier = Replier(instance, wire, clock, self.counts)
+        self._replier = Replier(self.instance, wire, clock, self.counts)
         self._pumping = False
-        self._idle_waiters: list[asyncio.Future[None]] = []
+        self._idle = Idle(self._admission, clock, deadlines)
         self._stale_us = int(options.stale_s * 1e6)
         self._start_task = eager_starter(self._loop, self._succeed, self._fail)
+        self._run_through = direct_runner(self._loop, self._succeed, self._fail)
 
     def __repr__(self) -> str:
         return f"Dispatcher({self.instance!r}, {self._admission!r})"
@@ -94,42 +101,40 @@ class Dispatcher:
 
     def statistics(self) -> Statistics:
         """Return the counts so far."""
-        tallies = [route.tally for route in self.routes]
-        return Statistics(
-            requests=sum(tally.requests for tally in tallies),
-            errors=sum(tally.errors for tally in tallies) + self.counts.refused,
-            in_flight=self._admission.in_flight,
-            waiting=self._admission.waiting,
-            processing_ns=sum(tally.processing_ns for tally in tallies),
-            dropped=dict(self.counts.dropped),
-            last_error=self.counts.last_error,
-        )
+        tallies, limits = [route.tally for route in self.routes], self._admission
+        return self.counts.statistics(tallies, in_flight=limits.in_flight, waiting=limits.waiting)
 
     def submit(
         self,
         route: Route,
-        request: Callable[[], Header],
+        request: Header | Origin,
         body: bytes,
         *,
         sender: str,
         deadline_s: float,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | bytes,
     ) -> Call:
-        """Take a request from this process; its `outcome` may be there when this returns.
+        """Take a message from this process, or a stored one; its outcome may be there on return.
+
+        Args:
+            headers: The user's own; of a stored message, all of it.
 
         Raises:
             PausedError, OverloadedError: it was not taken on and will not run.
         """
         if self.refusal:
             raise self._refused()
-        clock, name = self._clock, route.operation
+        clock, instance = self._clock, self.instance
+        header = request if isinstance(request, Header) else None
+        origin = None if isinstance(request, Header) else request
+        name: str = route.operation
+        if header is not None and self.kind == "event":
+            name = header.to_uuid  # its topic
         call = Call(
-            name, sender, deadline_s, clock, headers, None, request, None, route, body, None
+            *(name, sender, instance, deadline_s, clock, headers, header, origin, None, None),
+            *(route, body, None),
         )
-        if self._admission.enter():
-            self._start(call)
-        else:
-            self._put_off(call)
+        self._take_on(call)
         return call
 
     async def wait(self, call: Call) -> None:
@@ -156,29 +161,13 @@ class Dispatcher:
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing is in flight; returns False when the time is up first."""
-        if self._admission.in_flight == 0:
-            return True
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._idle_waiters.append(waiter)
-        deadline_s = self._clock.monotonic_s() + timeout_s
-        ticket = self._deadlines.add(deadline_s, partial(_wake, waiter))
-        try:
-            await waiter
-        finally:
-            self._deadlines.remove(ticket)
-            self._idle_waiters.remove(waiter)
-        return self._admission.in_flight == 0
+        return await self._idle.wait(timeout_s)
 
     def stop(self) -> None:
         """End what is still in flight, each with an error to its caller."""
         for call in (*self._calls, *self._first_steps):
             error = RequestCancelledError("the instance stopped before the operation finished")
-            if call.reply and not call.ended:
-                call.ended = True
-                self._deliver(call, "error", error)
-                self._abort(call)
-            else:
-                self._end(call, "stopped", error)
+            self._end(call, "stopped", error, is_answered=bool(call.reply))
 
     # --- arrival ----------------------------------------------------------------------------------
 
@@ -213,15 +202,13 @@ class Dispatcher:
         if header.ttl_us is not None:
             ttl_s = min(header.ttl_us * 1e-6, ttl_s)
         deadline_s = clock.monotonic_s() + ttl_s
-        user = sender.decode("utf-8", "replace")
+        user, instance = sender.decode("utf-8", "replace"), self.instance
         call = Call(
-            operation, user, deadline_s, clock, data, header, None, None, route, body, reply
+            *(operation, user, instance, deadline_s, clock, data, header, None, None, None),
+            *(route, body, reply),
         )
-        if self._admission.enter():
-            self._start(call)
-            return
         try:
-            self._put_off(call)
+            self._take_on(call)
         except OverloadedError as error:
             self._refuse(message, error)
 
@@ -238,12 +225,28 @@ class Dispatcher:
         if self.kind == "event":
             self.counts.drop(error.code.lower())
         elif self._may_answer(sender_of(message.subject), message.reply):
-            self._replier.refuse(message, error)
+            header = peek_header(message.payload)
+            self._replier.refuse(message.reply, header, error)
+            self._witness.refused(header, error)
 
     def _refused(self) -> PausedError:
         return PausedError(f"the instance is {self.refusal}", details={"state": self.refusal})
 
     # --- running ----------------------------------------------------------------------------------
+
+    def _take_on(self, call: Call) -> None:
+        """Start a call, or let it wait for a place.
+
+        Raises:
+            OverloadedError: too many wait.
+        """
+        has_place = self._admission.enter()
+        if not has_place:
+            self._put_off(call)
+        if self._hooks.received is not None:
+            self._witness.received(call)
+        if has_place:
+            self._start(call)
 
     def _put_off(self, call: Call) -> None:
         """Let a call wait for a place.
@@ -277,9 +280,14 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - a user's type may raise anything
             self._fail(call, error)
             return
+        start, handle = self._start_task, route.handle
+        if self._hooks.enter is not None:
+            handle = self._witness.handle
+        elif route.never_waits:
+            start = self._run_through
         self._first_steps.append(call)
         try:
-            task = self._start_task(route.handle, call, payload)
+            task = start(handle, call, payload)
         except Exception as error:  # noqa: BLE001 - no stack is left for a task, or it was ours
             self._fail(call, error)
             return
@@ -308,7 +316,9 @@ class Dispatcher:
             self._finish(call, outcome, answer)
 
     def _fail(self, call: Call, error: BaseException) -> None:
-        self._finish(call, "error", answer_to(call, error))
+        if not call.ended and is_break(error):
+            self._witness.broke(call, error)
+        self._finish(call, "error", answer_to(error))
         if isinstance(error, KeyboardInterrupt):
             raise error  # the caller knows; now the process is to end
 
@@ -316,33 +326,23 @@ class Dispatcher:
         if not call.has_place:
             return
         call.has_place = False
-        tally = call.route.tally
-        tally.processing_ns += int((self._clock.monotonic_s() - call.began_s) * 1e9)
+        tally, took_s = call.route.tally, self._clock.monotonic_s() - call.began_s
+        tally.processing_ns += int(took_s * 1e9)
         if call.ticket is not None:
             self._untrack(call)
         call.task = None
         try:
             if not call.ended:  # else it is accounted for already: dropped, or its caller told
                 call.ended = True
-                if outcome == "error" and isinstance(answer, RequestError):
+                error = self._replier.deliver(call, outcome, answer)
+                if error is not None:
                     tally.errors += 1
-                    tally.last_error = self.counts.last_error = last_error(answer)
-                self._deliver(call, outcome, answer)
+                    tally.last_error = self.counts.last_error = last_error(error)
+                if self._hooks.finished is not None:
+                    self._witness.finished(call, took_s, error)
         finally:
-            if self._admission.leave() or self._idle_waiters:
+            if self._admission.leave() or self._idle.waiters:
                 self._use_place()
-
-    def _deliver(self, call: Call, outcome: Outcome, answer: bytes | RequestError) -> None:
-        """Bring an outcome to its caller; an event was asked by nobody."""
-        if call.reply == b"":
-            return
-        outcome, body, user = self._replier.write(call, outcome, answer)
-        if call.reply:
-            self._replier.respond(call, outcome, body, user)
-        else:
-            call.outcome, call.answer = outcome, body
-            if call.waiter is not None:
-                _wake(call.waiter)
 
     def _untrack(self, call: Call) -> None:
         if call.ticket is not None:
@@ -352,33 +352,36 @@ class Dispatcher:
 
     def _use_place(self) -> None:
         """A place was given back: start who waits for one, tell who waits for the last."""
-        if not self._pumping:
-            self._pump()
-        if self._admission.in_flight == 0:
-            for waiter in self._idle_waiters:
-                _wake(waiter)
-
-    def _pump(self) -> None:
-        self._pumping = True  # a handler that ends in its first step comes back here: no recursion
-        try:
-            while (call := self._admission.next()) is not None:
-                self._start(call)
-        finally:
-            self._pumping = False
+        if not self._pumping:  # a handler that ends in its first step comes back here
+            self._pumping = True
+            try:
+                while (call := self._admission.next()) is not None:
+                    self._start(call)
+            finally:
+                self._pumping = False
+        self._idle.wake()
 
     # --- ends before the handler's own ------------------------------------------------------------
 
     def _expire(self, call: Call) -> None:
         self._end(call, "deadline", DeadlineExceededError(NO_RESULT))
 
-    def _end(self, call: Call, reason: str, error: RequestError) -> None:
+    def _end(
+        self, call: Call, reason: str, error: RequestError, *, is_answered: bool = False
+    ) -> None:
         if call.ended:
             return
         call.ended = True
-        if call.reply is None:
-            self._deliver(call, "error", error)
+        if is_answered or call.reply is None:
+            self._replier.deliver(call, "error", error)
+            tally = call.route.tally
+            tally.errors += 1
+            tally.last_error = self.counts.last_error = last_error(error)
         else:
-            self.counts.drop(reason)
+            self.counts.drop(reason, call)
+        if self._hooks.finished is not None:
+            took_s = self._clock.monotonic_s() - call.began_s if call.has_place else 0.0
+            self._witness.finished(call, took_s, error)
         self._abort(call)
 
     def _abort(self, call: Call) -> None:
@@ -390,8 +393,3 @@ class Dispatcher:
     def _end_unstarted(self, call: Call, task: asyncio.Task[None]) -> None:
         if call.task is task:  # cancelled before its first step, so that nobody finished it
             self._finish(call, "error", HandlerError("the operation was cancelled at its start"))
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
-from agent99.dispatch._call import Call
 from agent99.errors import DID_NOT_RUN, Failure, HandlerError, RequestError, text_of
-
-_log = logging.getLogger("agent99.dispatch")
 
 LAST_ERROR_CHARACTERS_MAX = 1000
 """Of an error that is kept for whoever asks for the status."""
 
 
-def answer_to(call: Call, error: BaseException) -> RequestError:
+def is_break(error: BaseException) -> bool:
+    """Tell whether a handler raised what it should not: neither a refusal nor a cancellation."""
+    return not isinstance(error, RequestError | asyncio.CancelledError)
+
+
+def answer_to(error: BaseException) -> RequestError:
     """Return the answer that an error is. Its texts are texts, whatever the error's class is."""
     try:
-        return _answer_to(call, error)
+        return _answer_to(error)
     except Exception:  # noqa: BLE001 - attributes of a class of the user's may raise anything
         return HandlerError(f"the operation raised {type(error).__name__}, which cannot be read")
 
@@ -27,7 +28,7 @@ def last_error(answer: RequestError) -> str:
     return text_of(f"{answer.code}: {answer.message}")[:LAST_ERROR_CHARACTERS_MAX]
 
 
-def _answer_to(call: Call, error: BaseException) -> RequestError:
+def _answer_to(error: BaseException) -> RequestError:
     if isinstance(error, RequestError):
         code, text = text_of(error.code), text_of(error.message)
         details = {"cause": code, **error.details}
@@ -42,9 +43,6 @@ def _answer_to(call: Call, error: BaseException) -> RequestError:
         return Failure(text, code=code, details=error.details, retryable=error.retryable is True)
     if isinstance(error, asyncio.CancelledError):
         return HandlerError("the operation was cancelled from within")
-    if not call.ended:
-        text = "operation %s broke, event %s"
-        _log.error(text, call.operation, call.event_id, exc_info=error)
     name = type(error).__name__
     return HandlerError(
         f"the operation raised {name}: {text_of(error)}", details={"exception": name}

@@ -8,11 +8,9 @@ from typing import Any
 import msgspec
 
 from agent99.dispatch._route import DEFAULT_OPERATION, Route
-from agent99.envelope import Header, Kind
+from agent99.envelope import WIRE_VERSION, Header
 from agent99.errors import BadRequestError, UnknownOperationError
-
-WIRE_VERSION = 1
-"""The form of the envelope that is spoken here."""
+from agent99.observe import Kind
 
 
 class _Action(msgspec.Struct):

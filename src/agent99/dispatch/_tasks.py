@@ -13,8 +13,9 @@ import threading
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
+from contextvars import copy_context
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
 from agent99.dispatch._context import Context, use_context
 
@@ -32,14 +33,12 @@ NESTING_MAX = 16
 """First steps within one another, on one thread; beyond them a first step waits its turn. Requests
 from instance to instance in one process would else end in `RecursionError`."""
 
-_Make = Callable[[Coroutine[Any, Any, None]], "Task[None]"]
+_Make = Callable[..., Task[Any]]
+"""Takes a coroutine and, by name, the context of its task."""
 
 
-class _HandsOverFirstStep(Protocol):
-    """What the loop classes below have in addition."""
-
-    agent99_making: list[Any] | None
-    """The coroutine of a task in the making; then its first step, and the context of that."""
+enter_task = asyncio.tasks._enter_task  # noqa: SLF001 - what 3.12 does in eager_start
+leave_task = asyncio.tasks._leave_task  # noqa: SLF001 - the reverse
 
 
 class _Nesting:
@@ -74,26 +73,8 @@ def new_event_loop() -> AbstractEventLoop:
 
 
 def _handing_over(base: type[AbstractEventLoop]) -> type[AbstractEventLoop]:
-    call_soon_of_base = base.call_soon
-
-    def call_soon(
-        self: Any,
-        callback: Callable[..., object],
-        *args: Any,
-        context: ContextVars | None = None,
-    ) -> Any:
-        making = self.agent99_making
-        if making is not None and not args:
-            # While a task is made the garbage collector may run, and finalizers put off other work.
-            owner = getattr(callback, "__self__", None)
-            if isinstance(owner, asyncio.Task) and owner.get_coro() is making[0]:
-                self.agent99_making = None
-                making += (callback, context)
-                return None
-        return call_soon_of_base(self, callback, *args, context=context)
-
-    namespace = {"agent99_making": None, "call_soon": call_soon}
-    return type(f"Eager{base.__name__}", (base,), namespace)
+    """Return a class whose loops have a dictionary, as C classes have none: see `_eager_maker`."""
+    return type(f"Eager{base.__name__}", (base,), {"agent99_hands_over": True})
 
 
 def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -> Starter[C]:
@@ -104,11 +85,12 @@ def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -
     not one of `new_event_loop`. To be called on the loop's thread.
     """
     nesting = _of_thread.nesting  # kept: to look it up costs as much as all that is done with it
+    clean = copy_context()  # not that of whoever happens to be running: another's request, maybe
     make: _Make
     if sys.version_info >= (3, 12):
         make = partial(Task, loop=loop, eager_start=True)
-    elif hasattr(loop, "agent99_making"):
-        make = partial(_make_eagerly, loop, cast("_HandsOverFirstStep", loop))
+    elif hasattr(loop, "agent99_hands_over"):
+        make = _eager_maker(loop)
     else:
         make = loop.create_task
 
@@ -116,10 +98,10 @@ def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -
         work = _run(ended, failed, handle, request, payload)
         depth = nesting.depth
         if depth >= NESTING_MAX:
-            return loop.create_task(work)
+            return loop.create_task(work, context=clean.copy())
         nesting.depth = depth + 1
         try:
-            task = make(work)
+            task = make(work, context=clean.copy())
         except BaseException:
             work.close()  # no stack was left for its task; else it has ended
             raise
@@ -133,26 +115,47 @@ def eager_starter(loop: AbstractEventLoop, ended: Ended[C], failed: Failed[C]) -
     return start
 
 
-def _make_eagerly(
-    loop: AbstractEventLoop, handing: _HandsOverFirstStep, work: Coroutine[Any, Any, None]
-) -> Task[None]:
-    making: list[Any] = [work]
-    handing.agent99_making, before = making, handing.agent99_making
-    try:
-        task = Task(work, loop=loop)
-    finally:
-        handing.agent99_making = before
-    _, step, context = making
-    outer = asyncio.current_task(loop)
-    if outer is None:
-        context.run(step)
+def _eager_maker(loop: AbstractEventLoop) -> _Make:
+    """Return a function that makes a task and takes its first step, which the task would queue."""
+    call_soon, own = loop.call_soon, vars(loop)
+    making: Coroutine[Any, Any, None] | None = None
+    first: tuple[Callable[[], object], ContextVars] | None = None
+
+    def hand_over(
+        callback: Callable[..., object], *args: Any, context: ContextVars | None = None
+    ) -> Any:
+        nonlocal making, first
+        # While a task is made the garbage collector may run, and finalizers put off other work.
+        owner = getattr(callback, "__self__", None)
+        if isinstance(owner, Task) and owner.get_coro() is making and context is not None:
+            making, first = None, (callback, context)
+            return None
+        return call_soon(callback, *args, context=context)
+
+    def make(work: Coroutine[Any, Any, None], *, context: ContextVars) -> Task[None]:
+        nonlocal making, first
+        making, first = work, None
+        own["call_soon"] = hand_over  # for this moment: at any other it costs nothing
+        try:
+            task = Task(work, loop=loop, context=context)
+        finally:
+            own.pop("call_soon", None)
+            making = None
+        if first is None:  # a finalizer made another one meanwhile: this one waits its turn
+            return task
+        (step, context), first = first, None
+        outer = asyncio.current_task(loop)
+        if outer is None:
+            context.run(step)
+            return task
+        leave_task(loop, outer)
+        try:
+            context.run(step)
+        finally:
+            enter_task(loop, outer)
         return task
-    asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001 - what 3.12 does in eager_start
-    try:
-        context.run(step)
-    finally:
-        asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001 - the reverse
-    return task
+
+    return make
 
 
 async def _run(

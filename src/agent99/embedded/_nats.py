@@ -45,6 +45,8 @@ class Options(NamedTuple):
     port: int
     """0: any."""
     start_timeout_s: float
+    sync_interval_s: float
+    """0: for each message."""
     store_bytes_max: int
     memory_bytes_max: int
     use_guard: bool
@@ -188,6 +190,8 @@ def last_words(folder: Folder, start: int) -> str:
 
 def render_config(record: Record, options: Options) -> str:
     """Return the server's configuration file."""
+    sync_ms = round(options.sync_interval_s * 1000)
+    sync = f'"{sync_ms}ms"' if sync_ms else "always"
     # Every path is relative to the state folder, where the server runs: nothing to quote, and a
     # project can be moved.
     return f"""\
@@ -204,6 +208,7 @@ jetstream {{
   store_dir: "store"
   max_file_store: {options.store_bytes_max}
   max_memory_store: {options.memory_bytes_max}
+  sync_interval: {sync}
 }}
 # Its acks of flow control would need a consumer per subscriber.
 feature_flags {{ js_ack_fc_v2: false }}

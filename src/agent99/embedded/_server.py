@@ -123,6 +123,12 @@ class EmbeddedServer:
         """The address without its credential."""
         return self._record.url_public
 
+    @property
+    def pid(self) -> int:
+        """The process that serves now: another one after each restart."""
+        record = read_record(Folder(self.state_folder))
+        return (record or self._record).server.pid
+
     async def aclose(self) -> None:
         """Be no user any more; idempotent. The server ends once nobody else is one."""
         self._watcher.cancel()

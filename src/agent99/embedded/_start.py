@@ -118,6 +118,7 @@ def start_supervisor(settings: Settings, folder: Folder, lock: int) -> bool:
             linger_s=settings.linger_s,
             port=settings.server_port,
             start_timeout_s=settings.server_start_timeout_s,
+            sync_interval_s=settings.sync_interval_s,
             store_bytes_max=settings.store_bytes_max,
             memory_bytes_max=settings.memory_bytes_max,
             use_guard=not HAS_SIGNAL,

@@ -15,9 +15,11 @@ from msgspec import Meta
 from agent99.envelope._body import (
     DEPTH_MAX,
     HEAD,
+    SHALLOW_BYTES,
     UNREADABLE,
     check_depth,
     decode_json,
+    is_plain,
     joined,
     refusal,
     refuse_depth,
@@ -33,6 +35,9 @@ from agent99.errors import (
 )
 
 WIRE_VERSION = 1
+"""The form of the envelope that is spoken here."""
+ENVELOPE_BYTES = 16 * 1024
+"""What a body leaves free of the server's largest payload, for the header."""
 _HEAD_SIZE = len(HEAD)
 
 T = TypeVar("T")
@@ -117,6 +122,34 @@ def encode_request(prefix: bytes, event_uuid: str, sent_us: int, ttl_us: int, bo
     if body == b"{}":
         return b"%b%b%b}" % (prefix, event_uuid.encode(), times)
     return b"%b%b%b,%b" % (prefix, event_uuid.encode(), times, body[1:])
+
+
+def answer_prefix(from_uuid: str, to_uuid: str) -> bytes:
+    """Return what is the same in every answer of one to another: for `encode_answer`."""
+    fields = {"type": "response", "from_uuid": from_uuid, "to_uuid": to_uuid}
+    return b'{"header":%b,"event_uuid":' % _encode(fields)[:-1]
+
+
+def encode_answer(
+    prefix: bytes, event_uuid: str, sent_us: int, outcome: Outcome, body: bytes, user: bytes
+) -> bytes:
+    """Return an answer as `encode_message` would, at half the cost.
+
+    Args:
+        event_uuid: As it stood in the request: anybody's text.
+        sent_us: When it is sent, microseconds since the epoch, UTC.
+        user: What `encode_user_headers` made; empty: there are none.
+    """
+    fields = b'%b,"timestamp":%d,"outcome":"%b"}' % (
+        _encode(event_uuid),
+        sent_us,
+        outcome.encode(),
+    )
+    if user:
+        fields = joined(fields, user)
+    if body == b"{}":
+        return b"%b%b}" % (prefix, fields)
+    return b"%b%b,%b" % (prefix, fields, body[1:])
 
 
 def decode_header(data: bytes) -> Header:
@@ -226,10 +259,13 @@ def encode_body(value: Any) -> bytes:
         body = _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"the payload cannot be written as JSON: {error}") from error
-    if body[:1] != b"{":
-        raise UsageError(f"a payload is an object (a dict, a Struct), not {type(value).__name__}")
-    if _has_header(body):
-        raise UsageError("a payload may not have a key 'header': the envelope's own stands there")
+    if not is_plain(type(value)):
+        if body[:1] != b"{":
+            what = f"a payload is an object (a dict, a Struct), not {type(value).__name__}"
+            raise UsageError(what)
+        if _has_header(body):
+            what = "a payload may not have a key 'header': the envelope's own stands there"
+            raise UsageError(what)
     try:
         check_depth(body)
     except BadRequestError as error:
@@ -283,10 +319,11 @@ class AnswerCodec(Generic[T]):
             if type(value) is not self._exact and self.result_type is not Any:
                 value = msgspec.convert(value, self.result_type)
             body = _encode(value)
-            is_flat = body[:1] == b"{" and not _has_header(body)
+            is_flat = is_plain(type(value)) or (body[:1] == b"{" and not _has_header(body))
             if not is_flat:
                 body = b'{"result":%b}' % body
-            check_depth(body)
+            if len(body) > SHALLOW_BYTES:
+                check_depth(body)
         except (
             BadRequestError,
             msgspec.ValidationError,

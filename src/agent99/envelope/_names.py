@@ -41,6 +41,11 @@ def parse_name(kind: str, text: str) -> Name:
     return Name(folded)
 
 
+def is_name(text: str) -> bool:
+    """Tell whether text is a name as it stands: in lower case already."""
+    return _NAME.fullmatch(text) is not None
+
+
 def parse_topic(text: str) -> Topic:
     """Return `text` in lower case, as a topic.
 

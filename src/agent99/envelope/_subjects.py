@@ -7,13 +7,19 @@ publish permissions can prove who asks, at no cost per message. The table is in
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from agent99.envelope._keys import Key, partition_of
 from agent99.envelope._names import Name, Pattern, Topic, parse_name
+from agent99.errors import InvalidNameError
 
 QUEUE = b"q"
 """The queue group of every capability and name: one instance takes each request."""
 
 ALL = Name("_all")
 """In a control subject: every agent, or every instance. Not a name that the grammar allows."""
+
+_EVERYTHING = Pattern(">")
 
 
 class Subjects:
@@ -82,11 +88,84 @@ class Subjects:
         """Events of anybody whose topic matches."""
         return f"{self._root}evt.*.{pattern}".encode("ascii")
 
+    def log(self, topic: Topic, key: Key) -> str:
+        """An event that is stored, in the order of its key."""
+        return f"{self._root}log.{partition_of(key)}.{self.sender}.{key}.{topic}"
+
+    def log_listen(self, pattern: Pattern = _EVERYTHING) -> str:
+        """Stored events of anybody whose topic matches, of every key."""
+        return f"{self._root}log.*.*.*.{pattern}"
+
+    def job(self, capability: Name, operation: Name) -> str:
+        """Work that is stored until somebody has done it."""
+        return f"{self._root}job.{capability}.{operation}.{self.sender}"
+
+    def job_listen(self, capability: Name, operation: str = "*") -> str:
+        """Stored work of anybody for a capability: for one operation, or for all."""
+        return f"{self._root}job.{capability}.{operation}.*"
+
+    def dead(self, capability: Name, operation: Name) -> str:
+        """Work, and events, that nobody could do: the quarantine."""
+        return f"{self._root}dead.{capability}.{operation}"
+
+    def dead_listen(self, capability: str = "*", operation: str = "*") -> str:
+        """What is in quarantine: of one capability or operation, or of all."""
+        return f"{self._root}dead.{capability}.{operation}"
+
+    def saga(self, agent: Name, saga_id: str) -> str:
+        """The journal of one saga; without a sender: its last sequence is the fence of owners."""
+        return f"{self._root}saga.{agent}.{saga_id}"
+
+    def saga_listen(self, agent: str = "*") -> str:
+        """The journals of all sagas: of one agent, or of all."""
+        return f"{self._root}saga.{agent}.*"
+
     def _sent(self, rest: str) -> bytes:
         return f"{self._root}{rest}.{self.sender}".encode("ascii")
 
     def _heard(self, rest: str) -> bytes:
         return f"{self._root}{rest}.*".encode("ascii")
+
+
+class LogSubject(NamedTuple):
+    """What the subject of a stored event says."""
+
+    partition: int
+    sender: str
+    key: Key
+    topic: Topic
+
+
+def parse_log(subject: str) -> LogSubject:
+    """Return what the subject of a stored event says.
+
+    Raises:
+        InvalidNameError: it is none.
+    """
+    tokens = subject.split(".", 6)
+    if len(tokens) != 7 or tokens[0] != "a99" or tokens[2] != "log" or not tokens[3].isdecimal():
+        raise InvalidNameError("subject", subject, "that of a stored event")
+    return LogSubject(int(tokens[3]), tokens[4], Key(tokens[5]), Topic(tokens[6]))
+
+
+class WorkSubject(NamedTuple):
+    """What the subject of stored work, or of what is in quarantine, says."""
+
+    capability: Name
+    operation: Name
+
+
+def parse_work(subject: str) -> WorkSubject:
+    """Return what the subject of stored work, or of the quarantine, says.
+
+    Raises:
+        InvalidNameError: it is none.
+    """
+    tokens = subject.split(".")
+    sizes = {"job": 6, "dead": 5}
+    if len(tokens) < 5 or tokens[0] != "a99" or sizes.get(tokens[2]) != len(tokens):
+        raise InvalidNameError("subject", subject, "that of stored work")
+    return WorkSubject(Name(tokens[3]), Name(tokens[4]))
 
 
 def sender_of(subject: bytes) -> bytes:

@@ -8,28 +8,34 @@ Never:       knows what the bytes mean, opens a connection, keeps a task of its 
 
 from agent99.journal._jetstream import JetStreamJournal
 from agent99.journal._memory import MemoryJournal
-from agent99.journal._port import (
-    Bucket,
-    BucketConfig,
-    Change,
-    Entry,
-    Journal,
-    Record,
-    Snapshot,
-    Stored,
-    StreamConfig,
+from agent99.journal._port import Journal
+from agent99.journal._port_buckets import Bucket, BucketConfig, Change, Entry, Snapshot
+from agent99.journal._port_consumers import (
+    ConsumerConfig,
+    ConsumerState,
+    Deliveries,
+    DeliveriesStatistics,
+    Delivery,
 )
+from agent99.journal._port_streams import Record, Replica, Stored, StreamConfig, StreamState
 
 __all__ = [
     "Bucket",
     "BucketConfig",
     "Change",
+    "ConsumerConfig",
+    "ConsumerState",
+    "Deliveries",
+    "DeliveriesStatistics",
+    "Delivery",
     "Entry",
     "JetStreamJournal",
     "Journal",
     "MemoryJournal",
     "Record",
+    "Replica",
     "Snapshot",
     "Stored",
     "StreamConfig",
+    "StreamState",
 ]

@@ -21,7 +21,8 @@ from agent99.errors import (
 API = b"$JS.API."
 
 CONSUMER_NAME_IN_USE = 10148
-NO_MESSAGE = 10037
+CONSUMER_NOT_FOUND = 10014
+MESSAGE_TOO_LARGE = 10054
 STREAM_NAME_IN_USE = 10058
 STREAM_NOT_FOUND = 10059
 WRONG_SEQUENCE = frozenset({10071, 10164})
@@ -41,8 +42,11 @@ NOT_READY = frozenset({
     10076,  # not enabled: likewise
     10118,  # stream offline
     10119,  # consumer offline
+    10158,  # the same message id is just being stored
 })  # fmt: skip
 """Codes that may be another a moment later: nothing was done."""
+
+_NO_SPACE = "no space left on device"
 
 _sequence_of = re.compile(r"wrong last sequence: (\d+)").search
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,19 +70,47 @@ class PublishAck(msgspec.Struct, frozen=True, gc=False):
     error: ApiError | None = None
 
 
-class StreamState(msgspec.Struct, frozen=True):
+class StreamCounts(msgspec.Struct, frozen=True):
     """What a stream holds."""
 
     messages: int = 0
+    bytes: int = 0
     first_seq: int = 0
     last_seq: int = 0
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A server that has a copy and does not lead."""
+
+    name: str = ""
+    current: bool = False
+    offline: bool = False
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """Who has the copies."""
+
+    leader: str = ""
+    replicas: tuple[Peer, ...] | None = None
 
 
 class StreamInfo(msgspec.Struct, frozen=True):
     """A stream's configuration, as the server has it, and state."""
 
     config: dict[str, Any] = {}
-    state: StreamState = StreamState()
+    created: str = ""
+    state: StreamCounts = StreamCounts()
+    cluster: Cluster | None = None
+    error: ApiError | None = None
+
+
+class StreamList(msgspec.Struct, frozen=True):
+    """One page of streams."""
+
+    total: int = 0
+    streams: tuple[StreamInfo, ...] | None = None
+    missing: tuple[str, ...] | None = None
+    """Those whose servers did not answer."""
     error: ApiError | None = None
 
 
@@ -96,6 +128,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     seq: int
     data: bytes = b""
     hdrs: bytes = b""
+    time: str = ""
+    """When it was stored, RFC 3339."""
 
 
 class MessageAnswer(msgspec.Struct, frozen=True):
@@ -105,11 +139,35 @@ class MessageAnswer(msgspec.Struct, frozen=True):
     error: ApiError | None = None
 
 
-class ConsumerInfo(msgspec.Struct, frozen=True):
-    """A consumer that was made."""
+class Place(msgspec.Struct, frozen=True):
+    """Where a consumer is in its stream."""
 
+    consumer_seq: int = 0
+    """How many deliveries it takes to come there."""
+    stream_seq: int = 0
+
+
+class ConsumerInfo(msgspec.Struct, frozen=True):
+    """A consumer's configuration, as the server has it, and state."""
+
+    stream_name: str = ""
     name: str = ""
+    config: dict[str, Any] = {}
+    delivered: Place = Place()
+    ack_floor: Place = Place()
+    num_ack_pending: int = 0
+    num_redelivered: int = 0
     num_pending: int = 0
+    cluster: Cluster | None = None
+    error: ApiError | None = None
+
+
+class ConsumerList(msgspec.Struct, frozen=True):
+    """One page of consumers."""
+
+    total: int = 0
+    consumers: tuple[ConsumerInfo, ...] | None = None
+    missing: tuple[str, ...] | None = None
     error: ApiError | None = None
 
 
@@ -156,7 +214,7 @@ def error_of(error: ApiError, what: str, expected: int | None = None) -> Agent99
         found = _sequence_of(error.description)
         return WrongSequenceError(what, expected or 0, int(found[1]) if found else None)
     message = f"{what}: {error.description}"
-    if code in _FULL:
+    if code in _FULL or _NO_SPACE in error.description:
         return StreamFullError(message, server_code=code)
     if code == STREAM_NOT_FOUND:
         return StreamNotFoundError(message, server_code=code)
@@ -178,6 +236,11 @@ def microseconds(timestamp: bytes) -> int:
         return _second_us(timestamp[:19]) + int(timestamp[20:26].rstrip(b"Z").ljust(6, b"0"))
     except ValueError:
         raise RemoteProtocolError(f"no time: {timestamp[:40]!r}") from None
+
+
+def rfc3339(time_us: int) -> str:
+    """Return microseconds since the epoch as the API takes a time."""
+    return (_EPOCH + timedelta(microseconds=time_us)).isoformat()
 
 
 @lru_cache(maxsize=64)

@@ -5,10 +5,10 @@ Both implementations of the port use it, so that a sluggish reader sees the same
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 
-from agent99.journal._port import Change, Snapshot
+from agent99.journal._port_buckets import Change, Snapshot
+from agent99.journal._waiter import Waiter
 
 CHANGES_MAX = 8192
 """More unread changes than this are thrown away, and a fresh snapshot takes their place."""
@@ -29,7 +29,7 @@ class ChangeQueue:
         self._changes_max = changes_max
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter = Waiter()
         self.overflowed = False
         """Changes were thrown away: the reader needs a fresh snapshot."""
 
@@ -55,8 +55,7 @@ class ChangeQueue:
             self.wake()
             return False
         self._items.append(change)
-        if self._waiter is not None:
-            self.wake()
+        self._waiter.wake()
         return True
 
     def pop(self) -> Snapshot | Change:
@@ -74,17 +73,8 @@ class ChangeQueue:
 
     def wake(self) -> None:
         """Let the reader look again, whether something came or the world changed."""
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiter.wake()
 
     async def wait(self) -> None:
         """Wait until `wake`."""
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        try:
-            await waiter
-        finally:
-            if self._waiter is waiter:
-                self._waiter = None
+        await self._waiter.wait()

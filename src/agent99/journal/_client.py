@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from agent99.clock import Clock
 from agent99.errors import (
     Agent99Error,
+    ClosedError,
     DeadlineExceededError,
     DisconnectedError,
     JournalError,
@@ -31,12 +32,16 @@ from agent99.journal._api import (
     decode,
     error_of,
 )
+from agent99.journal._doubt import Doubts
 from agent99.journal._headers import status_of
 from agent99.wire import ConnectionState, Message, Wire
 
 _PAUSE_S_MIN = 0.05
-_PAUSE_S_MAX = 1.0
+_PAUSE_S_MAX = 0.5
 _FOUND_NOTHING = 404
+_DOUBT_S = 1.0
+"""A receipt that takes longer is looked after."""
+_NAMES_S = 0.5
 
 _encode = msgspec.json.encode
 _decode_ack = msgspec.json.Decoder(PublishAck).decode
@@ -51,15 +56,21 @@ class JetStreamClient:
 
     Args:
         wire: Carries the requests; stays the caller's to close.
-        timeout_s: Each call ends by then.
+        timeout_s: Each call ends by then,
+        patience_s: or by then, where it must get through an election and may be repeated without
+            harm: an append with an id, an acknowledgement.
     """
 
-    def __init__(self, wire: Wire, *, clock: Clock, ids: Ids, timeout_s: float) -> None:
+    def __init__(
+        self, wire: Wire, *, clock: Clock, ids: Ids, timeout_s: float, patience_s: float
+    ) -> None:
         self.wire = wire
         self.clock = clock
         self.ids = ids
         self.timeout_s = timeout_s
+        self.patience_s = patience_s
         self._try_s = max(timeout_s / 3, 0.2)
+        self._doubts = Doubts(wire, clock=clock, after_s=min(_DOUBT_S, self._try_s / 2))
         self._listeners: set[Callable[[ConnectionState], None]] = set()
         self._repeatable: set[Future[Message]] = set()
         wire.on_state(self._tell_state)
@@ -75,9 +86,26 @@ class JetStreamClient:
         """Tell it no more."""
         self._listeners.discard(listener)
 
-    def deadline_s(self) -> float:
+    async def wait_connected(
+        self, wait: Callable[[], Awaitable[None]], is_closed: Callable[[], bool]
+    ) -> None:
+        """Return once there is a link, or nobody wants one any more.
+
+        Args:
+            wait: Waits until the state of the wire, or anything else, has changed.
+            is_closed: Tells that nobody wants it any more.
+
+        Raises:
+            ClosedError: the wire is closed.
+        """
+        while not is_closed() and self.wire.state is not ConnectionState.CONNECTED:
+            if self.wire.state in (ConnectionState.CLOSED, ConnectionState.DRAINING):
+                raise ClosedError("wire")
+            await wait()
+
+    def deadline_s(self, timeout_s: float | None = None) -> float:
         """Return when a call that begins now ends; hand it to each request that the call makes."""
-        return self.clock.monotonic_s() + self.timeout_s
+        return self.clock.monotonic_s() + (self.timeout_s if timeout_s is None else timeout_s)
 
     async def call(
         self, verb: str, request: object, kind: type[AnswerT], *, deadline_s: float
@@ -90,10 +118,10 @@ class JetStreamClient:
         """
         subject = API + verb.encode()
         body = b"" if request is None else _encode(request)
-        retry = _Retry(self, deadline_s)
+        retry = Retry(self, deadline_s)
         while True:
             try:
-                message = await self._try(subject, body, deadline_s)
+                message = await self.ask_once(subject, body, deadline_s)
             except NoRespondersError:
                 await retry.pause(JournalError("JetStream does not answer on this server"))
             except (DeadlineExceededError, DisconnectedError) as error:
@@ -126,21 +154,22 @@ class JetStreamClient:
 
         Raises:
             StreamNotFoundError: no stream takes the subject.
+            StreamFullError: the stream takes it and cannot store it: its disk is full.
             JournalError: JetStream is not there, or did not get ready in time.
             DeadlineExceededError: no receipt came; the message may be stored.
             PayloadTooLargeError, TransportError, RemoteProtocolError, ClosedError
         """
-        retry = _Retry(self, deadline_s)
+        retry, is_known = Retry(self, deadline_s), False
         while True:
             try:
-                if repeatable:
-                    message = await self._try(subject, payload, deadline_s, headers)
-                else:
-                    message = await self.wire.request(
-                        subject, payload, deadline_s=deadline_s, headers=headers
-                    )
-            except NoRespondersError:
-                await retry.pause(await self._why_nobody(subject.decode(), deadline_s))
+                message = await self._store(
+                    subject, payload, deadline_s, headers, repeatable=repeatable
+                )
+            except NoRespondersError as error:
+                if not is_known:
+                    await self._check_taken(subject.decode(), deadline_s)
+                is_known = True
+                await retry.pause(JournalError(f"{error}: its stream is not ready"))
             except (DeadlineExceededError, DisconnectedError) as error:
                 if not repeatable:
                     raise
@@ -161,10 +190,10 @@ class JetStreamClient:
         """
         request = f"$JS.API.DIRECT.GET.{stream}.{subject}".encode()
         deadline_s = self.deadline_s()
-        retry = _Retry(self, deadline_s)
+        retry = Retry(self, deadline_s)
         while True:
             try:
-                message = await self._try(request, b"", deadline_s)
+                message = await self.ask_once(request, b"", deadline_s)
             except NoRespondersError:
                 await retry.pause(await self.why_no_direct(stream, deadline_s))
             except (DeadlineExceededError, DisconnectedError) as error:
@@ -198,7 +227,7 @@ class JetStreamClient:
             raise JournalError(f"stream {stream!r} does not allow direct reads; ensure it first")
         return JournalError(f"stream {stream!r} is not ready for direct reads")
 
-    async def _try(
+    async def ask_once(
         self, subject: bytes, payload: bytes, deadline_s: float, headers: bytes = b""
     ) -> Message:
         """Ask once; ends early, with an error, when the link goes away or nothing comes."""
@@ -210,18 +239,48 @@ class JetStreamClient:
         finally:
             self._repeatable.discard(answer)
 
-    async def _why_nobody(self, subject: str, deadline_s: float) -> JournalError:
-        """Return why no stream answered, when it may pass; raise it when it does not."""
+    async def _store(
+        self,
+        subject: bytes,
+        payload: bytes,
+        deadline_s: float,
+        headers: bytes,
+        *,
+        repeatable: bool,
+    ) -> Message:
+        """Send an append once; ends early as `ask_once`, where it may be repeated."""
+        until_s = deadline_s
+        if repeatable:
+            until_s = min(deadline_s, self.clock.monotonic_s() + self._try_s)
+        answer = self.wire.request(subject, payload, deadline_s=until_s, headers=headers)
+        self._doubts.watch(subject, answer)
+        if repeatable:
+            self._repeatable.add(answer)
+        try:
+            return await answer
+        finally:
+            self._doubts.unwatch(answer)
+            self._repeatable.discard(answer)
+
+    async def _check_taken(self, subject: str, deadline_s: float) -> None:
+        """Find out whether any stream takes a subject that nobody takes now; raise if none does.
+
+        Who knows all streams may be away for longer than the stream is: nobody waits for him.
+        """
         request = {"subject": subject}
-        names = await self.call("STREAM.NAMES", request, StreamNames, deadline_s=deadline_s)
+        until_s = min(deadline_s, self.clock.monotonic_s() + _NAMES_S)
+        try:
+            names = await self.call("STREAM.NAMES", request, StreamNames, deadline_s=until_s)
+        except (JournalError, DeadlineExceededError, DisconnectedError):
+            return
         if names.error is not None:
             raise error_of(names.error, subject)
         if not names.streams:
             raise StreamNotFoundError(f"no stream takes subject {subject!r}")
-        return JournalError(f"stream {names.streams[0]!r} is not ready")
 
     def _tell_state(self, state: ConnectionState) -> None:
         if state is ConnectionState.RECONNECTING:
+            self._doubts.lose_link()
             for answer in self._repeatable:
                 if not answer.done():
                     answer.set_exception(
@@ -231,18 +290,21 @@ class JetStreamClient:
             listener(state)
 
 
-class _Retry:
+class Retry:
     """The pauses between tries, growing and jittered, up to a deadline."""
 
     def __init__(self, client: JetStreamClient, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
         self._client = client
         self._pause_s = _PAUSE_S_MIN
-        self._deadline_s = deadline_s
+
+    def __repr__(self) -> str:
+        return f"Retry(deadline_s={self.deadline_s})"
 
     async def pause(self, trouble: Agent99Error) -> None:
         """Wait before the next try; raises `trouble` when there is no time for one."""
         pause_s = self._pause_s * (0.5 + self._client.ids.fraction())
-        if self._client.clock.monotonic_s() + pause_s >= self._deadline_s:
+        if self._client.clock.monotonic_s() + pause_s >= self.deadline_s:
             raise trouble
         self._pause_s = min(self._pause_s * 2, _PAUSE_S_MAX)
         await self._client.clock.sleep(pause_s)

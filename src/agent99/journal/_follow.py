@@ -24,7 +24,8 @@ from agent99.journal._api import ConsumerInfo, error_of, nanoseconds
 from agent99.journal._changes import ChangeQueue
 from agent99.journal._client import JetStreamClient
 from agent99.journal._headers import field_of, marker_of, number_of, status_of
-from agent99.journal._port import Change, Entry, Snapshot
+from agent99.journal._port_buckets import Change, Entry, Snapshot
+from agent99.journal._reply import read_reply
 from agent99.wire import ConnectionState, Message, Subscription
 
 JITTER_S_MAX = 1.0
@@ -205,7 +206,7 @@ class JetStreamFollower:
         try_s = _TRY_S_MIN
         jitter_s = JITTER_S_MAX
         while not self._closed:
-            await self._wait_connected()
+            await client.wait_connected(self._queue.wait, lambda: self._closed)
             await client.clock.sleep(client.ids.fraction() * jitter_s)
             try:
                 await self._start(try_s)
@@ -218,13 +219,6 @@ class JetStreamFollower:
                 return
             try_s = min(try_s * 2, client.timeout_s)
             jitter_s = min(jitter_s * 2, _JITTER_S_LATER)
-
-    async def _wait_connected(self) -> None:
-        wire = self._client.wire
-        while not self._closed and wire.state is not ConnectionState.CONNECTED:
-            if wire.state in (ConnectionState.CLOSED, ConnectionState.DRAINING):
-                raise ClosedError("wire")
-            await self._queue.wait()
 
     def _watch(self) -> None:
         """Look whether the server was heard of lately; it sends heartbeats when it has no news."""
@@ -246,17 +240,17 @@ class JetStreamFollower:
             self._receive_control(message)
             return
         try:
-            consumer, stream_sequence, sequence, pending = _read_reply(message.reply)
+            place = read_reply(message.reply)
         except ValueError:
             return  # no message of a consumer's: somebody else wrote to the inbox
-        if consumer != self._consumer.encode():
+        if place.consumer != self._consumer.encode():
             return
-        if sequence != self._sequence + 1:
+        if place.number != self._sequence + 1:
             self._lose("gap")
             return
-        self._sequence = sequence
-        self._take(message, stream_sequence)
-        if pending == 0:
+        self._sequence = place.number
+        self._take(message, place.sequence)
+        if place.pending == 0:
             self._finish_snapshot()
 
     def _receive_control(self, message: Message) -> None:
@@ -298,20 +292,3 @@ class JetStreamFollower:
         self._initial = None
         self._present.update(entry.key for entry in entries)
         self._queue.put_snapshot(Snapshot(entries))
-
-
-def _read_reply(reply: bytes) -> tuple[bytes, int, int, int]:
-    """Return consumer, stream sequence, consumer sequence and pending of a message's reply.
-
-    Old form: `$JS.ACK.stream.consumer.delivered.stream_seq.consumer_seq.time.pending`; the new one
-    has a domain and an account before the stream, and may have more after.
-
-    Raises:
-        ValueError: it is none.
-    """
-    tokens = reply.split(b".")
-    if tokens[:2] != [b"$JS", b"ACK"]:
-        raise ValueError(reply)
-    start = 2 if len(tokens) == 9 else 4
-    _, consumer, _, stream_sequence, sequence, _, pending = tokens[start : start + 7]
-    return consumer, int(stream_sequence), int(sequence), int(pending)

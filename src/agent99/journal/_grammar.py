@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from agent99.errors import InvalidNameError, UsageError
-from agent99.journal._port import BucketConfig, StreamConfig
+from agent99.journal._port_buckets import BucketConfig
+from agent99.journal._port_consumers import ConsumerConfig
+from agent99.journal._port_streams import StreamConfig
 
 SUBJECT_BYTES_MAX = 1024
 """The server's control line is 4,096 bytes; the API's own prefix and the inbox need room too."""
 KEY_CHARACTERS_MAX = 256
 MESSAGE_ID_CHARACTERS_MAX = 256
-NAME_CHARACTERS_MAX = 64
+NAME_CHARACTERS_MAX = 200
+PREFETCH_MAX = 10_000
+TIME_US_MAX = 253_402_300_799_999_999
+"""The end of the year 9999."""
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")
 _PATTERN = re.compile(r"(?:(?:\*|[!-)+-\-/-=?-~]+)\.)*(?:\*|>|[!-)+-\-/-=?-~]+)")
 _KEY = re.compile(r"[A-Za-z0-9_=/-]+(?:\.[A-Za-z0-9_=/-]+)*")
@@ -78,6 +84,38 @@ def check_sequence(name: str, value: int, value_min: int) -> None:
         raise UsageError(f"{name} is {value}; it must be {value_min} or more")
 
 
+def check_time(name: str, value_us: int) -> None:
+    """Raise `UsageError` unless `value_us` may be a time, in microseconds since the epoch."""
+    if not 0 <= value_us <= TIME_US_MAX:
+        raise UsageError(f"{name} is {value_us}; it must be microseconds since 1970, in this era")
+
+
+def check_start(from_sequence: int, from_us: int | None) -> None:
+    """Raise `UsageError` unless reading may begin there."""
+    check_sequence("from_sequence", from_sequence, 1)
+    if from_us is not None:
+        check_time("from_us", from_us)
+        if from_sequence != 1:
+            raise UsageError("read from a sequence or from a time, not both")
+
+
+def check_append(
+    subject: str, message_id: str, expected_sequence: int | None, expected_pattern: str
+) -> None:
+    """Raise `UsageError` (`InvalidNameError` for a name) unless the server could take an append."""
+    check_subject(subject)
+    if message_id:
+        check_message_id(message_id)
+    if expected_sequence is not None:
+        check_sequence("expected_sequence", expected_sequence, 0)
+    if expected_pattern:
+        check_pattern(expected_pattern)
+        if expected_sequence is None:
+            raise UsageError("expected_pattern says whose sequence is expected: say which one")
+        if not matches(expected_pattern, subject):
+            raise UsageError(f"{subject!r} does not match expected_pattern {expected_pattern!r}")
+
+
 def whole_seconds(name: str, seconds: float) -> int:
     """Return a time to live as the server takes it: whole seconds, at least one.
 
@@ -98,7 +136,10 @@ def check_stream_config(config: StreamConfig) -> None:
         check_pattern(subject)
     _check_bound("messages_max", config.messages_max)
     _check_bound("bytes_max", config.bytes_max)
+    _check_bound("message_bytes_max", config.message_bytes_max)
     _check_replicas(config.replicas)
+    if config.retention not in ("limits", "work"):
+        raise UsageError(f"retention is {config.retention!r}; it must be 'limits' or 'work'")
     if not (config.age_s_max == 0 or config.age_s_max >= AGE_S_MIN):
         raise UsageError(f"age_s_max is {config.age_s_max}; it must be 0 or at least {AGE_S_MIN}")
     if not config.duplicate_window_s >= AGE_S_MIN:
@@ -114,6 +155,46 @@ def check_bucket_config(config: BucketConfig) -> None:
     _check_replicas(config.replicas)
     if config.ttl_s != 0:
         whole_seconds("ttl_s", config.ttl_s)
+
+
+def check_consumer_config(config: ConsumerConfig, prefetch_max: int) -> None:
+    """Raise `UsageError` (`InvalidNameError` for a name) unless the server could take `config`."""
+    check_name("stream", config.stream)
+    check_name("consumer", config.name)
+    for subject in config.subjects:
+        check_pattern(subject)
+    if any(
+        overlap(one, two)
+        for number, one in enumerate(config.subjects)
+        for two in config.subjects[:number]
+    ):
+        raise UsageError(f"the subjects of consumer {config.name!r} overlap: {config.subjects}")
+    _check_begin(config)
+    _check_bound("deliveries_max", config.deliveries_max)
+    _check_bound("in_flight_max", config.in_flight_max)
+    if not AGE_S_MIN <= config.ack_wait_s < math.inf:
+        raise UsageError(f"ack_wait_s is {config.ack_wait_s}; it must be at least {AGE_S_MIN}")
+    if not (config.inactive_s == 0 or AGE_S_MIN <= config.inactive_s < math.inf):
+        raise UsageError(f"inactive_s is {config.inactive_s}; it must be 0 or at least {AGE_S_MIN}")
+    if not 1 <= prefetch_max <= PREFETCH_MAX:
+        raise UsageError(f"prefetch_max is {prefetch_max}; it must be 1 to {PREFETCH_MAX:,}")
+
+
+def begins_at_first(config: ConsumerConfig) -> bool:
+    """Tell whether a consumer starts with the first message that the stream holds."""
+    return config.start == "first" and config.from_sequence is None and config.from_us is None
+
+
+def _check_begin(config: ConsumerConfig) -> None:
+    if config.start not in ("first", "new"):
+        raise UsageError(f"start is {config.start!r}; it must be 'first' or 'new'")
+    if config.from_sequence is not None:
+        check_sequence("from_sequence", config.from_sequence, 1)
+    if config.from_us is not None:
+        check_time("from_us", config.from_us)
+    places = (config.start == "new", config.from_sequence is not None, config.from_us is not None)
+    if sum(places) > 1:
+        raise UsageError(f"consumer {config.name!r} is to start at more than one place")
 
 
 AGE_S_MIN = 0.1

@@ -43,6 +43,18 @@ def number_of(block: bytes, name: bytes) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
+def append_headers(message_id: str, expected_sequence: int | None, expected_pattern: str) -> bytes:
+    """Return the block that an append carries; empty where it has no conditions."""
+    fields = b""
+    if message_id:
+        fields = b"Nats-Msg-Id: %b\r\n" % message_id.encode()
+    if expected_sequence is not None:
+        fields += b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expected_sequence
+    if expected_pattern:
+        fields += b"Nats-Expected-Last-Subject-Sequence-Subject: %b\r\n" % expected_pattern.encode()
+    return b"NATS/1.0\r\n%b\r\n" % fields if fields else b""
+
+
 class DirectFields(msgspec.Struct, gc=False):
     """What the server adds to a message of a batch."""
 

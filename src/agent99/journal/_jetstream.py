@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from agent99.clock import Clock, SystemClock
+from agent99.errors import PayloadTooLargeError
 from agent99.ids import Ids, SystemIds
 from agent99.journal._api import (
+    MESSAGE_TOO_LARGE,
     STREAM_NOT_FOUND,
     WRONG_SEQUENCE,
     Done,
     StoredMessage,
-    StreamInfo,
     error_of,
     microseconds,
+    rfc3339,
 )
 from agent99.journal._client import JetStreamClient
+from agent99.journal._consumers import (
+    consumer_state_of,
+    delete_consumer,
+    find_consumer,
+    list_consumers,
+)
 from agent99.journal._grammar import (
+    check_append,
     check_bucket_config,
-    check_message_id,
+    check_consumer_config,
     check_name,
     check_pattern,
     check_sequence,
+    check_start,
     check_stream_config,
     check_subject,
 )
-from agent99.journal._headers import field_of, number_of
+from agent99.journal._headers import append_headers, field_of, number_of
 from agent99.journal._keyvalue import JetStreamBucket
-from agent99.journal._port import Bucket, BucketConfig, Record, Stored, StreamConfig
+from agent99.journal._port_buckets import Bucket, BucketConfig
+from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
+from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
 from agent99.journal._read import Direct, read_batches
-from agent99.journal._streams import ensure_bucket, ensure_stream
+from agent99.journal._streams import (
+    delete_message,
+    ensure_bucket,
+    ensure_stream,
+    list_streams,
+    stream_info,
+    stream_state_of,
+)
 from agent99.wire import Wire
 
 
@@ -39,6 +59,8 @@ class JetStreamJournal:
     Args:
         wire: Stays the caller's to close; the journal needs no closing.
         timeout_s: Each call ends by then; waiting for a server that restarts included.
+        patience_s: The same for what may be repeated without harm and must get through a cluster's
+            election: an append with a message id, an acknowledgement.
         heartbeat_s: How often the server tells an idle follower that all is well. A follower that
             hears nothing for 2.5 times as long starts afresh.
     """
@@ -50,10 +72,15 @@ class JetStreamJournal:
         clock: Clock | None = None,
         ids: Ids | None = None,
         timeout_s: float = 5.0,
+        patience_s: float = 15.0,
         heartbeat_s: float = 1.0,
     ) -> None:
         self._client = JetStreamClient(
-            wire, clock=clock or SystemClock(), ids=ids or SystemIds(), timeout_s=timeout_s
+            wire,
+            clock=clock or SystemClock(),
+            ids=ids or SystemIds(),
+            timeout_s=timeout_s,
+            patience_s=patience_s,
         )
         self._heartbeat_s = heartbeat_s
 
@@ -85,6 +112,26 @@ class JetStreamJournal:
         if answer.error is not None and answer.error.err_code != STREAM_NOT_FOUND:
             raise error_of(answer.error, f"stream {name!r}")
 
+    async def stream_state(self, name: str) -> StreamState:
+        """Return what the stream holds now, and how it is kept.
+
+        Raises:
+            InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", name)
+        info = await stream_info(self._client, name, deadline_s=self._client.deadline_s())
+        return stream_state_of(info)
+
+    async def streams(self, prefix: str = "") -> tuple[StreamState, ...]:
+        """Return the streams whose names begin with `prefix`, by name; a bucket is none.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        return await list_streams(self._client, prefix)
+
     async def append(
         self,
         subject: str,
@@ -92,35 +139,34 @@ class JetStreamJournal:
         *,
         message_id: str = "",
         expected_sequence: int | None = None,
+        expected_pattern: str = "",
+        timeout_s: float | None = None,
     ) -> Stored:
         """Store a message. Returned = stored (and replicated, where the stream has replicas).
 
         Args:
             message_id: The same id within the stream's duplicate window is stored once. With it a
-                receipt that got lost is asked for again within the deadline.
+                receipt that got lost is asked for again.
             expected_sequence: The subject's last sequence must be this one (0: no message yet).
+            expected_pattern: Whose last sequence is meant, instead of the subject's: see `Journal`.
+            timeout_s: The journal's `patience_s` with a message id, else its `timeout_s`.
 
-        Delivery: on an error other than the first three the outcome is unknown; repeat with the
-            same `message_id`.
+        Delivery: on an error other than the first four the outcome is unknown; repeat with the
+            same `message_id`. Appends under way at once are stored in any order once one is
+            repeated.
 
         Raises:
             WrongSequenceError: somebody wrote first.
             StreamNotFoundError: no stream takes this subject.
-            StreamFullError: at its bound.
-            UsageError, InvalidNameError, PayloadTooLargeError: nothing was sent.
+            StreamFullError: the stream is at its bound, or its disk is full.
+            UsageError, InvalidNameError, PayloadTooLargeError
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
-        check_subject(subject)
-        headers = b""
-        if message_id:
-            check_message_id(message_id)
-            headers = b"Nats-Msg-Id: " + message_id.encode() + b"\r\n"
-        if expected_sequence is not None:
-            check_sequence("expected_sequence", expected_sequence, 0)
-            headers += b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expected_sequence
-        if headers:
-            headers = b"NATS/1.0\r\n" + headers + b"\r\n"
-        deadline_s = self._client.deadline_s()
+        check_append(subject, message_id, expected_sequence, expected_pattern)
+        headers = append_headers(message_id, expected_sequence, expected_pattern)
+        if timeout_s is None and message_id:
+            timeout_s = self._client.patience_s
+        deadline_s = self._client.deadline_s(timeout_s)
         ack = await self._client.publish(
             subject.encode(),
             payload,
@@ -132,10 +178,30 @@ class JetStreamJournal:
         if error is None:
             return Stored(ack.stream, ack.seq, ack.duplicate)
         if error.err_code in WRONG_SEQUENCE and message_id and expected_sequence is not None:
-            winner = await self._after(ack.stream, subject, expected_sequence, deadline_s)
+            compared = expected_pattern or subject
+            winner = await self._after(ack.stream, compared, expected_sequence, deadline_s)
             if winner is not None and field_of(winner.hdrs, b"Nats-Msg-Id").decode() == message_id:
                 return Stored(ack.stream, winner.seq, duplicate=True)
-        raise error_of(error, subject, expected_sequence)
+        if error.err_code == MESSAGE_TOO_LARGE:
+            bound = (await self.stream_state(ack.stream)).config.message_bytes_max
+            raise PayloadTooLargeError("message", len(headers) + len(payload), bound)
+        raise error_of(error, expected_pattern or subject, expected_sequence)
+
+    async def get(self, stream: str, sequence: int) -> Record | None:
+        """Return the record of a sequence, as the leader has it, or None: deleted, or not yet.
+
+        Raises:
+            UsageError, InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", stream)
+        check_sequence("sequence", sequence, 1)
+        deadline_s = self._client.deadline_s()
+        found = await self._client.leader_get(stream, {"seq": sequence}, deadline_s=deadline_s)
+        if found is None:
+            return None
+        return Record(found.subject, found.seq, found.data, microseconds(found.time.encode()))
 
     async def last(self, stream: str, subject: str) -> Record | None:
         """Return the subject's last record, or None. With replicas it may be a moment old.
@@ -155,9 +221,19 @@ class JetStreamJournal:
         return Record(subject, sequence, message.payload, stored_us)
 
     async def read(
-        self, stream: str, subject: str = ">", *, from_sequence: int = 1
+        self,
+        stream: str,
+        subject: str = ">",
+        *,
+        from_sequence: int = 1,
+        from_us: int | None = None,
     ) -> AsyncIterator[Record]:
         """Yield what the stream holds now for `subject`, in order, each once, then end.
+
+        Args:
+            from_sequence: Where to begin.
+            from_us: Begin with the first one stored then or later, microseconds since the epoch;
+                not together with `from_sequence`.
 
         Raises:
             UsageError, InvalidNameError: nothing was sent.
@@ -167,13 +243,14 @@ class JetStreamJournal:
         """
         check_name("stream", stream)
         check_pattern(subject)
-        check_sequence("from_sequence", from_sequence, 1)
-        info = await self._client.demand(
-            f"STREAM.INFO.{stream}", None, StreamInfo, deadline_s=self._client.deadline_s()
-        )
+        check_start(from_sequence, from_us)
+        info = await stream_info(self._client, stream, deadline_s=self._client.deadline_s())
         last = info.state.last_seq
         alone = info.config.get("num_replicas", 1) == 1
         at = from_sequence
+        if from_us is not None:
+            first = await self._from_time(stream, subject, from_us)
+            at = last + 1 if first is None else first.seq
         while at <= last:
             async for batch in read_batches(self._client, stream, subject, from_sequence=at):
                 at = batch[-1].sequence + 1
@@ -190,6 +267,80 @@ class JetStreamJournal:
             if left is None or left.seq > last:
                 return
 
+    async def delete(self, stream: str, sequence: int) -> None:
+        """Delete one record; to delete none is fine. Its bytes are not overwritten at once.
+
+        Raises:
+            UsageError, InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            StreamFullError: the stream's disk is full.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", stream)
+        check_sequence("sequence", sequence, 1)
+        await delete_message(self._client, stream, sequence)
+
+    def consume(
+        self, config: ConsumerConfig, *, prefetch_max: int = 64
+    ) -> AbstractAsyncContextManager[Deliveries]:
+        """Consume a stream by a durable consumer, which is made, or changed to fit `config`.
+
+        Args:
+            prefetch_max: Never more than so many deliveries are in hand, read or not.
+
+        Delivery: at least once, in the stream's order but for what is repeated: see `Journal`.
+
+        Raises:
+            UsageError, InvalidNameError: `config` is no consumer's; nothing was sent.
+
+        Entering raises:
+            StreamNotFoundError
+            JournalError: the consumer cannot be made or changed so.
+            DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_consumer_config(config, prefetch_max)
+        from agent99.journal._consume import JetStreamDeliveries  # noqa: PLC0415 - few consume
+
+        return JetStreamDeliveries(
+            self._client, config, prefetch_max=prefetch_max, heartbeat_s=self._heartbeat_s
+        )
+
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        """Delete a consumer: its place is forgotten. Deleting none is no error.
+
+        Raises:
+            InvalidNameError: nothing was sent.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", stream)
+        check_name("consumer", name)
+        await delete_consumer(self._client, stream, name)
+
+    async def consumer_state(self, stream: str, name: str) -> ConsumerState | None:
+        """Return how far a consumer is, or None when there is none.
+
+        Raises:
+            InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", stream)
+        check_name("consumer", name)
+        deadline_s = self._client.deadline_s()
+        info = await find_consumer(self._client, stream, name, deadline_s=deadline_s)
+        return None if info is None else consumer_state_of(info)
+
+    async def consumers(self, stream: str, prefix: str = "") -> tuple[ConsumerState, ...]:
+        """Return the stream's consumers whose names begin with `prefix`, by name.
+
+        Raises:
+            InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_name("stream", stream)
+        return await list_consumers(self._client, stream, prefix)
+
     async def bucket(self, config: BucketConfig) -> Bucket:
         """Return the bucket: created if it is not there, changed where it does not fit `config`.
 
@@ -203,6 +354,11 @@ class JetStreamJournal:
         check_bucket_config(config)
         await ensure_bucket(self._client, config)
         return JetStreamBucket(self._client, config.name, heartbeat_s=self._heartbeat_s)
+
+    async def _from_time(self, stream: str, subject: str, from_us: int) -> StoredMessage | None:
+        """Return the first message stored then or later, as the leader has it."""
+        request: dict[str, object] = {"start_time": rfc3339(from_us), "next_by_subj": subject}
+        return await self._client.leader_get(stream, request, deadline_s=self._client.deadline_s())
 
     async def _after(
         self, stream: str, subject: str, sequence: int, deadline_s: float

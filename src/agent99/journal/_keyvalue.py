@@ -16,7 +16,7 @@ from agent99.journal._grammar import (
     whole_seconds,
 )
 from agent99.journal._headers import marker_of, number_of
-from agent99.journal._port import Change, Entry, Snapshot
+from agent99.journal._port_buckets import Change, Entry, Snapshot
 from agent99.journal._read import read_batches
 from agent99.journal._streams import MARKER_TTL_S
 

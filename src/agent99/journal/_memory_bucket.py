@@ -25,7 +25,7 @@ from agent99.journal._grammar import (
     matches,
     whole_seconds,
 )
-from agent99.journal._port import BucketConfig, Change, Entry, Snapshot
+from agent99.journal._port_buckets import BucketConfig, Change, Entry, Snapshot
 
 
 class _Kept(msgspec.Struct, frozen=True):

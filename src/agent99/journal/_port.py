@@ -4,147 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from typing import Protocol
 
-import msgspec
-
-
-class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stream keeps. A full one refuses (`StreamFullError`); it never drops what it holds."""
-
-    name: str
-    subjects: tuple[str, ...]
-    messages_max: int = -1
-    """-1: no bound of its own."""
-    bytes_max: int = -1
-    age_s_max: float = 0
-    """Seconds; 0 keeps for ever."""
-    duplicate_window_s: float = 120
-    """How long a message id is remembered."""
-    replicas: int = 1
-
-
-class Record(msgspec.Struct, frozen=True):
-    """One stored message."""
-
-    subject: str
-    sequence: int
-    """Its place in the stream; starts at 1."""
-    payload: bytes
-    stored_us: int
-    """When the server stored it, microseconds since the epoch, UTC."""
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """The server's receipt: the message is in the stream."""
-
-    stream: str
-    sequence: int
-    duplicate: bool = False
-    """It was there already, under the same message id; `sequence` is the first one's."""
-
-
-class BucketConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A key-value bucket: the last value of each key."""
-
-    name: str
-    ttl_s: float = 0
-    """Seconds without a write after which a key expires; 0: never. Whole seconds, at least 1."""
-    bytes_max: int = 256 * 1024 * 1024
-    replicas: int = 1
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A key's value."""
-
-    key: str
-    value: bytes
-    revision: int
-    """Grows with every write to the bucket; for compare-and-set."""
-
-
-class Change(msgspec.Struct, frozen=True):
-    """What happened to a key."""
-
-    kind: Literal["put", "delete", "expire"]
-    key: str
-    value: bytes
-    """Empty unless `put`."""
-    revision: int
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """Everything in the bucket at one moment: what is not in it is gone.
-
-    The first thing that following yields, and again after each reconnect.
-    """
-
-    entries: tuple[Entry, ...]
-
-
-class Bucket(Protocol):
-    """A key-value bucket. Keys are letters, digits, `-`, `_`, `=`, `/`, and `.` between tokens.
-
-    Besides what each method names, all raise `InvalidNameError` (nothing was sent),
-    `StreamNotFoundError` (the bucket is gone), `JournalError`, `DeadlineExceededError`,
-    `TransportError`, `RemoteProtocolError` and `ClosedError` (of the wire); those that write also
-    `PayloadTooLargeError` and `StreamFullError`.
-    """
-
-    @property
-    def name(self) -> str:
-        """The bucket's name."""
-        ...
-
-    async def get(self, key: str) -> Entry | None:
-        """Return the entry, or None when there is none (never was, deleted, expired)."""
-        ...
-
-    async def put(self, key: str, value: bytes) -> int:
-        """Write whatever is there before; returns the revision. Returned = stored."""
-        ...
-
-    async def create(self, key: str, value: bytes, *, ttl_s: float | None = None) -> int:
-        """Write only if there is no entry (nor a deleted or expired one); returns the revision.
-
-        Raises:
-            WrongSequenceError: there is one.
-        """
-        ...
-
-    async def update(self, key: str, value: bytes, *, revision: int) -> int:
-        """Write only if the entry is still at `revision`; returns the new one.
-
-        Raises:
-            WrongSequenceError: somebody wrote first.
-        """
-        ...
-
-    async def delete(self, key: str, *, revision: int | None = None) -> None:
-        """Remove the entry; with `revision` only if it is still at it. To remove nothing is fine.
-
-        Raises:
-            WrongSequenceError: `revision` was given and somebody wrote first.
-        """
-        ...
-
-    async def snapshot(self, pattern: str = ">") -> tuple[Entry, ...]:
-        """Return all entries whose keys match."""
-        ...
-
-    def follow(
-        self, pattern: str = ">"
-    ) -> AbstractAsyncContextManager[AsyncIterator[Snapshot | Change]]:
-        """Follow the keys that match: a `Snapshot`, then each `Change`, none missed between.
-
-        A value that is overwritten before the follower was told of it may be skipped: the last
-        state of each key always comes, its history does not.
-
-        After a reconnect, or when the server lost the follower, a fresh `Snapshot` comes, within
-        2 s of the link's return and with jitter, and changes go on from there. Never ends by
-        itself.
-        """
-        ...
+from agent99.journal._port_buckets import Bucket, BucketConfig
+from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
+from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
 
 
 class Journal(Protocol):
@@ -163,6 +27,18 @@ class Journal(Protocol):
         """Delete a stream and all that it holds; deleting none is no error."""
         ...
 
+    async def stream_state(self, name: str) -> StreamState:
+        """Return what the stream holds now, and how it is kept.
+
+        Raises:
+            StreamNotFoundError
+        """
+        ...
+
+    async def streams(self, prefix: str = "") -> tuple[StreamState, ...]:
+        """Return the streams whose names begin with `prefix`, by name; a bucket is none."""
+        ...
+
     async def append(
         self,
         subject: str,
@@ -170,21 +46,38 @@ class Journal(Protocol):
         *,
         message_id: str = "",
         expected_sequence: int | None = None,
+        expected_pattern: str = "",
+        timeout_s: float | None = None,
     ) -> Stored:
         """Store a message. Returned = stored (and replicated, where the stream has replicas).
 
         Args:
-            message_id: The same id within the stream's duplicate window is stored once.
+            message_id: The same id within the stream's duplicate window is stored once. With it a
+                receipt that got lost is asked for again.
             expected_sequence: The subject's last sequence must be this one (0: no message yet).
+            expected_pattern: Whose last sequence must be the expected one, instead of the
+                subject's: that of all subjects under this pattern. Everyone who writes under it
+                must expect the same pattern; in a cluster an append without may slip in between.
+            timeout_s: 15 s with a message id (a cluster's election takes up to 10), else 5 s.
 
-        Delivery: on an error other than the first three the outcome is unknown; repeat with the
-            same `message_id`.
+        Delivery: on an error other than the first four the outcome is unknown; repeat with the
+            same `message_id`. Appends under way at once are stored in any order once one is
+            repeated: who needs the order of a key has one append of it under way.
 
         Raises:
             WrongSequenceError: somebody wrote first.
             StreamNotFoundError: no stream takes this subject.
-            StreamFullError: at its bound.
-            PayloadTooLargeError, JournalError, DeadlineExceededError, TransportError
+            StreamFullError: the stream is at its bound, or its disk is full.
+            PayloadTooLargeError
+            JournalError, DeadlineExceededError, TransportError
+        """
+        ...
+
+    async def get(self, stream: str, sequence: int) -> Record | None:
+        """Return the record of a sequence, as the leader has it, or None: deleted, or not yet.
+
+        Raises:
+            StreamNotFoundError
         """
         ...
 
@@ -193,11 +86,75 @@ class Journal(Protocol):
         ...
 
     def read(
-        self, stream: str, subject: str = ">", *, from_sequence: int = 1
+        self,
+        stream: str,
+        subject: str = ">",
+        *,
+        from_sequence: int = 1,
+        from_us: int | None = None,
     ) -> AsyncIterator[Record]:
         """Yield what the stream holds now for `subject` (wildcards too), in order, then end.
 
+        Args:
+            from_sequence: Where to begin.
+            from_us: Begin with the first one stored then or later, microseconds since the epoch;
+                not together with `from_sequence`.
+
         Delivery: each record once, across restarts of the server too.
+
+        Raises:
+            StreamNotFoundError
+        """
+        ...
+
+    async def delete(self, stream: str, sequence: int) -> None:
+        """Delete one record; to delete none is fine. Its bytes are not overwritten at once.
+
+        Raises:
+            StreamNotFoundError
+            StreamFullError: the stream's disk is full.
+        """
+        ...
+
+    def consume(
+        self, config: ConsumerConfig, *, prefetch_max: int = 64
+    ) -> AbstractAsyncContextManager[Deliveries]:
+        """Consume a stream by a durable consumer, which is made, or changed to fit `config`.
+
+        Many processes may consume by the same one: each message goes to one of them.
+
+        Args:
+            prefetch_max: Never more than so many deliveries are in this process's hands, read or
+                not, that are neither acknowledged nor given back.
+
+        Delivery: at least once. In the stream's order, but for what is repeated. On leaving, what
+            was not read yet is given back at once, within 2 s; what was read stays until it is
+            finished, or until `ack_wait_s` has passed.
+
+        Entering may take an election long (15 s), and raises:
+            StreamNotFoundError
+            JournalError: the consumer cannot be made or changed so.
+        """
+        ...
+
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        """Delete a consumer: its place is forgotten. Deleting none is no error.
+
+        Who consumes by it goes on, with a new one, after the last message up to which all was
+        acknowledged as far as it knows: end them first.
+        """
+        ...
+
+    async def consumer_state(self, stream: str, name: str) -> ConsumerState | None:
+        """Return how far a consumer is, or None when there is none.
+
+        Raises:
+            StreamNotFoundError
+        """
+        ...
+
+    async def consumers(self, stream: str, prefix: str = "") -> tuple[ConsumerState, ...]:
+        """Return the stream's consumers whose names begin with `prefix`, by name.
 
         Raises:
             StreamNotFoundError

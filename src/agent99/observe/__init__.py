@@ -10,11 +10,13 @@ Never:       delays, changes or fails what it observes; reads a clock; imports a
 from agent99.observe._hooks import Hooks, Tracing
 from agent99.observe._meter import LATENCY_BOUNDS_S, Meter, Series
 from agent99.observe._records import (
+    OK,
     ConnectionChanged,
     HandlerBroke,
     InstanceEjected,
     Kind,
     Load,
+    LoopBlocked,
     MessageDropped,
     Record,
     RequestFinished,
@@ -22,15 +24,15 @@ from agent99.observe._records import (
     RequestRetried,
     RequestSent,
     Side,
+    trace_id_of,
 )
-from agent99.observe._redact import HIDDEN, redact, redact_text
 from agent99.observe._ring import Ring
 from agent99.observe._trace import TraceContext, parse_traceparent, sent_trace, served_trace
 from agent99.observe._tree import Hop, Row, draw_trace, lay_out_trace
 
 __all__ = [
-    "HIDDEN",
     "LATENCY_BOUNDS_S",
+    "OK",
     "ConnectionChanged",
     "HandlerBroke",
     "Hooks",
@@ -38,6 +40,7 @@ __all__ = [
     "InstanceEjected",
     "Kind",
     "Load",
+    "LoopBlocked",
     "MessageDropped",
     "Meter",
     "Record",
@@ -54,8 +57,7 @@ __all__ = [
     "draw_trace",
     "lay_out_trace",
     "parse_traceparent",
-    "redact",
-    "redact_text",
     "sent_trace",
     "served_trace",
+    "trace_id_of",
 ]

@@ -19,6 +19,7 @@ from agent99.observe._records import (
     HandlerBroke,
     InstanceEjected,
     Load,
+    LoopBlocked,
     MessageDropped,
     Record,
     RequestFinished,
@@ -37,6 +38,7 @@ _SLOTS: dict[type[Any], str] = {
     ConnectionChanged: "connection",
     HandlerBroke: "broke",
     InstanceEjected: "ejected",
+    LoopBlocked: "blocked",
     MessageDropped: "dropped",
     RequestFinished: "finished",
     RequestReceived: "received",
@@ -70,6 +72,7 @@ class Hooks:
     __slots__ = (
         "_listeners",
         "_loads",
+        "blocked",
         "broke",
         "connection",
         "current",
@@ -91,6 +94,7 @@ class Hooks:
         self.ejected: Callable[[InstanceEjected], None] | None = None
         self.connection: Callable[[ConnectionChanged], None] | None = None
         self.broke: Callable[[HandlerBroke], None] | None = None
+        self.blocked: Callable[[LoopBlocked], None] | None = None
         self.current: Callable[[], TraceContext | None] | None = None
         """The span in which the running code is, by the tracing library in use."""
         self.enter: Callable[[TraceContext], None] | None = None
@@ -110,15 +114,20 @@ class Hooks:
         Raises:
             UsageError: there is no such record.
         """
-        slot = _SLOTS.get(record)
-        if slot is None:
+        if record not in _SLOTS:
             known = ", ".join(sorted(cls.__name__ for cls in _SLOTS))
             raise UsageError(f"{record!r} is no record; there are: {known}")
-        guarded = _guard(listener)
-        self._set(slot, (*self._listeners.get(slot, ()), guarded))
+        return self.listen_unguarded(record, _guard(listener))
+
+    def listen_unguarded(
+        self, record: type[R], listener: Callable[[R], None]
+    ) -> Callable[[], None]:
+        """Do as `listen` does, for a listener that cannot raise: our own, at half the cost."""
+        slot = _SLOTS[record]
+        self._set(slot, (*self._listeners.get(slot, ()), listener))
 
         def forget() -> None:
-            left = (one for one in self._listeners.get(slot, ()) if one is not guarded)
+            left = (one for one in self._listeners.get(slot, ()) if one is not listener)
             self._set(slot, tuple(left))
 
         return forget

@@ -17,6 +17,7 @@ from agent99.observe._records import (
     HandlerBroke,
     InstanceEjected,
     Load,
+    LoopBlocked,
     MessageDropped,
     RequestFinished,
     RequestRetried,
@@ -77,15 +78,20 @@ class Meter:
         self._broke: dict[Labels, int] = {}
         self.reconnects = 0
         """How often the connection was made again."""
+        self.blocks = 0
+        """How often the event loop was blocked."""
+        self.blocked_s = 0.0
+        """How long, in all."""
         self.is_connected: bool | None = None
         """None until the connection's state was told."""
         self._forget: list[Callable[[], None]] = [
-            hooks.listen(RequestFinished, self._on_finished),
-            hooks.listen(MessageDropped, self._on_dropped),
-            hooks.listen(RequestRetried, self._on_retried),
-            hooks.listen(InstanceEjected, self._on_ejected),
-            hooks.listen(HandlerBroke, self._on_broke),
-            hooks.listen(ConnectionChanged, self._on_connection),
+            hooks.listen_unguarded(RequestFinished, self._on_finished),
+            hooks.listen_unguarded(MessageDropped, self._on_dropped),
+            hooks.listen_unguarded(RequestRetried, self._on_retried),
+            hooks.listen_unguarded(InstanceEjected, self._on_ejected),
+            hooks.listen_unguarded(HandlerBroke, self._on_broke),
+            hooks.listen_unguarded(ConnectionChanged, self._on_connection),
+            hooks.listen_unguarded(LoopBlocked, self._on_blocked),
         ]
 
     def __repr__(self) -> str:
@@ -156,6 +162,10 @@ class Meter:
     def _on_connection(self, record: ConnectionChanged) -> None:
         self.is_connected = record.state == "connected"
         self.reconnects = record.reconnects
+
+    def _on_blocked(self, record: LoopBlocked) -> None:
+        self.blocks += 1
+        self.blocked_s += record.lag_s
 
 
 def _add(table: dict[Labels, int], key: Labels, count: int) -> None:

@@ -13,7 +13,8 @@ import msgspec
 from agent99.observe._trace import digits_of, parse_traceparent, served_span, span_of_digits
 
 Side = Literal["caller", "callee"]
-Kind = Literal["request", "event", "control"]
+Kind = Literal["request", "event", "control", "job"]
+"""What was handled; a job is stored work, of whose sending nobody keeps a record."""
 
 OK = "OK"
 """The code of what went well; every other is that of an error."""
@@ -92,7 +93,7 @@ class RequestFinished(msgspec.Struct, frozen=True, gc=False):
         received = parse_traceparent(self.traceparent)
         if received is not None:
             return received.span_id
-        # An event that begins a trace has nobody above it: who publishes keeps no record.
+        # What else begins a trace has nobody above it: who publishes or posts keeps no record.
         return span_of_digits(digits_of(self.event_id)) if self.kind == "request" else ""
 
     @property
@@ -161,6 +162,15 @@ class HandlerBroke(msgspec.Struct, frozen=True):
     traceparent: str | None = None
 
 
+class LoopBlocked(msgspec.Struct, frozen=True, gc=False):
+    """The event loop was blocked for a second or more, and no longer is."""
+
+    lag_s: float
+    """By how much it was late; the block itself may have lasted half a second longer."""
+    where: str
+    """The function that blocked it, with its file and line; empty where none was seen."""
+
+
 class Load(msgspec.Struct, frozen=True, gc=False):
     """How much an instance has to do, at the moment of asking."""
 
@@ -180,6 +190,7 @@ Record: TypeAlias = (
     | InstanceEjected
     | ConnectionChanged
     | HandlerBroke
+    | LoopBlocked
 )
 """Whatever a listener can hear."""
 

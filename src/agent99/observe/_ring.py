@@ -18,7 +18,8 @@ class Ring:
 
     def __init__(self, hooks: Hooks, *, size_max: int = RECORDS_MAX) -> None:
         self._records: deque[RequestFinished] = deque(maxlen=size_max)
-        self._forget = hooks.listen(RequestFinished, self._records.append)
+        append = self._records.append  # one object: it is what `forget` compares
+        self._forget = hooks.listen_unguarded(RequestFinished, append)
 
     def __repr__(self) -> str:
         return f"Ring({len(self._records)}/{self._records.maxlen})"

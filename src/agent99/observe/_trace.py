@@ -7,7 +7,6 @@ more, both of its sides name the same spans, and nothing is paid for until someb
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 import msgspec
@@ -103,5 +102,7 @@ def served_span(event_id: str, instance: str, attempt: int) -> str:
 
 
 def _hash(text: str, size_bytes: int) -> str:
+    import hashlib  # noqa: PLC0415 - a twentieth of the import, and few processes ever trace
+
     digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=size_bytes).hexdigest()
     return digest if digest.strip("0") else "1" * len(digest)  # all zero is no id

@@ -181,8 +181,12 @@ def _summary(records: list[RequestFinished], rows: list[Row]) -> str:
     hops = sum(row.hop is not None for row in rows)
     instances = len({record.instance for record in records})
     took_us = max(one.ended_us for one in records) - min(one.started_us for one in records)
-    what = f"{hops} request{'s' if hops != 1 else ''} of {instances} instances"
+    what = f"{_many(hops, 'request')} of {_many(instances, 'instance')}"
     return f"trace {records[0].trace_id}: {what}, {took_us / 1000:.1f} ms"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def _line(row: Row) -> str:

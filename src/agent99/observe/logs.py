@@ -19,9 +19,6 @@ from agent99.errors import UsageError, text_of
 from agent99.observe._hooks import Hooks
 from agent99.observe._records import (
     OK,
-    ConnectionChanged,
-    HandlerBroke,
-    InstanceEjected,
     MessageDropped,
     RequestFinished,
     RequestReceived,
@@ -29,7 +26,8 @@ from agent99.observe._records import (
     RequestSent,
     trace_id_of,
 )
-from agent99.observe._redact import redact, redact_text
+from agent99.observe._trace import digits_of
+from agent99.observe.redact import redact, redact_text
 
 Form = Literal["console", "json"]
 
@@ -54,7 +52,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time_of(record).isoformat(timespec="microseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": redact_text(record.getMessage()),
+            "message": _message(record),
             **_extra(record),
         }
         trace = _traceback(self, record)
@@ -67,7 +65,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Writes a log record as a line for people, without secrets."""
+    """Writes a log record as a line for people, without secrets.
+
+    An instance is shortened; a trace's id that is that of the request itself is left out.
+    """
 
     def __repr__(self) -> str:
         return "ConsoleFormatter()"
@@ -75,9 +76,14 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback follows on lines of its own."""
         moment = _time_of(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        message = redact_text(record.getMessage())
-        about = " ".join(f"{name}={_plain(value)}" for name, value in _extra(record).items())
-        line = f"{moment} {record.levelname:<7} {message}{f'  {about}' if about else ''}"
+        fields = _extra(record)
+        if "instance" in fields:
+            fields["instance"] = _plain(fields["instance"])[:8]
+        event_id, trace_id = fields.get("event_id"), fields.get("trace_id")
+        if event_id and trace_id == digits_of(_plain(event_id)):
+            del fields["trace_id"]
+        about = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+        line = f"{moment} {record.levelname:<7} {_message(record)}{f'  {about}' if about else ''}"
         trace = _traceback(self, record)
         return f"{line}\n{trace}" if trace else line
 
@@ -124,11 +130,11 @@ def set_up_logging(
 
 
 def log_records(hooks: Hooks, logger: str = "agent99.mesh") -> Callable[[], None]:
-    """Log every record that the hooks tell; returns what ends that.
+    """Log what becomes of requests and messages; returns what ends that.
 
-    Sent and received requests, and those that went well, at DEBUG; retries, and instances and
-    connections that are back, at INFO; failed requests, drops, ejections and lost connections at
-    WARNING; broken operations, with their traceback, at ERROR.
+    Sent and received requests, and those that went well, at DEBUG; retries at INFO; failed requests
+    and drops at WARNING. Ejections, lost connections, broken operations and blocked loops are
+    logged in any case.
     """
     log = logging.getLogger(logger)
     lines = _Lines(log)
@@ -138,9 +144,6 @@ def log_records(hooks: Hooks, logger: str = "agent99.mesh") -> Callable[[], None
         hooks.listen(RequestFinished, lines.finished),
         hooks.listen(MessageDropped, lines.dropped),
         hooks.listen(RequestRetried, lines.retried),
-        hooks.listen(InstanceEjected, lines.ejected),
-        hooks.listen(ConnectionChanged, lines.connection),
-        hooks.listen(HandlerBroke, lines.broke),
     ]
 
     def forget() -> None:
@@ -189,30 +192,9 @@ class _Lines:
         args = (record.target, record.operation, record.attempt, record.delay_s, record.code)
         self._log.info(text, *args, extra=_about(record))
 
-    def ejected(self, record: InstanceEjected) -> None:
-        level = logging.INFO if record.is_back else logging.WARNING
-        text = "takes instance %s of %s in again: %s" if record.is_back else (
-            "leaves instance %s of %s out: %s"
-        )  # fmt: skip
-        self._log.log(level, text, record.instance, record.agent, record.reason)
-
-    def connection(self, record: ConnectionChanged) -> None:
-        level = logging.WARNING if record.state == "reconnecting" else logging.INFO
-        text = "connection %s %s (made again %d times)"
-        self._log.log(level, text, record.state, record.url, record.reconnects)
-
-    def broke(self, record: HandlerBroke) -> None:
-        text = "operation %s broke"
-        self._log.error(text, record.operation, extra=_about(record), exc_info=record.error)
-
 
 def _about(
-    record: RequestSent
-    | RequestReceived
-    | RequestFinished
-    | MessageDropped
-    | RequestRetried
-    | HandlerBroke,
+    record: RequestSent | RequestReceived | RequestFinished | MessageDropped | RequestRetried,
 ) -> dict[str, str]:
     traceparent: str | None = getattr(record, "traceparent", None)
     return {
@@ -221,6 +203,18 @@ def _about(
         "event_id": record.event_id,
         "trace_id": trace_id_of(record.event_id, traceparent) if record.event_id else "",
     }
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return what a record says, without secrets.
+
+    An agent's log begins each text with who speaks, and of which request: here that stands in
+    fields of its own.
+    """
+    agent, instance = getattr(record, "agent", ""), getattr(record, "instance", "")
+    event_id = getattr(record, "event_id", "")
+    about = f"{agent} {_plain(instance)[:8]} " + (f"[{event_id}] " if event_id else "")
+    return redact_text(record.getMessage().removeprefix(about))
 
 
 def _time_of(record: logging.LogRecord) -> datetime:

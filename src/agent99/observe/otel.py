@@ -155,7 +155,7 @@ def _context(span: TraceContext, *, is_remote: bool) -> contexts.Context:
 def _kind(record: RequestFinished) -> SpanKind:
     if record.side == "caller":
         return SpanKind.CLIENT
-    return SpanKind.CONSUMER if record.kind == "event" else SpanKind.SERVER
+    return SpanKind.CONSUMER if record.kind in ("event", "job") else SpanKind.SERVER
 
 
 def _attributes(record: RequestFinished) -> dict[str, str | int]:

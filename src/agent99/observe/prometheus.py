@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -70,6 +70,13 @@ class MeterCollector(Collector):
             meter.broke(),
         )
         yield _counter("agent99_reconnects", "Connections made again", (), {(): meter.reconnects})
+        yield _counter("agent99_loop_blocks", "Times the loop was blocked", (), {(): meter.blocks})
+        yield _counter(
+            "agent99_loop_blocked_seconds",
+            "Seconds that the loop was blocked",
+            (),
+            {(): meter.blocked_s},
+        )
         if meter.is_connected is not None:
             connected = GaugeMetricFamily("agent99_connected", "Whether the server is reached")
             connected.add_metric((), float(meter.is_connected))
@@ -207,7 +214,7 @@ def _loads(meter: Meter) -> Iterator[Metric]:
 
 
 def _counter(
-    name: str, text: str, labels: tuple[str, ...], values: dict[Labels, int]
+    name: str, text: str, labels: tuple[str, ...], values: Mapping[Labels, float]
 ) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=labels)
     for key, value in values.items():

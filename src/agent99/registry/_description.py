@@ -28,6 +28,8 @@ class OperationInfo(msgspec.Struct, frozen=True):
     answer: dict[str, Any] = {}
     """JSON Schema of the result."""
     idempotent: bool = False
+    is_job: bool = False
+    """Whether it takes posted work."""
     """Whether running it twice with the same payload does no harm."""
 
 
@@ -58,7 +60,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     state: State = "starting"
     """Where it stands in its life."""
     missing: tuple[str, ...] = ()
-    """The capabilities that it uses and does not find; not empty when it is degraded."""
+    """The capabilities that it uses and does not find: then it is degraded."""
+    full: tuple[str, ...] = ()
+    """The streams that refuse what it stores, since they, or their disk, are full: then, too."""
     sender: str = ""
     """Identity of the connection that it speaks over; the registry fills it in."""
     process: str = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Literal
 
 import msgspec
@@ -76,4 +75,6 @@ def near_misses(word: str, known: Iterable[str]) -> tuple[str, ...]:
     if len(alike) > COMPARED_MAX:
         # Comparing is slow: keep to words that begin alike; typing errors rarely start there.
         alike = [other for other in alike if other[:1] == word[:1]][:COMPARED_MAX]
+    from difflib import get_close_matches  # noqa: PLC0415 - only for an error that helps
+
     return tuple(get_close_matches(word, alike, n=NEAR_MAX, cutoff=0.6))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 
 import msgspec
 
@@ -97,5 +96,7 @@ def _draw(candidates: Sequence[Description], draw: float) -> Description:
 
 
 def _weight(instance: str, key: bytes) -> tuple[bytes, str]:
+    from hashlib import blake2b  # noqa: PLC0415 - a twentieth of the import, and few choose by it
+
     # The UUID settles a tie, so that every process chooses alike whatever the candidates' order.
     return blake2b(key, digest_size=8, key=instance.encode()[:64]).digest(), instance

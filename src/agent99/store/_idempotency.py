@@ -8,48 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from agent99.errors import (
     Failure,
     IdempotencyConflictError,
-    InvalidNameError,
     StoreError,
     UsageError,
 )
-from agent99.store._migrations import Migration
+from agent99.store._append import check_text
+from agent99.store._failures import SerializationError
 from agent99.store._transaction import Transaction
 
 T = TypeVar("T")
 
 _KEY_BYTES_MAX = 256
 
-
-def _create(transaction: Transaction) -> None:
-    binary, tail = (
-        ("BYTEA", "") if transaction.dialect == "postgresql" else ("BLOB", "WITHOUT ROWID")
-    )
-    transaction.execute(
-        f"""
-        CREATE TABLE agent99_idempotency (
-            schema_name TEXT NOT NULL,
-            key TEXT NOT NULL,
-            fingerprint {binary} NOT NULL,
-            status TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed')),
-            answer {binary},
-            created_us BIGINT NOT NULL,
-            PRIMARY KEY (schema_name, key)
-        ) {tail}
-        """
-    )
-    transaction.execute(
-        "CREATE INDEX agent99_idempotency_age ON agent99_idempotency (schema_name, created_us)"
-    )
-
-
-OWN_MIGRATIONS: Final = (Migration(1, "idempotency", (_create,)),)
 
 # `running` is seen by nobody: it is inserted and replaced in one transaction.
 _CLAIM = (
@@ -95,24 +71,16 @@ class Answer(Generic[T]):
 class Once(Generic[T]):
     """One idempotent transaction: what `Store.once` runs."""
 
-    __slots__ = ("_answer_type", "_fingerprint", "_key", "_now_us", "_schema", "_work")
+    __slots__ = ("_answer_type", "_fingerprint", "_key", "_work")
 
     def __init__(
-        self,
-        schema: str,
-        key: str,
-        request: Any,
-        work: Callable[[Transaction], T],
-        answer_type: type[T],
-        now_us: int,
+        self, key: str, request: Any, work: Callable[[Transaction], T], answer_type: type[T]
     ) -> None:
-        check_key(key)
-        self._schema = schema
+        check_text("idempotency key", key, _KEY_BYTES_MAX)
         self._key = key
         self._fingerprint = fingerprint(request)
         self._work = work
         self._answer_type = answer_type
-        self._now_us = now_us
 
     def __repr__(self) -> str:
         return f"Once(key={self._key!r})"
@@ -123,17 +91,19 @@ class Once(Generic[T]):
         Raises:
             IdempotencyConflictError, StoreError, UsageError
         """
+        scope = transaction.scope
         claimed = transaction.execute(
             _CLAIM,
             {
-                "schema": self._schema,
+                "schema": scope.schema,
                 "key": self._key,
                 "fingerprint": self._fingerprint,
-                "now_us": self._now_us,
+                "now_us": scope.clock.wall_us(),
             },
         )
         if not claimed.changed:
             return self._stored(transaction)
+        scope.leaves_rows = True
         transaction.mark()
         try:
             value = self._work(transaction)
@@ -146,7 +116,10 @@ class Once(Generic[T]):
         return Answer(self._decode(answer), None)
 
     def _stored(self, transaction: Transaction) -> Answer[T]:
-        row = transaction.execute(_FIND, {"schema": self._schema, "key": self._key}).one()
+        which = {"schema": transaction.scope.schema, "key": self._key}
+        row = transaction.execute(_FIND, which).first()
+        if row is None:  # a clean-up has removed it just now: the key is as new
+            raise SerializationError(f"the answer under {self._key!r} went out of date")
         if bytes(row.fingerprint) != self._fingerprint:
             raise IdempotencyConflictError(self._key)
         if row.status == "failed":
@@ -166,10 +139,9 @@ class Once(Generic[T]):
         return Answer(None, failure)
 
     def _record(self, transaction: Transaction, status: str, answer: bytes) -> None:
-        transaction.execute(
-            _RECORD,
-            {"status": status, "answer": answer, "schema": self._schema, "key": self._key},
-        )
+        schema = transaction.scope.schema
+        values = {"status": status, "answer": answer, "schema": schema, "key": self._key}
+        transaction.execute(_RECORD, values)
 
     def _encode(self, value: Any) -> bytes:
         try:
@@ -200,25 +172,11 @@ def fingerprint(request: Any) -> bytes:
         raise UsageError(message) from error
 
 
-def check_key(key: str) -> None:
-    """Refuse a key that not every database can keep.
-
-    Raises:
-        InvalidNameError
-    """
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size <= _KEY_BYTES_MAX or "\0" in key:
-        rule = f"1 to {_KEY_BYTES_MAX} bytes of UTF-8 without NUL"
-        raise InvalidNameError("idempotency key", key, rule)
-
-
-def purge(transaction: Transaction, schema: str, before_us: int, rows_max: int) -> int:
+def purge_answers(transaction: Transaction, before_us: int, rows_max: int) -> int:
     """Remove answers older than `before_us`, at most `rows_max`; returns how many."""
     # Two processes that clean up at once must not wait for each other.
     tail = " FOR UPDATE SKIP LOCKED" if transaction.dialect == "postgresql" else ""
+    schema = transaction.scope.schema
     parameters = {"schema": schema, "before_us": before_us, "rows_max": rows_max}
     return transaction.execute(_PURGE.format(tail), parameters).changed
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from agent99.envelope import ENVELOPE_BYTES
 from agent99.errors import UsageError
 
 _WHOLE_NUMBERS = (
@@ -16,8 +17,17 @@ _WHOLE_NUMBERS = (
     "attempts_max",
     "rows_max",
     "purge_rows_max",
+    "outbox_rows_max",
+    "event_bytes_max",
 )
-_DURATIONS = ("lock_s_max", "statement_s_max", "retention_s", "purge_every_s")
+_DURATIONS = (
+    "lock_s_max",
+    "statement_s_max",
+    "retention_s",
+    "purge_every_s",
+    "outbox_lease_s",
+    "outbox_kept_s",
+)
 
 
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +56,20 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Literal["read committed", "serializable"] = "read committed"
     """Of transactions on PostgreSQL; on SQLite they are always serial."""
     retention_s: float = 7 * 24 * 3600.0
-    """Seconds that the answer under an idempotency key is kept, at the least."""
+    """Seconds that the answer under an idempotency key, or a seen message, is kept at the least."""
     purge_every_s: float = 60.0
-    """Seconds between two clean-ups of old answers; sooner while one finds plenty."""
+    """Seconds between two clean-ups of these; sooner while one finds plenty."""
     purge_rows_max: int = 500
-    """Answers that one clean-up removes."""
+    """Answers, and messages, that one clean-up removes."""
+    outbox_rows_max: int = 100_000
+    """Rows that may wait in the outbox; beyond it a transaction that appends is refused."""
+    event_bytes_max: int = 1024 * 1024 - ENVELOPE_BYTES
+    """Bytes of one appended event as JSON; the default is what a server takes by default."""
+    outbox_lease_s: float = 5.0
+    """Seconds without a sign of the outbox's owner after which another may take it."""
+    outbox_kept_s: float = 600.0
+    """Seconds that a row is kept after it was stored in a stream; at least twice the time after
+    which the stream's server has it on disk."""
 
     def __post_init__(self) -> None:
         for name in _WHOLE_NUMBERS:
@@ -79,6 +98,6 @@ class StoreStatistics(msgspec.Struct, frozen=True):
     waiting: int = 0
     """Transactions and reads that wait or run now."""
     purged: int = 0
-    """Idempotency answers removed because they were out of date."""
+    """Idempotency answers and seen messages removed because they were out of date."""
     purge_failures: int = 0
     """Clean-ups that failed; the next one is due after `purge_every_s`."""

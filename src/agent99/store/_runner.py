@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from agent99.errors import (
     Agent99Error,
@@ -14,6 +13,7 @@ from agent99.errors import (
 )
 from agent99.store._failures import store_error
 from agent99.store._link import Database, Link
+from agent99.store._scope import Scope
 from agent99.store._transaction import Transaction
 from agent99.store._workers import Job, Outcome
 
@@ -28,8 +28,9 @@ class TransactionRunner:
     Invariant: between two calls of `run` no transaction is open.
     """
 
-    def __init__(self, database: Database, *, read_only: bool) -> None:
+    def __init__(self, database: Database, scope: Scope, *, read_only: bool) -> None:
         self._database = database
+        self._scope = scope
         self._read_only = read_only
         self._link: Link | None = None
         self.commits = 0
@@ -70,13 +71,13 @@ class TransactionRunner:
         if job.future.cancelled():
             return Outcome(job, None, None)
         link.raw.execute("SAVEPOINT a99")
-        value, error = _call(link, job)
+        outcome = _call(link, job, self._scope)
         if not link.in_transaction:
             raise _BatchLostError
-        if error is not None:
+        if outcome.error is not None:
             link.raw.execute("ROLLBACK TO a99")
         link.raw.execute("RELEASE a99")
-        return Outcome(job, value, error)
+        return outcome
 
     def _run_alone(self, job: Job) -> Outcome:
         if job.future.cancelled():
@@ -85,17 +86,17 @@ class TransactionRunner:
         try:
             link = self._ready_link()
             link.begin()
-            value, error = _call(link, job)
-            if error is None:
+            outcome = _call(link, job, self._scope)
+            if outcome.error is None:
                 self._commit(link)
-                return Outcome(job, value, None)
+                return outcome
             self._undo(link)
         except Exception as failure:  # noqa: BLE001 - whatever it is, its caller is told
             return Outcome(job, None, self._broken(failure))
         if is_kept and self._link is None:
             # The link from earlier had died, in this job or before it. Nothing took effect.
             return self._run_alone(job)
-        return Outcome(job, None, error)
+        return outcome
 
     def _undo(self, link: Link) -> None:
         """Undo what a job did; a link that cannot even do that is given up, which undoes it too."""
@@ -138,20 +139,23 @@ class TransactionRunner:
             self._link = None
 
 
-def _call(link: Link, job: Job) -> tuple[Any, BaseException | None]:
+def _call(link: Link, job: Job, scope: Scope) -> Outcome:
     """Call the job's function; what it raises is a value here."""
-    transaction = Transaction(link)
+    transaction = Transaction(link, scope)
     work = job.work
     try:
         value = work(transaction) if work is not None else None
+        if hasattr(value, "__await__"):
+            getattr(value, "close", bool)()  # a coroutine that nobody will await
+            message = "a transaction is a plain function; this one is asynchronous"
+            raise UsageError(message)
+        if transaction.doom is not None:
+            return Outcome(job, None, transaction.doom)
+        return Outcome(job, value, None, has_appended=transaction.write_appended())
     except BaseException as error:  # noqa: BLE001 - the user's function: its caller is told
-        return None, _for_a_future(transaction, error)
+        return Outcome(job, None, _for_a_future(transaction, error))
     finally:
         transaction.end()
-    if hasattr(value, "__await__"):
-        getattr(value, "close", bool)()  # a coroutine that nobody will await
-        return None, UsageError("a transaction is a plain function; this one is asynchronous")
-    return value, transaction.doom
 
 
 def _for_a_future(transaction: Transaction, error: BaseException) -> BaseException:

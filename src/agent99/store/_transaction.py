@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent99.errors import Agent99Error, StoreError, UsageError
+from agent99.store._append import COUNT, INSERT, TAKE_TURNS, check_text, outbox_row, turns
 from agent99.store._failures import store_error
 from agent99.store._link import Dialect, Link
 from agent99.store._rows import Rows
+from agent99.store._scope import Scope
 from agent99.store._sqlalchemy import sqlalchemy
 from agent99.store._statements import check_statement
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 _KEYS_MAX = 10_000
+_MESSAGE_ID_BYTES_MAX = 256
+_SEE = (
+    "INSERT INTO agent99_inbox (schema_name, reader, message_id, seen_us)"
+    " VALUES (:schema, :reader, :message_id, :now_us) ON CONFLICT DO NOTHING"
+)
 
 
 class Transaction:
@@ -31,10 +38,14 @@ class Transaction:
     transaction is open when it ends.
     """
 
-    __slots__ = ("_link", "doom")
+    __slots__ = ("_appended", "_link", "_marked", "doom", "scope")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, scope: Scope) -> None:
         self._link: Link | None = link
+        self._appended: list[dict[str, Any]] = []
+        self._marked = 0
+        self.scope = scope
+        """Private to the store."""
         self.doom: Agent99Error | None = None
         """The first error of a statement: the transaction cannot take effect any more."""
 
@@ -100,6 +111,87 @@ class Transaction:
         index = rows[0]._fields.index(key)
         return {row[index]: row for row in rows}
 
+    def append(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        traceparent: str = "",
+    ) -> str:
+        """Put an event into the outbox and return its id: it leaves if the transaction commits.
+
+        It is encoded now and written when the function has returned, as the last statement of the
+        transaction, so that a query of the transaction does not see it.
+
+        Args:
+            topic: Names joined by dots: `order.placed`.
+            event: An object that JSON can carry: a Struct, a dict, or None for `{}`.
+            key: Whose events stay in order, at most 128 bytes; without one the event stands alone.
+            headers: Of your own, at most 8 KiB.
+            traceparent: The trace it belongs to, in the form of W3C Trace Context.
+
+        Delivery: a relay sends it at least once, under its id, so that a reader can tell a
+            duplicate; after the events of the same key whose transactions ended before.
+
+        Raises:
+            InvalidNameError: the topic, the key, the traceparent.
+            PayloadTooLargeError: the event or its headers are over their bounds.
+            UsageError: the event is no JSON object; a header; a read; the transaction is over.
+        """
+        self._open_link()
+        row = outbox_row(self.scope, topic, event, key, headers, traceparent)
+        self._appended.append(row)
+        event_id: str = row["id"]
+        return event_id
+
+    def first_time(self, message_id: str, *, reader: str = "") -> bool:
+        """Tell whether this message is new, and remember it with the effect: the inbox.
+
+        However often a message comes, and to however many processes, one transaction that commits
+        has seen True, for `retention_s` at least. One that comes while that is under way waits.
+
+        Args:
+            message_id: 1 to 256 bytes; the same whenever the message comes.
+            reader: Who reads, where several do so in one schema; up to 256 bytes.
+
+        Raises:
+            InvalidNameError: the message id or the reader.
+            as `execute`.
+        """
+        check_text("message id", message_id, _MESSAGE_ID_BYTES_MAX)
+        if reader:
+            check_text("reader", reader, _MESSAGE_ID_BYTES_MAX)
+        scope = self.scope
+        values = {
+            "schema": scope.schema,
+            "reader": reader,
+            "message_id": message_id,
+            "now_us": scope.clock.wall_us(),
+        }
+        is_new = self.execute(_SEE, values).changed == 1
+        scope.leaves_rows = True
+        return is_new
+
+    def write_appended(self) -> bool:
+        """Private to the store: write what was appended; returns whether there was anything.
+
+        Raises:
+            StoreOverloadedError: the outbox is full.
+            as `execute`.
+        """
+        rows = self._appended
+        if not rows:
+            return False
+        which = {"schema": self.scope.schema}
+        self.scope.room.take(len(rows), lambda: self.execute(COUNT, which).scalar() or 0)
+        numbers = turns(rows) if self.dialect == "postgresql" else []
+        if numbers:
+            self.execute(TAKE_TURNS, {"numbers": numbers})
+        self.execute(INSERT, rows if len(rows) > 1 else rows[0])
+        return True
+
     def end(self) -> None:
         """Private to the store: make every later use an error."""
         self._link = None
@@ -107,10 +199,12 @@ class Transaction:
     def mark(self) -> None:
         """Private to the store: remember this moment, for `undo`."""
         self._open_link().raw.execute("SAVEPOINT a99_mark")
+        self._marked = len(self._appended)
 
     def undo(self) -> None:
         """Private to the store: undo everything since `mark`, a doom included."""
         self._open_link().raw.execute("ROLLBACK TO SAVEPOINT a99_mark")
+        del self._appended[self._marked :]
         self.doom = None
 
     def _open_link(self) -> Link:

@@ -13,11 +13,9 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from agent99.clock import Clock
 from agent99.errors import ClosedError, StoreOverloadedError, TransactionConflictError
-from agent99.ids import Ids
 from agent99.store._failures import SerializationError
-from agent99.store._options import StoreOptions
+from agent99.store._scope import Scope
 from agent99.store._transaction import Transaction
 
 _RETRY_S_MIN = 0.005
@@ -44,12 +42,16 @@ class Job:
 class Outcome:
     """How a job ended: with a value, or with an error."""
 
-    __slots__ = ("error", "job", "value")
+    __slots__ = ("error", "has_appended", "job", "value")
 
-    def __init__(self, job: Job, value: Any, error: BaseException | None) -> None:
+    def __init__(
+        self, job: Job, value: Any, error: BaseException | None, *, has_appended: bool = False
+    ) -> None:
         self.job = job
         self.value = value
         self.error = error
+        self.has_appended = has_appended
+        """Whether its commit put rows into the outbox."""
 
     def __repr__(self) -> str:
         return f"Outcome({self.job!r}, error={self.error!r})"
@@ -111,7 +113,7 @@ class Desk:
     Invariant: `waiting` counts the jobs that are not answered yet, and is at most `waiting_max`.
     """
 
-    def __init__(self, what: str, options: StoreOptions, clock: Clock, ids: Ids) -> None:
+    def __init__(self, what: str, scope: Scope, on_appended: Callable[[], None]) -> None:
         self.what = what
         self.is_closed = False
         self.waiting = 0
@@ -120,9 +122,9 @@ class Desk:
         self.failures = 0
         """Those of them that ended with an error."""
         self.retries = 0
-        self._options = options
-        self._clock = clock
-        self._ids = ids
+        self._scope = scope
+        self._options = scope.options
+        self._on_appended = on_appended
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._answers = Answers(self._loop, self._deliver)
@@ -196,6 +198,8 @@ class Desk:
             error = TransactionConflictError(job.attempts, str(error))
         if job.work is not None:
             self._count(error)
+        if outcome.has_appended:
+            self._on_appended()
         if job.future.cancelled():
             return
         if error is None:
@@ -212,8 +216,8 @@ class Desk:
 
     def _run_again_later(self, job: Job) -> None:
         self.retries += 1
-        delay_s = min(_RETRY_S_MAX, _RETRY_S_MIN * 2**job.attempts) * self._ids.fraction()
-        self._clock.call_later(delay_s, lambda: self._run_again(job))
+        delay_s = min(_RETRY_S_MAX, _RETRY_S_MIN * 2**job.attempts) * self._scope.ids.fraction()
+        self._scope.clock.call_later(delay_s, lambda: self._run_again(job))
 
     def _run_again(self, job: Job) -> None:
         if self._ended:  # the threads were told to end meanwhile

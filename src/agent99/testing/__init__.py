@@ -2,7 +2,7 @@
 
 Given:       a way to make an implementation of a port.
 Gives:       silence, or AssertionError that names the broken rule.
-May import:  errors clock ids wire journal agent store; msgspec
+May import:  errors clock ids envelope wire journal agent store saga; msgspec
 Never:       imports a test framework.
 """
 
@@ -12,6 +12,7 @@ from agent99.testing._engine import MemoryEngine
 from agent99.testing._journal import JOURNAL_CHECKS, check_journal
 from agent99.testing._journal_world import JournalWorld, MakeJournal
 from agent99.testing._proxy import ChaosProxy
+from agent99.testing._saga import SagaStage
 from agent99.testing._wire import WIRE_CHECKS, check_wire
 from agent99.testing._wire_world import MakeWire, WireWorld
 
@@ -24,6 +25,7 @@ __all__ = [
     "MakeWire",
     "ManualClock",
     "MemoryEngine",
+    "SagaStage",
     "WireWorld",
     "check_clock",
     "check_journal",

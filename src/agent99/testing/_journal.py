@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from agent99.testing import _journal_buckets as buckets
+from agent99.testing import _journal_consumers as consumers
+from agent99.testing import _journal_places as places
+from agent99.testing import _journal_state as state
 from agent99.testing import _journal_streams as streams
 from agent99.testing._journal_world import Check, MakeJournal
 
@@ -19,10 +22,41 @@ JOURNAL_CHECKS: tuple[Check, ...] = (
     streams.check_delete_stream,
     streams.check_last,
     streams.check_read,
+    streams.check_read_from_time,
     streams.check_read_ends,
     streams.check_read_many,
     streams.check_age,
+    state.check_get,
+    state.check_delete,
+    state.check_stream_state,
+    state.check_message_bound,
+    streams.check_compare_a_pattern,
     streams.check_stream_names,
+    consumers.check_consume,
+    consumers.check_consume_again,
+    consumers.check_retry,
+    consumers.check_ack_wait,
+    consumers.check_unread_lapses,
+    consumers.check_terminate,
+    consumers.check_prefetch,
+    consumers.check_finished_once,
+    consumers.check_shared,
+    consumers.check_one_reader,
+    consumers.check_leaving_ends_reading,
+    consumers.check_consume_many,
+    places.check_start,
+    places.check_filter,
+    places.check_work,
+    places.check_work_has_one_consumer,
+    places.check_deliveries_max,
+    places.check_in_flight_max,
+    places.check_consumer_changes,
+    places.check_consumer_states,
+    places.check_consumer_deleted,
+    places.check_new_consumer_deleted,
+    places.check_stream_of_consumer_gone,
+    places.check_inactive,
+    places.check_consumer_names,
     buckets.check_put_and_get,
     buckets.check_create,
     buckets.check_update,

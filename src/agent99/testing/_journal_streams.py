@@ -190,6 +190,61 @@ async def check_read(make: MakeJournal) -> None:
         equal([], await records(world.journal, stream, start=10), "from past the end")
 
 
+async def check_read_from_time(make: MakeJournal) -> None:
+    """Reading from a time begins with the first record stored then or later."""
+    async with make() as world:
+        stream = await world.stream()
+        await world.fill("1", "2")
+        await world.elapse(0.01)
+        await world.fill("3", "4")
+        times = [record.stored_us for record in await records(world.journal, stream)]
+
+        async def since(from_us: int, *patterns: str) -> list[int]:
+            found = world.journal.read(stream, *patterns, from_us=from_us)
+            return [record.sequence async for record in found]
+
+        equal([1, 2, 3, 4], await since(0), "everything")
+        equal([3, 4], await since(times[2]), "its own time")
+        equal([3, 4], await since(times[1] + 1), "between two")
+        equal([4], await since(times[2], f"{world.name}.4"), "one subject")
+        equal([], await since(times[3] + 3_600_000_000), "in the future")
+        for bad in (-1, 10**18):
+            await refused(UsageError, since(bad), f"time {bad}")
+        both = world.journal.read(stream, from_sequence=2, from_us=5)
+        await refused(UsageError, anext(both), "a sequence and a time")
+
+
+async def check_compare_a_pattern(make: MakeJournal) -> None:
+    """The expected sequence may be that of all subjects under a pattern, and is told by it."""
+    async with make() as world:
+        name = await world.stream()
+        one, two, pattern = f"{name}.1.k.x", f"{name}.2.k.y", f"{name}.*.k.>"
+        append = world.journal.append
+        await append(f"{name}.1.other.x", b"")
+        first = await append(one, b"1", expected_sequence=0, expected_pattern=pattern)
+        error = await refused(
+            WrongSequenceError,
+            append(two, b"2", expected_sequence=0, expected_pattern=pattern),
+            "another subject under it was written to",
+        )
+        found = (error.subject, error.expected, error.actual)
+        equal((pattern, 0, first.sequence), found, "the error tells")
+        second = await append(
+            two, b"2", message_id="b", expected_sequence=first.sequence, expected_pattern=pattern
+        )
+        await append(one, b"3", expected_sequence=second.sequence, expected_pattern=pattern)
+        again = await append(
+            two, b"2", message_id="b", expected_sequence=first.sequence, expected_pattern=pattern
+        )
+        equal((second.sequence, True), (again.sequence, again.duplicate), "a repeat of the winner")
+        for bad in (
+            append(one, b"", expected_pattern=pattern),
+            append(f"{name}.1.j.x", b"", expected_sequence=0, expected_pattern=pattern),
+            append(one, b"", expected_sequence=0, expected_pattern="a..b"),
+        ):
+            await refused(UsageError, bad, "no sense")
+
+
 async def check_read_ends(make: MakeJournal) -> None:
     """What is appended while a reader reads is not its business."""
     async with make() as world:
@@ -253,7 +308,7 @@ async def check_stream_names(make: MakeJournal) -> None:
             await refused(InvalidNameError, journal.append(bad, b""), f"subject {bad!r}")
             if bad not in ("a.*", "a.>", "$JS.API.X"):
                 await refused(InvalidNameError, records(journal, "s", bad), f"pattern {bad!r}")
-        for bad in ("", "a.b", "a b", "*", ">", "ü", "x" * 65, "a/b"):
+        for bad in ("", "a.b", "a b", "*", ">", "ü", "x" * 201, "a/b"):
             config = StreamConfig(name=bad, subjects=("a",))
             await refused(InvalidNameError, journal.ensure_stream(config), f"stream {bad!r}")
             await refused(InvalidNameError, journal.delete_stream(bad), f"stream {bad!r}")
@@ -270,5 +325,6 @@ async def check_stream_names(make: MakeJournal) -> None:
             StreamConfig(name="s", subjects=("a",), age_s_max=0.01),
             StreamConfig(name="s", subjects=("a",), duplicate_window_s=0),
             StreamConfig(name="s", subjects=("a",), replicas=0),
+            StreamConfig(name="s", subjects=("a",), message_bytes_max=0),
         ):
             await refused(UsageError, journal.ensure_stream(config), repr(config))

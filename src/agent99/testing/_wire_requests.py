@@ -85,6 +85,8 @@ async def check_deadline(world: WireWorld) -> None:
     """A request without an answer ends at its deadline, not before and not much later."""
     one, two = await world.wire(), await world.wire()
     asked: list[Message] = []
+    told: list[tuple[str, int]] = []
+    one.on_drop(lambda reason, count: told.append((reason, count)))
     await world.listen(two, world.subject, asked.append)
     deadline = world.soon(0.15)
     request = one.request(world.subject, b"", deadline_s=deadline)
@@ -94,6 +96,7 @@ async def check_deadline(world: WireWorld) -> None:
     two.publish(asked[0].reply, b"too late")
     await world.settle(two, one)
     equal(1, one.statistics().dropped["late_answer"], "the late answer is counted")
+    equal([("late_answer", 1)], told, "and told")
 
 
 @in_world
@@ -200,6 +203,30 @@ async def check_close(world: WireWorld) -> None:
     await _check_closed(world, one)
 
 
+@in_world
+async def check_abort(world: WireWorld) -> None:
+    """`abort` ends everything at once, an `aclose` under way too, and may come twice."""
+    one, two = await world.wire(), await world.wire()
+    states: list[ConnectionState] = []
+    await world.listen(two, world.subject, ignore)
+    one.on_state(states.append)
+    pending = one.request(world.subject, b"", deadline_s=world.soon())
+    flushing = asyncio.ensure_future(one.flush())
+    await asyncio.sleep(0)
+    one.abort()
+    one.abort()
+    equal([ConnectionState.CLOSED], states, "closed when it returns")
+    await failed(ClosedError, pending, "a pending request")
+    await failed(ClosedError, flushing, "a flush")
+    await one.aclose()
+    await _check_closed(world, one)
+    closing = asyncio.ensure_future(two.aclose())
+    await asyncio.sleep(0)
+    two.abort()
+    await closing
+    equal(ConnectionState.CLOSED, two.state, "closed while it was closing")
+
+
 async def _check_closed(world: WireWorld, wire: Wire) -> None:
     for call in (
         lambda: wire.publish(world.subject, b""),
@@ -241,5 +268,6 @@ REQUEST_CHECKS = (
     check_flush,
     check_statistics,
     check_close,
+    check_abort,
     check_listeners_raise,
 )

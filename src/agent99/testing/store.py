@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent99.testing._store_accounts import MakeStore
+from agent99.testing._store_inbox import check_first_time, check_first_time_of_a_failure
 from agent99.testing._store_life import (
     check_bound,
     check_cancelled_caller,
@@ -22,6 +23,22 @@ from agent99.testing._store_once import (
     check_caught_constraint_can_be_a_failure,
     check_failures_are_answers,
     check_once,
+)
+from agent99.testing._store_outbox import (
+    check_a_failing_one_takes_no_events_with_it,
+    check_appends_are_checked,
+    check_events_leave_with_the_effect,
+    check_once_appends_once,
+    check_outbox_bound,
+)
+from agent99.testing._store_relay import (
+    check_a_batch_is_bounded,
+    check_a_silent_owner_is_followed,
+    check_commits_ring,
+    check_old_rows_are_forgotten,
+    check_one_owner,
+    check_rows_are_given_back,
+    check_rows_wait_until_they_are_marked,
 )
 from agent99.testing._store_transactions import (
     check_constraints_are_typed,
@@ -47,6 +64,20 @@ STORE_CHECKS: Final[tuple[Callable[[MakeStore], Awaitable[None]], ...]] = (
     check_failures_are_answers,
     check_caught_constraint_can_be_a_failure,
     check_answers_must_be_json,
+    check_events_leave_with_the_effect,
+    check_a_failing_one_takes_no_events_with_it,
+    check_once_appends_once,
+    check_appends_are_checked,
+    check_outbox_bound,
+    check_rows_wait_until_they_are_marked,
+    check_a_batch_is_bounded,
+    check_rows_are_given_back,
+    check_old_rows_are_forgotten,
+    check_one_owner,
+    check_a_silent_owner_is_followed,
+    check_commits_ring,
+    check_first_time,
+    check_first_time_of_a_failure,
     check_migrations,
     check_stores_that_open_together,
     check_bound,

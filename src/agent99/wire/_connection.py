@@ -250,6 +250,10 @@ class NatsWire:
         """Call `listen` with what is reported out of turn."""
         self._events.on_error(listen)
 
+    def on_drop(self, listen: Callable[[str, int], None]) -> None:
+        """Call `listen` with each drop: its reason, and of how many messages."""
+        self._events.on_drop(listen)
+
     def statistics(self) -> WireStatistics:
         """Return the counts so far."""
         messages, size = self._keeper.received()
@@ -278,6 +282,11 @@ class NatsWire:
         if link is not None:
             await asyncio.wait([link.ended])
 
+    def abort(self) -> None:
+        """Close at once: what is queued is lost. Idempotent."""
+        self._is_closing = True
+        self._end(is_written=False)
+
     async def connect_first(self) -> None:
         """Make the first link; called once, by `open_wire`.
 
@@ -287,8 +296,7 @@ class NatsWire:
         try:
             await self._keeper.connect_first()
         except BaseException:
-            self._is_closing = True
-            self._end(is_written=False)
+            self.abort()
             raise
 
     async def _write_out(self, link: Link | None) -> bool:

@@ -20,6 +20,7 @@ class Events:
         self._loop = loop
         self._state_listeners: list[Callable[[ConnectionState], None]] = []
         self._error_listeners: list[Callable[[Exception], None]] = []
+        self._drop_listeners: list[Callable[[str, int], None]] = []
 
     def __repr__(self) -> str:
         return f"Events({self.state.value}, dropped={self.dropped})"
@@ -31,6 +32,19 @@ class Events:
     def on_error(self, listen: Callable[[Exception], None]) -> None:
         """Call `listen` with each error reported out of turn."""
         self._error_listeners.append(listen)
+
+    def on_drop(self, listen: Callable[[str, int], None]) -> None:
+        """Call `listen` with the reason and the number of messages that were dropped."""
+        self._drop_listeners.append(listen)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count messages that went nowhere, and tell."""
+        self.dropped[reason] += count
+        for listen in tuple(self._drop_listeners):
+            try:
+                listen(reason, count)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code
+                self.report(_as_exception(error))
 
     def set_state(self, state: ConnectionState) -> None:
         """Change the state and tell; does nothing when it is the same, or closed already."""
@@ -62,7 +76,7 @@ class Events:
 
     def report_receiver(self, error: BaseException) -> None:
         """Count and report what a receiver raised."""
-        self.dropped["receiver_error"] += 1
+        self.drop("receiver_error")
         self.report(_as_exception(error))
 
 

@@ -93,7 +93,7 @@ class Inbox:
             return
         future = waiting[0]
         if future.done():  # cancelled by the caller
-            self._events.dropped["late_answer"] += 1
+            self._events.drop("late_answer")
         elif message.headers and is_no_responders(message):
             future.set_exception(NoRespondersError(waiting[1].decode()))
         else:
@@ -143,7 +143,7 @@ class Inbox:
     def _receive_open(self, token: bytes, message: Message) -> None:
         receive = self._receivers.get(token)
         if receive is None:
-            self._events.dropped["late_answer"] += 1
+            self._events.drop("late_answer")
         else:
             receive(message)
 

@@ -244,11 +244,15 @@ class Keeper:
         self._outbox.detach()
 
     async def _reconnect(self) -> None:
-        """Try for ever, with full jitter, until the server has confirmed a new link."""
+        """Try for ever, with full jitter, until the server has confirmed a new link.
+
+        Only the first attempt may come at once: a thousand clients that hammer delay each other.
+        """
         options, failures = self._options, 0
         while True:
             wait_s = min(options.reconnect_wait_s_min * 2**failures, options.reconnect_wait_s_max)
-            await self._clock.sleep(self._ids.fraction() * wait_s)
+            least_s = min(options.reconnect_wait_s_min, wait_s) if failures else 0.0
+            await self._clock.sleep(least_s + self._ids.fraction() * (wait_s - least_s))
             failures = min(failures + 1, _DOUBLINGS_MAX)
             try:
                 await self._adopt(await dial_first(self._addresses, self._make_link, self._options))

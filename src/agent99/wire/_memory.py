@@ -207,7 +207,8 @@ class MemoryWire:
         now = self._clock.monotonic_s()
         kept = [entry for entry in self._waiting if entry[1] > now]
         expired = len(self._waiting) - len(kept)
-        self._events.dropped["expired"] += expired
+        if expired:
+            self._events.drop("expired", expired)
         self._counts["out"] -= expired
         self._waiting = kept
         self._pending_bytes = sum(_size(message) for message, _ in kept)
@@ -310,6 +311,10 @@ class MemoryWire:
         """Call `listen` with what is reported out of turn."""
         self._events.on_error(listen)
 
+    def on_drop(self, listen: Callable[[str, int], None]) -> None:
+        """Call `listen` with each drop: its reason, and of how many messages."""
+        self._events.on_drop(listen)
+
     def statistics(self) -> WireStatistics:
         """Return the counts so far."""
         return WireStatistics(
@@ -332,14 +337,19 @@ class MemoryWire:
         try:
             if was_up:
                 await self._marker()
-        except DisconnectedError:
+        except (DisconnectedError, ClosedError):  # cut, or aborted meanwhile
             pass
         finally:
-            self._inbox.end_all()
-            self._leave(ClosedError("wire"))
-            self._routes.clear()
-            settle(self._ups, ClosedError("wire"))
-            self._events.set_state(ConnectionState.CLOSED)
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once: what is queued is lost. Idempotent."""
+        self._is_closing = True
+        self._inbox.end_all()
+        self._leave(ClosedError("wire"))
+        self._routes.clear()
+        settle(self._ups, ClosedError("wire"))
+        self._events.set_state(ConnectionState.CLOSED)
 
     def _leave(self, reason: Exception) -> None:
         self._link += 1

@@ -25,7 +25,8 @@ class WireOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A link on which so many PINGs stay unanswered is stale and given up at the next one, after at
     most (`pings_outstanding_max` + 1) x `ping_interval_s`: 15 s by default."""
     reconnect_wait_s_min: float = 0.05
-    """Upper end of the first random wait; doubles with each round of failures."""
+    """Upper end of the first random wait, which doubles with each round of failures; and the least
+    wait after one."""
     reconnect_wait_s_max: float = 2.0
     """Upper end of the longest random wait between two rounds of attempts."""
     pending_bytes_max: int = 8 * 1_048_576

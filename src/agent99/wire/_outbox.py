@@ -146,7 +146,8 @@ class Outbox:
         """Drop, and count, the messages whose deadline has passed."""
         before = len(self._frames)
         self._keep_from(self._clock.monotonic_s())
-        self._events.dropped["expired"] += before - len(self._frames)
+        if expired := before - len(self._frames):
+            self._events.drop("expired", expired)
 
     def _keep_from(self, now: float) -> None:
         """Keep the messages with a deadline after `now`."""

@@ -203,6 +203,10 @@ class Wire(Protocol):
         """Call `listen` with what the server, or a receiver that raised, reports out of turn."""
         ...
 
+    def on_drop(self, listen: Callable[[str, int], None]) -> None:
+        """Call `listen` with each drop: its reason, and of how many messages."""
+        ...
+
     def statistics(self) -> WireStatistics:
         """Return the counts so far."""
         ...
@@ -210,8 +214,12 @@ class Wire(Protocol):
     async def aclose(self) -> None:
         """Write what is queued (within 2 s), then close. Idempotent.
 
-        Pending requests end with `ClosedError`.
+        Pending requests end with `ClosedError`. To be cancelled closes at once, as `abort` does.
         """
+        ...
+
+    def abort(self) -> None:
+        """Close at once: what is queued is lost. Idempotent; also ends an `aclose` under way."""
         ...
 
 

@@ -35,7 +35,7 @@ class Routes:
 
     def count_unrouted(self, _message: Message) -> None:
         """Take a message that came after its subscription was ended."""
-        self._events.dropped["unsubscribed"] += 1
+        self._events.drop("unsubscribed")
 
     def add(self, pattern: bytes, queue: bytes, receive: Receive) -> bytes:
         """Enter a subscription; returns its new id."""

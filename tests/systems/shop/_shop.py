@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import NamedTuple, Protocol, TypeVar
 from uuid import UUID, uuid5
 
 from agent99.store import Store
+from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._identity import NAMESPACE
+from agent99.systems.shop._messages import Messages
 from agent99.systems.shop._model import (
     Address,
-    Charge,
-    ChargeReceipt,
+    Notify,
     OrderLine,
     PlaceOrder,
     Reservation,
     Reserve,
+    Ship,
     StockLine,
 )
+from agent99.systems.shop._order import Step
 from agent99.systems.shop._orders import Orders
+from agent99.systems.shop._payment_model import (
+    Authorisation,
+    Authorise,
+    Capture,
+    CaptureReceipt,
+    Refund,
+)
 from agent99.systems.shop._payments import Payments
+from agent99.systems.shop._shipments import Shipments
+from agent99.systems.shop._states import OrderEvent
 from agent99.systems.shop._stock import Stock
+from agent99.systems.shop._stock_model import TakeBack
+from tests.saga._programme import Deaths
 
 T = TypeVar("T")
 
 
 class Shop(NamedTuple):
-    """The logic of three agents."""
+    """The logic of the five agents."""
 
     stock: Stock
     payments: Payments
     orders: Orders
+    shipments: Shipments
+    messages: Messages
     store: Store
     """One of the stores: all are on the same database."""
 
@@ -63,39 +79,108 @@ def order_of(*lines: tuple[UUID, int, str], customer: object = "someone") -> Pla
     )
 
 
-class Local:
-    """What an order needs of others, without the bus; `broken` makes calls fail, before or after.
+TEA, MUG = an_id("tea"), an_id("mug")
+PRICES = PriceList.of([(TEA, 110), (TEA, 125), (MUG, 300)])
+ORDER = order_of((TEA, 2, "1.10"), (MUG, 1, "3.00"))
+"""Worth 5.20 pounds."""
+CONFIRMING = (OrderEvent.RESERVE, OrderEvent.AUTHORISE, OrderEvent.PAY, OrderEvent.CONFIRM)
+"""What happens to an order until it is confirmed."""
 
-    A call named `"charge"` there raises before it takes effect, `"charge:late"` after it.
+
+class AtOnce:
+    """What follows a confirmed order, done at once and noted, without the bus."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    async def ship(self, request: Ship) -> None:
+        """Ship it."""
+        await self._shop.shipments.ship(request)
+        await self._shop.orders.note(request.order_id, Step.SHIP)
+
+    async def notify(self, request: Notify) -> None:
+        """Tell its customer."""
+        await self._shop.messages.send(request)
+        await self._shop.orders.note(request.order_id, Step.NOTIFY)
+
+
+class Faults:
+    """What goes wrong, and when, of all that an order does; and how often each was asked for.
+
+    `planned["capture"]` is raised before a call takes effect, `planned["capture:late"]` after it:
+    an error each time, or those of a list one by one until it is empty.
     """
 
-    def __init__(self, stock: Stock, payments: Payments) -> None:
+    def __init__(self, deaths: Deaths | None = None) -> None:
+        self.planned: dict[str, BaseException | list[BaseException]] = {}
+        self.calls: Counter[str] = Counter()
+        self.keys: dict[str, set[str]] = defaultdict(set)
+        """Under which each was asked for."""
+        self.deaths = deaths or Deaths()
+        """Where the process dies."""
+
+    async def around(self, name: str, effect: Callable[[], Awaitable[T]]) -> T:
+        """Let something take effect, unless it is to fail before that; or let it fail then."""
+        self.calls[name] += 1
+        self.deaths.point()
+        self._raise(name)
+        answer = await effect()
+        self.deaths.point()
+        self._raise(f"{name}:late")
+        return answer
+
+    def _raise(self, name: str) -> None:
+        planned = self.planned.get(name)
+        if isinstance(planned, list):
+            planned = planned.pop(0) if planned else None
+        if planned is not None:
+            raise planned.with_traceback(None)
+
+
+class Local:
+    """What an order needs of others, without the bus; its calls go wrong by `faults`."""
+
+    def __init__(self, stock: Stock, payments: Payments, faults: Faults | None = None) -> None:
         self._stock = stock
         self._payments = payments
-        self.broken: dict[str, Exception] = {}
-        self.calls: Counter[str] = Counter()
+        self.faults = faults or Faults()
 
-    async def reserve(self, request: Reserve) -> Reservation:
+    async def reserve(self, request: Reserve, key: str) -> Reservation:
         """Hold."""
-        return await self._call("reserve", lambda: self._stock.reserve(request))
+        return await self._call("reserve", key, lambda: self._stock.reserve(request))
 
-    async def commit(self, order_id: UUID) -> Reservation:
+    async def commit(self, order_id: UUID, key: str) -> Reservation:
         """Ship."""
-        return await self._call("commit", lambda: self._stock.commit(order_id))
+        return await self._call("commit", key, lambda: self._stock.commit(order_id))
 
-    async def release(self, order_id: UUID) -> Reservation:
+    async def release(self, order_id: UUID, key: str) -> Reservation:
         """Put back."""
-        return await self._call("release", lambda: self._stock.release(order_id))
+        return await self._call("release", key, lambda: self._stock.release(order_id))
 
-    async def charge(self, request: Charge) -> ChargeReceipt:
+    async def take_back(
+        self, order_id: UUID, return_id: UUID, items: tuple[StockLine, ...], key: str
+    ) -> None:
+        """Put back what has left."""
+        request = TakeBack(order_id, return_id, items)
+        await self._call("take_back", key, lambda: self._stock.take_back(request))
+
+    async def authorise(self, request: Authorise, key: str) -> Authorisation:
+        """Hold the money."""
+        return await self._call("authorise", key, lambda: self._payments.authorise(request))
+
+    async def void(self, order_id: UUID, key: str) -> None:
+        """Let go of the money."""
+        await self._call("void", key, lambda: self._payments.void(order_id))
+
+    async def capture(self, order_id: UUID, key: str) -> CaptureReceipt:
         """Take the money."""
-        return await self._call("charge", lambda: self._payments.charge(request))
+        return await self._call("capture", key, lambda: self._payments.capture(Capture(order_id)))
 
-    async def _call(self, name: str, effect: Callable[[], Awaitable[T]]) -> T:
-        self.calls[name] += 1
-        if name in self.broken:
-            raise self.broken[name]
-        answer = await effect()
-        if f"{name}:late" in self.broken:
-            raise self.broken[f"{name}:late"]
-        return answer
+    async def refund(self, order_id: UUID, refund_id: UUID, amount_pence: int, key: str) -> None:
+        """Give money back."""
+        request = Refund(order_id, refund_id, amount_pence)
+        await self._call("refund", key, lambda: self._payments.refund(request))
+
+    async def _call(self, name: str, key: str, effect: Callable[[], Awaitable[T]]) -> T:
+        self.faults.keys[name].add(key)
+        return await self.faults.around(name, effect)

@@ -1,4 +1,4 @@
-"""A shop whose agents are hosted in memory: each on a mesh of its own, as if in its own process."""
+"""A shop whose agents are each on a mesh of its own, as if in a process; mostly in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from agent99 import Agent, Mesh, Settings
+from agent99 import Agent, Mesh, Settings, follow
 from agent99.clock import SystemClock
 from agent99.errors import Failure
 from agent99.ids import SystemIds
@@ -21,32 +21,42 @@ from agent99.systems.shop import (
     PaymentAgent,
     ShopSettings,
 )
-from agent99.systems.shop._asking import Patience
-from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._declines import DeclineRule
+from agent99.systems.shop._events import OrderMoved
 from agent99.systems.shop._model import OrderConfirmation, OrderView, PlaceOrder, StockLevel
 from agent99.systems.shop._opening import open_orders, open_stock
 from agent99.systems.shop._settings import settings_in
 from agent99.testing import MemoryEngine
-from tests.systems.shop._shop import an_id, order_of
+from tests.systems.shop._shop import MUG, ORDER, PRICES, TEA
 
 T = TypeVar("T")
 
-TEA, MUG = an_id("tea"), an_id("mug")
-PRICES = PriceList.of([(TEA, 110), (TEA, 125), (MUG, 300)])
-ORDER = order_of((TEA, 2, "1.10"), (MUG, 1, "3.00"))
-"""Worth 5.20 pounds."""
-SOON = Patience(attempt_s_max=0.1, pause_s=0.001, pause_s_max=0.01)
+
+class Listener(Agent):
+    """Follows the orders, and keeps what it hears."""
+
+    uses = ("order_processing",)
+
+    def __init__(self) -> None:
+        self.heard: list[OrderMoved] = []
+
+    @follow("order.*")
+    async def hear(self, moved: OrderMoved) -> None:
+        """Keep it."""
+        self.heard.append(moved)
 
 
 class Stand:
     """The agents of one shop, and a customer in front of it."""
 
-    def __init__(self, stack: AsyncExitStack, folder: Path, declines: DeclineRule) -> None:
+    def __init__(
+        self, stack: AsyncExitStack, folder: Path, declines: DeclineRule, url: str = ""
+    ) -> None:
         self.settings: ShopSettings = settings_in(folder, declines)
         self._stack = stack
-        self._engine = MemoryEngine()
-        self._mesh_settings = Settings(project=folder, state_folder=folder, mesh="stand")
+        self._engine = None if url else MemoryEngine()
+        mesh = f"stand-{SystemIds().token().decode()[:10]}"
+        self._mesh_settings = Settings(project=folder, state_folder=folder, mesh=mesh, url=url)
         self.client: Mesh
 
     async def open(self, stock: Mapping[UUID, int]) -> None:
@@ -75,9 +85,9 @@ class Stand:
                 timeout_s=5.0,
             )
 
-    def order_processing(self, patience: Patience = SOON) -> OrderProcessingAgent:
+    def order_processing(self) -> OrderProcessingAgent:
         """Return an agent that takes orders."""
-        return OrderProcessingAgent(self.settings, patience=patience)
+        return OrderProcessingAgent(self.settings)
 
     async def host_all(self, *instead: Agent) -> None:
         """Host the five agents; those given take the place of the usual ones."""
@@ -85,8 +95,8 @@ class Stand:
         usual: list[Agent] = [
             InventoryAgent(self.settings),
             PaymentAgent(self.settings),
-            FulfillmentAgent(),
-            NotificationAgent(),
+            FulfillmentAgent(self.settings),
+            NotificationAgent(self.settings),
             self.order_processing(),
         ]
         await self.host(*instead, *(a for a in usual if not taken & set(a.capabilities)))
@@ -144,10 +154,14 @@ class Stand:
 
 @asynccontextmanager
 async def a_stand(
-    folder: Path, *, rate: float = 0.0, stock: Mapping[UUID, int] | None = None
+    folder: Path,
+    *,
+    rate: float = 0.0,
+    stock: Mapping[UUID, int] | None = None,
+    url: str = "",
 ) -> AsyncIterator[Stand]:
-    """Give a stand with stock and without agents."""
+    """Give a stand with stock and without agents; with a URL, on a real server."""
     async with AsyncExitStack() as stack:
-        stand = Stand(stack, folder, DeclineRule(rate=rate))
+        stand = Stand(stack, folder, DeclineRule(rate=rate), url)
         await stand.open({TEA: 100, MUG: 100} if stock is None else stock)
         yield stand

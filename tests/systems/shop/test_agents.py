@@ -11,22 +11,24 @@ from uuid import UUID
 
 import pytest
 
+from agent99 import operation
 from agent99.errors import (
     BadRequestError,
     Failure,
-    OverloadedError,
     RemoteError,
+    RequestError,
     StoreOverloadedError,
 )
+from agent99.saga import PENDING, Desk, _patrol, _stepping
 from agent99.systems.shop import (
     FulfillmentAgent,
     InventoryAgent,
     NotificationAgent,
     OrderProcessingAgent,
     PaymentAgent,
+    _services,
 )
 from agent99.systems.shop._agents import tell_store_errors
-from agent99.systems.shop._asking import Patience
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._model import (
     Charge,
@@ -36,12 +38,14 @@ from agent99.systems.shop._model import (
     Ship,
     Shipment,
 )
+from agent99.systems.shop._payment_model import Authorisation, Authorise
+from agent99.systems.shop._settings import settings_in
 from tests._wait import eventually
-from tests.systems.shop._shop import an_id, order_of
-from tests.systems.shop._stand import MUG, ORDER, SOON, TEA, a_stand
+from tests.systems.shop._shop import MUG, ORDER, TEA, an_id, order_of
+from tests.systems.shop._stand import a_stand
 
 
-def test_the_agents_are_named_as_in_the_sample() -> None:
+def test_the_agents_are_named_as_in_the_sample(tmp_path: Path) -> None:
     """Their capabilities are the table's; order processing says what it uses."""
     agents = {
         OrderProcessingAgent: ("order-processing", ("order_processing", "e_commerce")),
@@ -54,7 +58,7 @@ def test_the_agents_are_named_as_in_the_sample() -> None:
         info = agent.info()
         assert (name, capabilities) == (info.name, info.capabilities)
     assert ("inventory", "payment", "fulfillment", "notification") == OrderProcessingAgent.uses
-    assert "FulfillmentAgent(not running)" == repr(FulfillmentAgent())
+    assert "FulfillmentAgent(not running)" == repr(FulfillmentAgent(settings_in(tmp_path)))
 
 
 async def test_an_order_is_confirmed(tmp_path: Path) -> None:
@@ -81,19 +85,6 @@ async def test_an_order_is_confirmed(tmp_path: Path) -> None:
         view = await stand.view(UUID(answer["order_id"]))
         received = datetime.fromtimestamp(view.history[0].at_us / 1e6, UTC).date()
         assert 7 == (date.fromisoformat(answer["estimated_delivery"]) - received).days
-
-
-async def test_a_confirmed_order_is_shipped_and_told_of(tmp_path: Path) -> None:
-    """Its history has every step, the shipment and the message included (S6)."""
-    async with a_stand(tmp_path) as stand:
-        await stand.host_all()
-        answer = await stand.place()
-        assert {"ship", "notify"} == set((await stand.events(answer.order_id, 6))[4:])
-        view = await stand.view(answer.order_id)
-        assert ("confirmed", 520, ORDER.items) == (view.state, view.total_pence, view.items)
-        states = ["received", "reserved", "paid", "confirmed", "confirmed", "confirmed"]
-        assert states == [entry.state for entry in view.history]
-        assert (98, 0, 2) == await stand.level(TEA)
 
 
 async def test_the_same_key_is_one_order(tmp_path: Path) -> None:
@@ -173,7 +164,7 @@ async def test_a_declined_payment_lets_the_stock_go(tmp_path: Path) -> None:
 async def test_an_invented_price_is_refused(tmp_path: Path, price: str, product: UUID) -> None:
     """A client chooses one of a product's prices, or none (S3)."""
     async with a_stand(tmp_path) as stand:
-        await stand.host_all()
+        await stand.host(InventoryAgent(stand.settings), stand.order_processing())
         failure = await stand.refused(order_of((product, 1, price)))
         assert "PRICE_MISMATCH" == failure.code
         assert (100, 0, 0) == await stand.level(TEA)
@@ -212,7 +203,7 @@ async def test_an_order_that_breaks_the_schema(
 ) -> None:
     """It is refused by its path, before anything is stored."""
     async with a_stand(tmp_path) as stand:
-        await stand.host_all()
+        await stand.host(stand.order_processing())
         good: dict[str, Any] = {
             "customer_id": str(ORDER.customer_id),
             "items": [{"product_id": str(TEA), "quantity": 1, "unit_price": "1.10"}],
@@ -313,6 +304,47 @@ async def test_a_charge_of_an_order_is_made_once(tmp_path: Path) -> None:
         assert ("captured", 1250) == (view["state"], view["amount_pence"])
 
 
+async def test_payment_in_two_phases(tmp_path: Path) -> None:
+    """Held, taken in part, given back; or let go: by order, however often it is asked for."""
+    async with a_stand(tmp_path) as stand:
+        await stand.host(PaymentAgent(stand.settings))
+        query = {"order_id": str(an_id("order"))}
+        held = {**_plain(Charge(an_id("someone"), Decimal("12.50"))), **query}
+        back = {**query, "refund_id": str(an_id("refund")), "amount_pence": 300, "reason": "late"}
+        for operation, payload, fields in (
+            ("authorise", held, {"authorised_pence": 1250}),
+            ("capture", {**query, "amount_pence": 1000}, {"captured_pence": 1000}),
+            ("refund", back, {"amount_pence": 300}),
+        ):
+            answers = [await stand.ask("payment", payload, operation) for _ in range(2)]
+            assert answers[0] == answers[1]
+            assert fields.items() <= answers[0].items()
+        view = await stand.ask("payment", query, "query")
+        assert ("captured", 1250, 1000, 300, "late") == (
+            view["state"],
+            view["amount_pence"],
+            view["captured_pence"],
+            view["refunded_pence"],
+            view["refunds"][0]["reason"],
+        )
+        another = {"order_id": str(an_id("another"))}
+        assert "voided" == (await stand.ask("billing", another, "void"))["state"]
+        for operation, payload, code in (
+            ("authorise", {**held, "amount": "1"}, "IDEMPOTENCY_CONFLICT"),
+            ("void", query, "PAYMENT_CLOSED"),
+            ("authorise", {**held, **another}, "PAYMENT_CLOSED"),
+            (
+                "refund",
+                {**back, "refund_id": str(an_id(2)), "amount_pence": 701},
+                "REFUND_TOO_LARGE",
+            ),
+            ("refund", {**back, "amount_pence": 0}, "BAD_REQUEST"),
+        ):
+            with pytest.raises(RequestError) as caught:
+                await stand.ask("payment", payload, operation)
+            assert code == caught.value.code
+
+
 async def test_a_decline_says_why(tmp_path: Path) -> None:
     """`PAYMENT_DECLINED` has the reason and the payment."""
     async with a_stand(tmp_path, rate=1.0) as stand:
@@ -326,7 +358,7 @@ async def test_a_decline_says_why(tmp_path: Path) -> None:
 async def test_fulfilment_and_notification_as_in_the_sample(tmp_path: Path) -> None:
     """A shipment with a carrier, a message with a channel; each named by its order."""
     async with a_stand(tmp_path) as stand:
-        await stand.host(FulfillmentAgent(), NotificationAgent())
+        await stand.host(FulfillmentAgent(stand.settings), NotificationAgent(stand.settings))
         ship = Ship(an_id("order"), ORDER.items, ORDER.shipping_address)
         shipments = {
             await stand.client.request("fulfillment", payload=ship, returns=Shipment)
@@ -342,137 +374,146 @@ async def test_fulfilment_and_notification_as_in_the_sample(tmp_path: Path) -> N
 
 
 class LatePayment(PaymentAgent):
-    """Takes the money at once, and keeps its answer to itself until it is told otherwise."""
+    """Holds the money at once, and keeps its answer to itself until it is told otherwise."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.asked = 0
+        self.keys: list[str | None] = []
         self.is_silent = True
 
-    async def process_request(self, request: Charge) -> ChargeReceipt:
-        """Charge, and answer or not."""
-        receipt = await super().process_request(request)
-        self.asked += 1
+    @operation(idempotent=True)
+    async def authorise(self, request: Authorise) -> Authorisation:
+        """Hold the money, and answer or not."""
+        held = await super().authorise(request)
+        self.keys.append(self.context.idempotency_key)
         if self.is_silent:
             await asyncio.Event().wait()
-        return receipt
+        return held
 
 
+@pytest.fixture
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let order processing ask again soon, and its instances look after each other often."""
+    monkeypatch.setattr(_services, "ATTEMPT_S", 0.25)
+    monkeypatch.setattr(_stepping, "PAUSE_S_MAX", 0.1)
+    monkeypatch.setattr(_patrol, "PING_S", 0.05)
+    monkeypatch.setattr(_patrol, "LOOK_S", 0.1)
+
+
+@pytest.mark.usefixtures("haste")
 async def test_a_payment_that_answers_late_is_asked_for_again(tmp_path: Path) -> None:
     """By the same key, within the customer's time: confirmed, and charged once (E5)."""
     async with a_stand(tmp_path) as stand:
         payment = LatePayment(stand.settings)
         await stand.host_all(payment)
         placing = asyncio.ensure_future(stand.place())
-        await eventually(lambda: payment.asked >= 2)
+        await eventually(lambda: len(payment.keys) >= 2)
         payment.is_silent = False
         answer = await placing
         assert 520 == answer.total_pence
+        assert 1 == len(set(payment.keys))
         view = await stand.ask("payment", {"order_id": str(answer.order_id)}, "query")
         assert ("captured", 520) == (view["state"], view["amount_pence"])
 
 
+@pytest.mark.usefixtures("haste")
 async def test_a_payment_that_does_not_answer_is_pending(tmp_path: Path) -> None:
-    """An unknown outcome is a state and not a decline; the same key goes on from there (S8)."""
+    """An unknown outcome is a state and not a decline; the order goes on from there (S8, E5)."""
     async with a_stand(tmp_path) as stand:
         payment = LatePayment(stand.settings)
         await stand.host_all(payment)
         failure = await stand.refused(timeout_s=1.0)
-        assert ("PENDING", True) == (failure.code, failure.retryable)
-        assert ("pending_payment", "DEADLINE_EXCEEDED") == (
-            failure.details["state"],
-            failure.details["cause"],
+        assert (PENDING, True, {"saga_id"}) == (
+            failure.code,
+            failure.retryable,
+            set(failure.details),
         )
+        assert "pending_payment" == (await stand.view(order_uuid("k"))).state
         assert (98, 2, 0) == await stand.level(TEA)
         payment.is_silent = False
         answer = await stand.place()
-        assert failure.details["order_id"] == str(answer.order_id)
+        assert order_uuid("k") == answer.order_id
         assert (98, 0, 2) == await stand.level(TEA)
 
 
+@pytest.mark.usefixtures("haste")
+async def test_an_order_goes_on_without_its_customer(tmp_path: Path) -> None:
+    """He gave up and never asks again: it is confirmed all the same once payment answers."""
+    async with a_stand(tmp_path) as stand:
+        payment = LatePayment(stand.settings)
+        await stand.host_all(payment)
+        assert PENDING == (await stand.refused(timeout_s=0.2)).code
+        payment.is_silent = False
+        assert "confirm" == (await stand.events(order_uuid("k"), 8))[5]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("haste")
+async def test_an_order_goes_on_at_another_instance(tmp_path: Path) -> None:
+    """The one that had it in hand stops in the middle of it; it is charged once (E3)."""
+    async with a_stand(tmp_path) as stand:
+        payment = LatePayment(stand.settings)
+        both = stand.order_processing(), stand.order_processing()
+        await stand.host_all(payment, *both)
+        assert PENDING == (await stand.refused(timeout_s=0.5)).code
+        (saga,) = (await Desk(stand.client).open_sagas()).sagas
+        (owner,) = [agent for agent in both if agent.instance == saga.history.owner]
+        await owner._running.stop()  # type: ignore[union-attr]  # it runs by now
+        payment.is_silent = False
+        answer = await stand.place(timeout_s=20.0)
+        assert (520, 1) == (answer.total_pence, len(set(payment.keys)))
+        assert (98, 0, 2) == await stand.level(TEA)
+        again = await Desk(stand.client).find(saga.saga_id)
+        assert again is not None
+        assert owner.instance != again.history.owner
+
+
+@pytest.mark.usefixtures("haste")
 async def test_nobody_there_is_pending_and_not_declined(tmp_path: Path) -> None:
-    """Without payment the order waits; when somebody comes the same key confirms it."""
+    """Without payment the order waits; when somebody comes it is confirmed."""
     async with a_stand(tmp_path) as stand:
         await stand.host(InventoryAgent(stand.settings), stand.order_processing())
-        await stand.host(FulfillmentAgent(), NotificationAgent())
+        await stand.host(FulfillmentAgent(stand.settings), NotificationAgent(stand.settings))
         failure = await stand.refused(timeout_s=0.5)
-        assert ("PENDING", "NO_AGENT") == (failure.code, failure.details["cause"])
+        assert PENDING == failure.code
+        (waiting,) = (await Desk(stand.client).open_sagas()).sagas
+        assert failure.details["saga_id"] == waiting.saga_id
+        assert "pending_payment" == (await stand.view(order_uuid("k"))).state
         await stand.host(PaymentAgent(stand.settings))
         answer = await stand.place()
         assert 520 == answer.total_pence
-        await stand.events(answer.order_id, 6)
+        await stand.events(answer.order_id, 8)
 
 
+@pytest.mark.usefixtures("haste")
 async def test_a_service_that_comes_in_time_is_found(tmp_path: Path) -> None:
-    """Order processing asks again until the customer's time is up."""
+    """Order processing asks again until it is there."""
     async with a_stand(tmp_path) as stand:
         await stand.host(PaymentAgent(stand.settings), stand.order_processing())
-        await stand.host(FulfillmentAgent(), NotificationAgent())
+        await stand.host(FulfillmentAgent(stand.settings), NotificationAgent(stand.settings))
         placing = asyncio.ensure_future(stand.place())
         await stand.host(InventoryAgent(stand.settings))
         answer = await placing
         assert 520 == answer.total_pence
-        await stand.events(answer.order_id, 6)
+        await stand.events(answer.order_id, 7)
 
 
 class BusyPayment(PaymentAgent):
-    """Takes one charge at a time, and lets one wait."""
+    """Holds or takes the money of one order at a time, and lets one wait."""
 
     concurrency_max = 1
     waiting_max = 1
 
 
-async def test_overloaded_is_asked_again(tmp_path: Path) -> None:
+async def test_overloaded_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty orders at a till that takes one at a time: all are confirmed."""
+    monkeypatch.setattr(_stepping, "PAUSE_S_MAX", 0.1)
     async with a_stand(tmp_path) as stand:
-        patience = Patience(pause_s=0.005, pause_s_max=0.05)
-        await stand.host_all(BusyPayment(stand.settings), stand.order_processing(patience))
-        answers = await asyncio.gather(*(stand.place(key=f"k{index}") for index in range(30)))
+        await stand.host_all(BusyPayment(stand.settings))
+        places = (stand.place(key=f"k{index}", timeout_s=30.0) for index in range(30))
+        answers = await asyncio.gather(*places)
         assert 30 == len({answer.order_id for answer in answers})
         assert (40, 0, 60) == await stand.level(TEA)
-
-
-class BrokenFulfillment(FulfillmentAgent):
-    """Refuses, until it is repaired."""
-
-    def __init__(self) -> None:
-        self.is_broken = True
-
-    async def process_request(self, request: Ship) -> Shipment:
-        """Refuse, or ship."""
-        if self.is_broken:
-            raise Failure("the van is broken", code="NO_VAN")
-        return await super().process_request(request)
-
-
-async def test_a_shipment_that_fails_undoes_nothing(tmp_path: Path) -> None:
-    """It stands in the history, and the same key asks for it again."""
-    async with a_stand(tmp_path) as stand:
-        fulfilment = BrokenFulfillment()
-        await stand.host_all(fulfilment)
-        answer = await stand.place()
-        assert {"ship_failed", "notify"} == set((await stand.events(answer.order_id, 6))[4:])
-        view = await stand.view(answer.order_id)
-        reasons = [entry.reason for entry in view.history if entry.event == "ship_failed"]
-        assert ("confirmed", ["NO_VAN: the van is broken"]) == (view.state, reasons)
-        fulfilment.is_broken = False
-        assert answer == await stand.place()
-        assert "ship" == (await stand.events(answer.order_id, 7))[6]
-        await stand.place()
-        assert 7 == len(await stand.events(answer.order_id, 7))
-
-
-async def test_what_is_in_hand_is_finished_before_the_store_closes(tmp_path: Path) -> None:
-    """Stopping order processing loses no shipment of an order that it has confirmed."""
-    async with a_stand(tmp_path) as stand:
-        first = stand.order_processing()
-        await stand.host_all(first)
-        answers = await asyncio.gather(*(stand.place(key=f"k{index}") for index in range(20)))
-        await first._running.stop()  # type: ignore[union-attr]  # it runs by now
-        await stand.host(stand.order_processing())
-        for answer in answers:
-            history = (await stand.view(answer.order_id)).history
-            assert {"ship", "notify"} <= {entry.event for entry in history}
 
 
 async def test_what_the_store_says_keeps_its_code() -> None:
@@ -487,32 +528,5 @@ async def test_what_the_store_says_keeps_its_code() -> None:
     assert ("STORE_OVERLOADED", True) == (caught.value.code, caught.value.retryable)
 
 
-@pytest.mark.slow
-async def test_a_thousand_orders_for_a_hundred_units(tmp_path: Path) -> None:
-    """Exactly a hundred are confirmed; nothing is left, held or negative (E1)."""
-    async with a_stand(tmp_path, stock={TEA: 100, MUG: 0}) as stand:
-        await stand.host_all(InventoryAgent(stand.settings), InventoryAgent(stand.settings))
-        slots = asyncio.Semaphore(50)
-
-        async def place(index: int) -> str:
-            async with slots:
-                try:
-                    answer = await stand.place(order_of((TEA, 1, "1.10")), f"k{index}")
-                except RemoteError as error:
-                    return error.code
-            return answer.status
-
-        ends = await asyncio.gather(*(place(index) for index in range(1_000)))
-        assert (100, 900) == (ends.count("confirmed"), ends.count("INVENTORY_ERROR"))
-        assert (0, 0, 100) == await stand.level(TEA)
-
-
 def _plain(charge: Charge) -> dict[str, Any]:
     return {"customer_id": str(charge.customer_id), "amount": str(charge.amount)}
-
-
-def test_patience_says_itself() -> None:
-    """What an agent was given shows."""
-    assert "attempt_s_max=0.1" in repr(SOON)
-    assert Patience() == Patience()
-    assert OverloadedError("").retryable

@@ -13,6 +13,7 @@ import pytest
 
 from agent99.errors import UsageError
 from agent99.systems.shop._check import Terms, check_shop
+from agent99.systems.shop._check_sources import Databases
 from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._errors import DataFileError
 from agent99.systems.shop._identity import customer_uuid, guest_uuid, product_uuid
@@ -327,8 +328,10 @@ def test_importing_the_shop_imports_no_polars() -> None:
 
 def test_without_polars_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading and checking need an extra, and say which."""
+    names = ("orders_url", "stock_url", "payments_url", "shipments_url", "messages_url")
+    nowhere = Databases(**dict.fromkeys(names, ""))
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(UsageError, match=r"extra 'shop': pip install '\.\[shop\]'"):
         read_year(EXTRACT)
     with pytest.raises(UsageError, match=r"extra 'shop': pip install '\.\[shop\]'"):
-        check_shop(EXTRACT, orders_url="sqlite:///x", stock_url="", payments_url="", terms=Terms())
+        check_shop(EXTRACT, nowhere, [], terms=Terms())

@@ -9,6 +9,9 @@ import os
 import re
 import signal
 import sqlite3
+import stat
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,10 +26,10 @@ from agent99.clock import SystemClock
 from agent99.errors import UsageError
 from agent99.ids import SystemIds
 from agent99.store import open_store
-from agent99.systems.shop import run_demo
+from agent99.systems.shop import _following, run_demo
 from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._data import EXTRACT, read_year
-from agent99.systems.shop._ground import REGISTRY_STREAMS
+from agent99.systems.shop._ground import BUCKETS
 from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.systems.shop._tables import ORDERS_MIGRATIONS, ORDERS_SCHEMA
 from agent99.systems.shop._worker import Place, Plan
@@ -87,13 +90,20 @@ def test_one_object_and_nothing_else(start: Start, tiny: Path) -> None:
     assert found["invoices"] == sum(found[part] for part in parts)
     assert 0 < found["p50_ms"] <= found["p99_ms"]
     instances = found["instances"]
-    assert ["inventory/1", "inventory/2"] == [i["place"] for i in instances][1:3]
-    assert 7 == len({each["pid"] for each in instances}) == len(instances)
+    assert {"inventory/1", "inventory/2", "checker/1"} <= {i["place"] for i in instances}
+    assert 9 == len({each["pid"] for each in instances}) == len(instances)
     messages: Counter[str] = Counter()
     for each in instances:
         messages[each["agent"]] += each["messages"]
-    assert found["orders"] == messages["order-processing"] == messages["payment"]
-    assert found["confirmed"] == messages["fulfillment"] == messages["notification"]
+    confirmed, rejected = found["confirmed"], sum(found["rejected"].values())
+    # Each order's money is held, a confirmed one's taken, and what is given back comes as well.
+    refunds = messages["payment"] - found["orders"] - confirmed
+    assert 0 <= refunds <= found["lines_refunded"]
+    # Orders, and of each confirmed one: to hand it over, and what came of both halves of that.
+    assert found["orders"] + 3 * confirmed < messages["order-processing"]
+    assert confirmed == messages["fulfillment"] == messages["notification"]
+    assert confirmed == found["shipped"] == found["notified"]
+    assert 7 * confirmed + 3 * rejected + refunds == found["events"]
 
 
 def test_without_declines_the_money_is_the_files(
@@ -109,6 +119,7 @@ def test_without_declines_the_money_is_the_files(
         assert part in shown
 
 
+@pytest.mark.slow
 def test_files_of_the_current_folder_are_not_ours(start: Start, tiny: Path, tmp_path: Path) -> None:
     """A user's file may be called like a module of Python's: no process of the demo loads it."""
     for name in ("queue", "json", "select", "msgspec"):
@@ -124,7 +135,7 @@ async def test_a_nursery_that_dies_at_once_is_one_sentence(
     """Whichever of the two ways the closed pipe shows: no traceback of ours."""
     monkeypatch.setattr("sys.executable", "/bin/false")
     shop = settings_in(tmp_path)
-    plan = Plan(folder="", url="", mesh="", shop=shop, catalogue="", places=())
+    plan = Plan(folder="", url="", mesh="", shop=shop, catalogue="", places=(), stream_bytes_max=0)
     async with Crew(on_news=lambda _: None) as crew:
         await eventually(crew.lost.done)
         with pytest.raises(CrewError, match="ended at once"):
@@ -142,6 +153,7 @@ async def test_what_would_fail_again_is_not_started_again(tmp_path: Path) -> Non
         shop=settings_on("mysql://x"),
         catalogue=str(catalogue),
         places=(Place("inventory", 1),),
+        stream_bytes_max=1024**2,
     )
     news: list[str] = []
     async with Crew(on_news=news.append) as crew:
@@ -171,6 +183,11 @@ def test_a_database_that_cannot_be_is_one_sentence(
     assert part in line
 
 
+async def _make_tables(url: str) -> None:
+    async with open_store(url, migrations=ORDERS_MIGRATIONS, schema=ORDERS_SCHEMA):
+        pass
+
+
 async def _plant(url: str) -> None:
     """Put an order into the database that no file has."""
     async with open_store(url, migrations=ORDERS_MIGRATIONS, schema=ORDERS_SCHEMA) as store:
@@ -179,12 +196,13 @@ async def _plant(url: str) -> None:
                 tx.execute(
                     "INSERT INTO orders (order_id, customer_id, state, total_pence, address,"
                     " fingerprint, steps, received_us, updated_us)"
-                    " VALUES ('invented', 'x', 'confirmed', 1, '', '', 0, 0, 0)"
+                    " VALUES ('invented', 'x', 'rejected', 1, '', '', 0, 0, 0)"
                 ).changed
             )
         )
 
 
+@pytest.mark.slow
 def test_a_fault_is_found_and_is_exit_code_1(start: Start, tiny: Path, tmp_path: Path) -> None:
     """An order that is in the database and not in the file: the check says so (rule 11)."""
     url = f"sqlite:///{tmp_path}/shop.db"
@@ -193,6 +211,25 @@ def test_a_fault_is_found_and_is_exit_code_1(start: Start, tiny: Path, tmp_path:
     asyncio.run(_plant(url))
     assert 1 == demo.wait(), demo.text
     assert any(line.startswith("FAULT order_invented") for line in demo.lines)
+
+
+@pytest.mark.slow
+def test_a_shipment_that_does_not_come_is_not_waited_for(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not for ever: it is told, and the check says which orders have none in their history."""
+    monkeypatch.setattr(_following, "STANDSTILL_S", 1.0)
+    path = tmp_path / "shop.db"
+    asyncio.run(_make_tables(f"sqlite:///{path}"))
+    with closing(sqlite3.connect(path)) as link:
+        link.execute(
+            "CREATE TRIGGER forgetful BEFORE INSERT ON order_history WHEN NEW.event = 'ship'"
+            " BEGIN SELECT RAISE(IGNORE); END"
+        )
+    assert 1 == run_demo({"data": str(tiny), "store": f"sqlite:///{path}", "instances": 1})
+    shown = capsys.readouterr().out
+    assert "nothing moves any more: shipments, messages and events that are left: " in shown
+    assert "FAULT shipment_not_noted" in shown
 
 
 def test_a_database_that_was_used_is_refused(tiny: Path, url: str) -> None:
@@ -211,17 +248,36 @@ def test_a_database_of_others_is_refused(tiny: Path, tmp_path: Path) -> None:
         run_demo({"data": str(tiny), "store": f"sqlite:///{path}"})
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_leaves_nothing(start: Start, tiny: Path, number: signal.Signals) -> None:
     """One sentence, exit code 130, and no process of it is left."""
     demo = start("--data", str(tiny), "--speed", "0.01")
     demo.wait_line(READY)
     family = demo.family()
-    assert 9 == len(family)
+    assert 11 == len(family)
     demo.process.send_signal(number)
     assert 130 == demo.wait()
     assert demo.lines[-1] == "agent99: interrupted"
     assert not [pid for pid in family if is_alive(pid)]
+
+
+@pytest.mark.slow
+def test_it_can_be_watched_from_another_terminal(start: Start, tiny: Path) -> None:
+    """Its folder, which only its owner can enter, is a project of its mesh."""
+    demo = start("--data", str(tiny), "--speed", "0.01")
+    demo.wait_line(READY)
+    found = re.search(r"watch it from another terminal: cd (\S+) && agent99 top", demo.text)
+    assert found, demo.text
+    assert 0o700 == stat.S_IMODE(Path(found[1]).stat().st_mode)
+    assert "@" not in demo.text
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("AGENT99_")}
+    command = [sys.executable, "-P", "-m", "agent99", "top", "--once", "--json"]
+    seen = subprocess.run(
+        command, cwd=found[1], env=environ, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert 9 == json.loads(seen.stdout)["total"]["instances"]
 
 
 @pytest.mark.slow
@@ -239,11 +295,11 @@ def test_kill_of_the_demo_leaves_nothing(start: Start, tiny: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_agents_that_are_killed_are_started_again(start: Start, tmp_path: Path) -> None:
-    """Order processing, inventory, payment, one after the other: the books close all the same."""
+    """Each of the five, one after the other: the books close, and nothing is left undone."""
     data = write_tiny(tmp_path / "more.parquet", 600)
     demo = start("--data", str(data), "--speed", "2")
     demo.wait_line(READY)
-    for _ in range(3):
+    for _ in range(5):
         before = demo.lines.copy()
         os.kill(demo.family()[2], signal.SIGKILL)  # the oldest of the agents
         wait_until(
@@ -255,7 +311,8 @@ def test_agents_that_are_killed_are_started_again(start: Start, tmp_path: Path) 
         )
     assert 0 == demo.wait(), demo.text
     assert "The books close" in demo.text
-    assert "* was started again" in demo.text
+    for name in ("order-processing", "fulfillment", "notification", "inventory", "payment"):
+        assert any(line.startswith(f"{name}/1 * ") for line in demo.lines)
 
 
 @pytest.mark.slow
@@ -264,12 +321,26 @@ def test_one_of_two_inventories_is_killed(start: Start, tmp_path: Path) -> None:
     data = write_tiny(tmp_path / "more.parquet", 300)
     demo = start("--data", str(data), "--speed", "2")
     demo.wait_line(READY)
-    inventory = demo.family()[5]  # after the demo, the nursery, and three that stand alone
+    inventory = demo.family()[5]  # after the demo, the nursery, and three of the others
     os.kill(inventory, signal.SIGKILL)
     demo.wait_line(f"inventory/1 (process {inventory}) was killed by SIGKILL")
     assert 0 == demo.wait(), demo.text
     assert "The books close" in demo.text
     assert any(line.startswith("inventory/1 * ") for line in demo.lines)
+
+
+@pytest.mark.slow
+def test_an_agent_that_hangs_is_told_and_checked(start: Start, tmp_path: Path) -> None:
+    """What is waited for, then a verdict: the files of the agents are there until it is given."""
+    data = write_tiny(tmp_path / "more.parquet", 300)
+    demo = start("--data", str(data), "--speed", "2")
+    demo.wait_line(READY)
+    os.kill(demo.family()[2], signal.SIGSTOP)  # fulfilment
+    demo.wait_line("what a killed process had in hand takes 30 s")
+    demo.process.wait(120)
+    assert 1 == demo.wait(), demo.text
+    assert "nothing moves any more" in demo.text
+    assert any(line.startswith("FAULT shipment_missing") for line in demo.lines)
 
 
 @pytest.mark.slow
@@ -280,6 +351,7 @@ def test_the_first_order_is_confirmed_soon(start: Start) -> None:
     assert 0 < demo.document["first_confirmed_s"] <= 3
 
 
+@pytest.mark.slow
 def test_where_nothing_is_confirmed_there_is_no_first(
     tiny: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -322,14 +394,15 @@ async def _streams(url: str) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_on_a_server_that_is_there(start: Start, tiny: Path, nats_server: NatsServer) -> None:
     """AGENT99_URL: nothing is started, and nothing of the demo's mesh stays on the server."""
     demo = start("--data", str(tiny), environ={"AGENT99_URL": nats_server.url})
     assert 0 == demo.wait(), demo.text
     assert f"at {nats_server.url}" in demo.text
-    prefix = REGISTRY_STREAMS[0].format("shop-").removesuffix("_registry")
+    ours = (BUCKETS[0].format("shop-").removesuffix("_registry"), "A99_shop-")
     streams = asyncio.run(_streams(nats_server.url))
-    assert [] == [name for name in streams if name.startswith(prefix)]
+    assert [] == [name for name in streams if name.startswith(ours)]
 
 
 def test_a_server_that_is_not_there_is_one_sentence(start: Start, tiny: Path) -> None:
@@ -351,7 +424,7 @@ def test_a_link_that_breaks_is_told_as_by_run(start: Start, tiny: Path, tmp_path
     with closing(NatsServer(tmp_path / "nats")) as server:
         environ = {"AGENT99_URL": server.url}
         demo = start("--data", str(tiny), "--speed", "0.1", "--json", environ=environ)
-        wait_until(lambda: len(demo.family()) == 9, timeout_s=20)
+        wait_until(lambda: len(demo.family()) == 10, timeout_s=20)
         server.restart()
         demo.wait_line("the link to the server is back")
         assert 0 == demo.wait(), demo.text

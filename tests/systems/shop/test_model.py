@@ -18,6 +18,7 @@ from agent99.systems.shop._model import (
     PlaceOrder,
     StockAnswer,
 )
+from agent99.systems.shop._payment_model import Authorise, Capture, Refund
 
 _ID = "7b2b4b0e-5c53-4f3c-9a6e-0d7f5d1a2b3c"
 _ORDER: dict[str, Any] = {
@@ -162,3 +163,26 @@ def test_a_charge_is_in_the_shops_currency() -> None:
         msgspec.convert({**body, "currency": "USD"}, Charge)
     with pytest.raises(msgspec.ValidationError, match="`amount`"):
         msgspec.convert({**body, "amount": "3.101"}, Charge)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "path"),
+    [
+        (Authorise, {"customer_id": _ID, "amount": "3.10"}, "`order_id`"),
+        (Authorise, {"customer_id": _ID, "amount": "3.101", "order_id": _ID}, "`amount`"),
+        (Capture, {"order_id": _ID, "amount_pence": 0}, r"\$\.amount_pence"),
+        (Capture, {"order_id": _ID, "amount_pence": 10**12 + 1}, r"\$\.amount_pence"),
+        (Refund, {"order_id": _ID, "amount_pence": 1}, "`refund_id`"),
+        (Refund, {"order_id": _ID, "refund_id": _ID, "amount_pence": 0}, r"\$\.amount_pence"),
+        (Refund, {"order_id": _ID, "refund_id": _ID, "amount_pence": 1.5}, r"\$\.amount_pence"),
+        (
+            Refund,
+            {"order_id": _ID, "refund_id": _ID, "amount_pence": 1, "reason": "x" * 201},
+            r"\$\.reason",
+        ),
+    ],
+)
+def test_money_is_asked_for_in_whole_pence(kind: type, body: dict[str, Any], path: str) -> None:
+    """Each operation names its order, a refund itself as well, and moves a penny at the least."""
+    with pytest.raises(msgspec.ValidationError, match=path):
+        msgspec.convert(body, kind)

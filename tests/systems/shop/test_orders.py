@@ -1,4 +1,4 @@
-"""The orders: taken once per key, moved by the table, the same answer for ever."""
+"""The orders: taken once per id, moved by the table, the same answer for ever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._order import Refusal
 from agent99.systems.shop._states import INITIAL, TRANSITIONS, OrderEvent, OrderState
-from tests.systems.shop._shop import OpenShop, an_id, order_of
+from tests.systems.shop._shop import CONFIRMING, OpenShop, an_id, order_of
 
 _TEA, _MUG = an_id("tea"), an_id("mug")
 
@@ -24,7 +24,7 @@ async def test_an_order_is_taken_with_its_lines(open_shop: OpenShop) -> None:
     """It is stored as received, with a history of one entry."""
     orders = (await open_shop()).orders
     request = order_of((_TEA, 2, "1.25"), (_TEA, 1, "1.25"), (_MUG, 1, "3"))
-    order = await orders.take(request, "489434")
+    order = await orders.take(request, order_uuid("489434"))
     assert (order_uuid("489434"), OrderState.RECEIVED, 675) == (
         order.order_id,
         order.state,
@@ -37,34 +37,25 @@ async def test_an_order_is_taken_with_its_lines(open_shop: OpenShop) -> None:
     assert [("received", "receive")] == [(each.state, each.event) for each in view.history]
 
 
-async def test_the_same_key_is_the_same_order(open_shop: OpenShop) -> None:
+async def test_the_same_id_is_the_same_order(open_shop: OpenShop) -> None:
     """Fifty times, from two processes: one order; with another content a conflict (E4)."""
     shops = [await open_shop(), await open_shop()]
     request = order_of((_TEA, 2, "1.10"))
-    taken = [shops[index % 2].orders.take(request, "k") for index in range(50)]
+    taken = [shops[index % 2].orders.take(request, order_uuid("k")) for index in range(50)]
     assert 1 == len({order.order_id for order in await asyncio.gather(*taken)})
-    same = await shops[0].orders.take(order_of((_TEA, 2, "1.1")), "k")
+    same = await shops[0].orders.take(order_of((_TEA, 2, "1.1")), order_uuid("k"))
     assert order_uuid("k") == same.order_id
-    with pytest.raises(IdempotencyConflictError, match="'k'"):
-        await shops[1].orders.take(order_of((_TEA, 3, "1.10")), "k")
-
-
-async def test_without_a_key_every_order_is_new(open_shop: OpenShop) -> None:
-    """Its id is random (rule 1)."""
-    orders = (await open_shop()).orders
-    request = order_of((_TEA, 2, "1.10"))
-    first, second = await orders.take(request), await orders.take(request)
-    assert first.order_id != second.order_id
-    assert 4 == first.order_id.version
+    with pytest.raises(IdempotencyConflictError, match=str(order_uuid("k"))):
+        await shops[1].orders.take(order_of((_TEA, 3, "1.10")), order_uuid("k"))
 
 
 async def test_a_confirmed_order_has_one_confirmation(open_shop: OpenShop) -> None:
     """It is the same whenever it is asked for; delivery is seven days after the order was taken."""
     orders = (await open_shop()).orders
-    order = await orders.take(order_of((_TEA, 2, "1.10")), "k")
-    for event in (OrderEvent.RESERVE, OrderEvent.PAY, OrderEvent.CONFIRM):
+    order = await orders.take(order_of((_TEA, 2, "1.10")), order_uuid("k"))
+    for event in CONFIRMING:
         order = await orders.move(order.order_id, event)
-    again = await orders.take(order_of((_TEA, 2, "1.10")), "k")
+    again = await orders.take(order_of((_TEA, 2, "1.10")), order_uuid("k"))
     assert order == again == await orders.find(order.order_id)
     answer = again.confirmation()
     assert ("confirmed", "2.20", 220) == (answer.status, str(answer.total), answer.total_pence)
@@ -75,12 +66,12 @@ async def test_a_confirmed_order_has_one_confirmation(open_shop: OpenShop) -> No
 async def test_a_rejected_order_tells_its_reason_again(open_shop: OpenShop) -> None:
     """The code, the message and the details are kept, and stand in the history."""
     orders = (await open_shop()).orders
-    order = await orders.take(order_of((_TEA, 2, "1.10")), "k")
+    order = await orders.take(order_of((_TEA, 2, "1.10")), order_uuid("k"))
     failure = Failure("too few", code="INVENTORY_ERROR", details={"available": 1})
     for _ in range(2):
         moved = await orders.move(order.order_id, OrderEvent.REFUSE, Refusal.of(failure))
         assert OrderState.REJECTED is moved.state
-    again = await orders.take(order_of((_TEA, 2, "1.10")), "k")
+    again = await orders.take(order_of((_TEA, 2, "1.10")), order_uuid("k"))
     assert again.refusal is not None
     told = again.refusal.failure()
     assert ("too few", "INVENTORY_ERROR", {"available": 1}) == (
@@ -96,7 +87,7 @@ async def test_a_rejected_order_tells_its_reason_again(open_shop: OpenShop) -> N
 async def test_an_event_that_has_no_place_changes_nothing(open_shop: OpenShop) -> None:
     """The table decides; an order that is not there is said to be missing."""
     orders = (await open_shop()).orders
-    order = await orders.take(order_of((_TEA, 2, "1.10")), "k")
+    order = await orders.take(order_of((_TEA, 2, "1.10")), order_uuid("k"))
     with pytest.raises(IllegalTransitionError):
         await orders.move(order.order_id, OrderEvent.CONFIRM)
     assert order == await orders.find(order.order_id)
@@ -115,7 +106,7 @@ async def test_any_order_of_events_leaves_a_legal_history(open_shop: OpenShop, s
     draw = random.Random(seed)
     shops = [await open_shop(), await open_shop()]
     for number in range(12):
-        order = await shops[0].orders.take(order_of((_TEA, 1, "1")), str(number))
+        order = await shops[0].orders.take(order_of((_TEA, 1, "1")), an_id(number))
         events = draw.choices(list(OrderEvent), k=10)
 
         async def one(order_id: UUID, index: int, event: OrderEvent) -> None:
@@ -160,7 +151,7 @@ async def test_an_order_beyond_the_bound_of_money_is_refused(open_shop: OpenShop
     """The total must be a sum of money; nothing is stored."""
     orders = (await open_shop()).orders
     with pytest.raises(Failure) as caught:
-        await orders.take(order_of((_TEA, 1_000_000, "10000.01")), "k")
+        await orders.take(order_of((_TEA, 1_000_000, "10000.01")), order_uuid("k"))
     assert "ORDER_TOO_LARGE" == caught.value.code
     with pytest.raises(Failure, match="no order"):
         await orders.find(order_uuid("k"))

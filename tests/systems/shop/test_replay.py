@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -15,22 +16,35 @@ from hypothesis import strategies as st
 
 from agent99 import Agent
 from agent99.clock import SystemClock
-from agent99.errors import Failure
+from agent99.errors import (
+    BadRequestError,
+    DeadlineExceededError,
+    DisconnectedError,
+    Failure,
+    HandlerError,
+    NoAgentError,
+    OverloadedError,
+    RequestCancelledError,
+    RequestError,
+    TransportError,
+)
 from agent99.ids import SeededIds, SystemIds
 from agent99.systems.shop._model import OrderConfirmation, PlaceOrder
 from agent99.systems.shop._replay import (
     BROKEN_MAX,
+    FULL,
     Customer,
     Outcome,
     Pace,
     Tally,
     in_time,
+    may_ask_again,
     replay,
 )
 from agent99.systems.shop._year import Invoice, Line, Year
 from agent99.testing import ManualClock
-from tests.systems.shop._shop import an_id
-from tests.systems.shop._stand import TEA, a_stand
+from tests.systems.shop._shop import TEA, an_id
+from tests.systems.shop._stand import a_stand
 
 _START = datetime(2010, 4, 12)  # noqa: DTZ001 - the file tells no time zone
 
@@ -105,16 +119,15 @@ async def test_a_fault_ends_the_replay() -> None:
 
 
 def test_orders_come_by_their_time(extract: Year) -> None:
-    """All of them, and those of one customer in the order of the replay."""
+    """Orders and cancellations, and those of one customer in the order of the replay."""
     ordered = in_time(extract)
-    assert extract.counts.orders == len(ordered)
+    assert extract.counts.orders + extract.counts.cancellations == len(ordered)
     assert sorted(order.at for order in ordered) == [order.at for order in ordered]
     by_customer: dict[UUID, list[Invoice]] = defaultdict(list)
     for order in ordered:
         by_customer[order.customer_id].append(order)
     for invoices in extract.customers:
-        orders = [each for each in invoices if each.kind == "order"]
-        assert orders == by_customer[invoices[0].customer_id]
+        assert list(invoices) == by_customer[invoices[0].customer_id]
 
 
 async def test_the_pace_of_the_file() -> None:
@@ -149,7 +162,7 @@ class Moody(Agent):
         if word == "broken":
             raise RuntimeError(word)
         if word != "confirmed":
-            raise Failure(word, code=word, retryable=word in ("PENDING", "STORE_FULL"))
+            raise Failure(word, code=word, retryable=word in ("PENDING", *FULL))
         at = _START.date()
         return OrderConfirmation(an_id("order"), order.items[0].unit_price, at, 110)
 
@@ -161,6 +174,7 @@ class Moody(Agent):
         (["PENDING", "broken", "confirmed"], Outcome("confirmed", total_pence=110), 3),
         (["PAYMENT_ERROR"], Outcome("rejected", "PAYMENT_ERROR"), 1),
         (["STORE_FULL"], Outcome("unfinished", "STORE_FULL"), 1),
+        (["STREAM_FULL"], Outcome("unfinished", "STREAM_FULL"), 1),
         (["broken"], Outcome("unfinished", "HANDLER_ERROR"), BROKEN_MAX + 1),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
@@ -207,3 +221,24 @@ def test_the_tally() -> None:
     assert ({"PAYMENT_ERROR": 1}, {"NO_AGENT": 1}) == (tally.rejected, tally.unfinished)
     assert (51.0, 1_000.0) == (tally.latency_ms(0.5), tally.latency_ms(0.99))
     assert "confirmed=100" in repr(tally)
+
+
+@pytest.mark.parametrize(
+    ("make", "again"),
+    [
+        (lambda: OverloadedError("x"), True),
+        (lambda: NoAgentError("x"), True),
+        (lambda: DeadlineExceededError("x"), True),
+        (lambda: RequestCancelledError("x"), True),
+        (lambda: DisconnectedError("x"), True),
+        (lambda: Failure("x", code="STORE_OVERLOADED", retryable=True), True),
+        (lambda: Failure("x", code="PAYMENT_DECLINED"), False),
+        (lambda: HandlerError("x"), False),
+        (lambda: BadRequestError("x"), False),
+    ],
+)
+def test_what_may_be_asked_again(
+    make: Callable[[], RequestError | TransportError], again: bool
+) -> None:
+    """What did not run, and what is not known; a word that was spoken is final."""
+    assert again is may_ask_again(make())

@@ -16,13 +16,14 @@ from agent99.systems.shop._settings import settings_in
 
 
 def test_without_a_word_it_is_in_the_project(tmp_path: Path) -> None:
-    """A file for each agent, in a folder that is made; nothing is declined."""
+    """A file for each agent, in a folder that is made; no declines, stock held for 15 minutes."""
     state = tmp_path / "state"
     settings = load_shop_settings({"AGENT99_STATE": str(state)})
     assert settings_in(state / "shop") == settings
     assert (state / "shop").is_dir()
     assert f"sqlite:///{state}/shop/stock.db" == settings.stock_url
     assert DeclineRule(rate=0.0) == settings.declines
+    assert 900.0 == settings.hold_s
 
 
 def test_the_environment_says_where_and_what() -> None:
@@ -32,10 +33,12 @@ def test_the_environment_says_where_and_what() -> None:
             "AGENT99_SHOP_STORE": "postgresql://me:secret@db/shop",
             "AGENT99_SHOP_DECLINE_RATE": "0.25",
             "AGENT99_SHOP_SEED": "7",
+            "AGENT99_SHOP_HOLD_S": "0.5",
         }
     )
     assert 1 == len({settings.orders_url, settings.stock_url, settings.payments_url})
     assert DeclineRule(rate=0.25, seed=7) == settings.declines
+    assert 0.5 == settings.hold_s
     assert "secret" not in repr(settings)
 
 
@@ -45,6 +48,10 @@ def test_the_environment_says_where_and_what() -> None:
         ("AGENT99_SHOP_DECLINE_RATE", "often", "must be a number"),
         ("AGENT99_SHOP_DECLINE_RATE", "1.5", "between 0 and 1"),
         ("AGENT99_SHOP_SEED", "0.5", "must be a whole number"),
+        ("AGENT99_SHOP_HOLD_S", "soon", "must be a number"),
+        ("AGENT99_SHOP_HOLD_S", "0", "held for 0.0 s"),
+        ("AGENT99_SHOP_HOLD_S", "nan", "held for nan s"),
+        ("AGENT99_SHOP_HOLD_S", "604801", "at most 7 days"),
     ],
 )
 def test_a_variable_that_makes_no_sense(tmp_path: Path, name: str, value: str, part: str) -> None:

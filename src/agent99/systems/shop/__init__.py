@@ -1,22 +1,21 @@
 """An order pipeline on real data: orders, stock and payments that close to the penny.
 
 Given:       orders of customers, as messages; a file of order lines to replay; URLs of databases.
-Gives:       five agents, a demo that runs each in a process of its own, and a check of the end
-             result that shares no code with them; Failure with the sample's codes, DataFileError.
-May import:  errors clock ids settings embedded store dispatch registry agent agent99;
+Gives:       five agents and one that checks them, a demo that runs each in a process of its own,
+             and a check of the end result; neither check shares code with what it checks; Failure
+             with the sample's codes, DataFileError.
+May import:  errors clock ids settings embedded store dispatch registry agent saga agent99;
              msgspec polars rich sqlalchemy
 Never:       holds money in floats, trusts a client's price, loads SQLAlchemy or polars before it
              needs a database or a file.
 """
 
-from agent99.systems.shop._agents import (
-    FulfillmentAgent,
-    InventoryAgent,
-    NotificationAgent,
-    OrderProcessingAgent,
-    PaymentAgent,
-)
-from agent99.systems.shop._check import CheckReport, Finding, Terms, check_shop
+from agent99.systems.shop._agents import InventoryAgent, OrderProcessingAgent, PaymentAgent
+from agent99.systems.shop._agents_aftercare import FulfillmentAgent, NotificationAgent
+from agent99.systems.shop._check import CheckReport, Terms, check_shop
+from agent99.systems.shop._check_findings import Finding
+from agent99.systems.shop._check_sources import Databases, Event, read_event
+from agent99.systems.shop._checker import CheckerAgent
 from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._demo import run_demo
 from agent99.systems.shop._errors import DataFileError, IllegalTransitionError, MoneyError
@@ -26,8 +25,11 @@ from agent99.systems.shop._year import Counts, Invoice, Year, place_order
 __all__ = [
     "EXTRACT",
     "CheckReport",
+    "CheckerAgent",
     "Counts",
     "DataFileError",
+    "Databases",
+    "Event",
     "Finding",
     "FulfillmentAgent",
     "IllegalTransitionError",
@@ -43,6 +45,7 @@ __all__ = [
     "check_shop",
     "load_shop_settings",
     "place_order",
+    "read_event",
     "read_year",
     "run_demo",
 ]

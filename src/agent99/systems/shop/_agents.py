@@ -1,47 +1,72 @@
-"""The five agents of the shop: the sample's names, operations, answers and codes.
+"""The agents of the shop that take orders: the sample's names, operations, answers and codes.
 
 Each is a thin skin: what it decides is in the files beside it, and what it knows is in its store.
+Those that follow up on orders are in `_agents_aftercare`.
 SQLAlchemy loads when an agent starts, so that naming the agents costs nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from agent99 import Agent, Context, Failure, Handler, operation
+from agent99 import Agent, Context, Failure, Handler, follow, operation
 from agent99.clock import Clock, SystemClock
 from agent99.errors import StoreError
 from agent99.ids import Ids, SystemIds
-from agent99.systems.shop._aftercare import notify, ship
-from agent99.systems.shop._asking import Asker, Patience
+from agent99.saga import Saga, saga
 from agent99.systems.shop._errors import IllegalTransitionError
+from agent99.systems.shop._events import (
+    SHIPPED,
+    TOLD,
+    CustomerTold,
+    OrderMoved,
+    OrderShipped,
+    order_topic,
+)
+from agent99.systems.shop._expiry import Expiry
+from agent99.systems.shop._handover import hand_over
 from agent99.systems.shop._model import (
+    Backlog,
     Charge,
     ChargeReceipt,
     CheckStock,
-    Notified,
-    Notify,
     OrderConfirmation,
     OrderQuery,
     OrderView,
-    PaymentView,
     PlaceOrder,
     Reservation,
     Reserve,
     Restock,
-    Ship,
-    Shipment,
     StockAnswer,
     StockLevel,
     StockQuery,
 )
+from agent99.systems.shop._order import Step
+from agent99.systems.shop._payment_model import (
+    Authorisation,
+    Authorise,
+    Capture,
+    CaptureReceipt,
+    PaymentView,
+    Refund,
+    RefundReceipt,
+    Voided,
+)
+from agent99.systems.shop._return_model import GiveBack, GivenBack
 from agent99.systems.shop._services import MeshServices
 from agent99.systems.shop._settings import ShopSettings, load_shop_settings
+from agent99.systems.shop._states import OrderState
+from agent99.systems.shop._stock_model import Commit, TakeBack, TakenBack
+
+ATTEMPTS_MAX: Final = 100
+DELAY_S_MAX: Final = 30.0
+"""What can be done later is tried for three quarters of an hour: as long as a database may be away.
+What can never be done ends in quarantine at once."""
 
 if TYPE_CHECKING:
     from agent99.store import Store
-    from agent99.systems.shop._checkout import Checkout
-    from agent99.systems.shop._handover import Handover
+    from agent99.systems.shop._giving_back import GivingBack
+    from agent99.systems.shop._journey import Journey
     from agent99.systems.shop._orders import Orders
     from agent99.systems.shop._payments import Payments
     from agent99.systems.shop._stock import Stock
@@ -59,20 +84,16 @@ async def tell_store_errors(context: Context, payload: Any, proceed: Handler) ->
         raise Failure(str(error), code=error.code, retryable=error.retryable) from error
 
 
-class _ShopAgent(Agent):
-    """What all agents of the shop have in common."""
-
-    middleware = (tell_store_errors,)
-
-
-class _WithStore(_ShopAgent):
-    """What the agents with a store have in common.
+class ShopAgent(Agent):
+    """What all agents of the shop have in common: a store, whose errors are told.
 
     Args:
         settings: Where the data is; None: what the environment says.
         clock: The source of time.
         ids: The source of randomness.
     """
+
+    middleware = (tell_store_errors,)
 
     def __init__(
         self,
@@ -92,97 +113,124 @@ class _WithStore(_ShopAgent):
         if store is not None:
             await store.aclose()
 
+    def _traceparent(self) -> str:
+        """Return the trace of what is in hand, for the events that come of it."""
+        return self.context.trace.traceparent
 
-class OrderProcessingAgent(_WithStore):
-    """Takes orders from request to confirmation, and sees to what follows.
 
-    Args:
-        settings: Where the data is; None: what the environment says.
-        patience: How long it waits for others, and how often it asks.
-        clock: The source of time.
-        ids: The source of randomness.
-    """
+class OrderProcessingAgent(ShopAgent):
+    """Takes orders from request to confirmation, and sees to what follows."""
 
     capabilities = ("order_processing", "e_commerce")
     uses = ("inventory", "payment", "fulfillment", "notification")
 
     _orders: Orders
-    _checkout: Checkout
-    _handover: Handover
-
-    def __init__(
-        self,
-        settings: ShopSettings | None = None,
-        *,
-        patience: Patience | None = None,
-        clock: Clock | None = None,
-        ids: Ids | None = None,
-    ) -> None:
-        super().__init__(settings, clock=clock, ids=ids)
-        self._asker = Asker(self._clock, self._ids, patience)
+    _journey: Journey
+    _giving_back: GivingBack
+    _services: MeshServices
 
     async def start(self) -> None:
-        """Open the store and read the price list."""
-        from agent99.systems.shop._checkout import Checkout  # noqa: PLC0415 - as late as its store
-        from agent99.systems.shop._handover import Handover  # noqa: PLC0415 - as late as its store
+        """Open the store, read the price list, and let the events of orders leave."""
+        from agent99.systems.shop._giving_back import GivingBack  # noqa: PLC0415 - as late as the store
+        from agent99.systems.shop._journey import Journey  # noqa: PLC0415 - as above
         from agent99.systems.shop._opening import open_orders  # noqa: PLC0415 - loads SQLAlchemy
+        from agent99.systems.shop._returns import Returns  # noqa: PLC0415 - as above
 
-        self._store, self._orders = await open_orders(self._settings, self._clock, self._ids)
-        services = MeshServices(self, self._asker)
-        prices = await self._orders.price_list()
-        self._checkout = Checkout(self._orders, prices, services)
-        self._handover = Handover(self._orders, services, self.log)
+        self._store, self._orders = await open_orders(
+            self._settings, self._clock, self._ids, self._traceparent
+        )
+        self._services = MeshServices(self)
+        self._journey = Journey(self._orders, await self._orders.price_list(), self._services)
+        returns = Returns(self._store, self._clock, self._traceparent)
+        self._giving_back = GivingBack(returns, self._services)
+        self.relay(self._store)
 
-    async def stop(self) -> None:
-        """Finish what is in hand, then close the store."""
-        try:
-            await self._handover.aclose()
-        finally:
-            await super().stop()
-
-    async def process_request(self, order: PlaceOrder) -> OrderConfirmation:
+    @saga
+    async def process_request(self, order: PlaceOrder, saga: Saga) -> OrderConfirmation:
         """Take an order, or go on with it: the same idempotency key is the same order."""
-        confirmation = await self._checkout.place(order, self.context.idempotency_key)
-        await self._handover.take(order, confirmation)
-        return confirmation
+        return await self._journey.place(order, saga)
+
+    @saga
+    async def give_back(self, request: GiveBack, saga: Saga) -> GivenBack:
+        """Take goods back, and give the money for them: the same key is the same return."""
+        return await self._giving_back.give_back(request, saga)
 
     @operation(idempotent=True)
     async def query(self, query: OrderQuery) -> OrderView:
         """Return an order with its lines and its history."""
         return await self._orders.view(query.order_id)
 
+    @operation(idempotent=True)
+    async def backlog(self) -> Backlog:
+        """Return how many shipments, messages and events of orders are still to come."""
+        return await self._orders.backlog()
 
-class InventoryAgent(_WithStore):
-    """Holds stock for orders, all lines or none; then ships it or lets it go."""
+    @follow(order_topic(OrderState.CONFIRMED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
+    async def hand_over(self, moved: OrderMoved) -> None:
+        """Post the shipment and the message of a confirmed order."""
+        await hand_over(self._orders, self._services, moved.order_id)
+
+    @follow(SHIPPED, attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
+    async def note_shipment(self, shipped: OrderShipped) -> None:
+        """Write the shipment into its order's history."""
+        await self._orders.note(shipped.order_id, Step.SHIP)
+
+    @follow(TOLD, attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
+    async def note_message(self, told: CustomerTold) -> None:
+        """Write into an order's history that its customer was told of the confirmation."""
+        if told.type == "order_confirmation":
+            await self._orders.note(told.order_id, Step.NOTIFY)
+
+
+class InventoryAgent(ShopAgent):
+    """Holds stock for orders, all lines or none, for a time; then ships it or lets it go."""
 
     capabilities = ("inventory", "stock_management")
 
     _stock: Stock
+    _expiry: Expiry | None = None
 
     async def start(self) -> None:
-        """Open the store."""
+        """Open the store, and let go of what is held for too long from now on."""
         from agent99.systems.shop._opening import open_stock  # noqa: PLC0415 - loads SQLAlchemy
 
         self._store, self._stock = await open_stock(self._settings, self._clock, self._ids)
+        self._expiry = Expiry(self._stock, self._clock)
+        self._expiry.start()
+
+    async def stop(self) -> None:
+        """Let go of nothing more, and close the store."""
+        if self._expiry is not None:
+            await self._expiry.stop()
+        await super().stop()
 
     async def process_request(self, request: CheckStock) -> StockAnswer:
         """Hold so many of one product, or say how many there are; once per idempotency key."""
-        return await self._stock.hold(request, self.context.idempotency_key)
+        answer = await self._stock.hold(request, self.context.idempotency_key)
+        self._expect(answer.expires_us)
+        return answer
 
     @operation(idempotent=True)
     async def reserve(self, request: Reserve) -> Reservation:
-        """Hold the stock of an order; an order is held once."""
-        return await self._stock.reserve(request)
+        """Hold the stock of an order for a time; an order is held once."""
+        held = await self._stock.reserve(request)
+        self._expect(held.expires_us)
+        return held
 
     @operation(idempotent=True)
-    async def commit(self, query: OrderQuery) -> Reservation:
-        """Ship what is held for an order."""
-        return await self._stock.commit(query.order_id)
+    async def commit(self, request: Commit) -> Reservation:
+        """Ship what is held for an order, or a part of it; a part ships once."""
+        return await self._stock.commit_part(request)
 
     @operation(idempotent=True)
     async def release(self, query: OrderQuery) -> Reservation:
         """Put back what is held for an order."""
         return await self._stock.release(query.order_id)
+
+    @operation(idempotent=True)
+    async def take_back(self, request: TakeBack) -> TakenBack:
+        """Put what was shipped for an order on the shelf again; a return is taken back once."""
+        return await self._stock.take_back(request)
 
     @operation(idempotent=True)
     async def reservation(self, query: OrderQuery) -> Reservation:
@@ -199,9 +247,14 @@ class InventoryAgent(_WithStore):
         """Return one product's stock."""
         return await self._stock.level(query.product_id)
 
+    def _expect(self, expires_us: object) -> None:
+        """Have what was held just now let go in time, where it was held."""
+        if self._expiry is not None and isinstance(expires_us, int):
+            self._expiry.expect(expires_us)
 
-class PaymentAgent(_WithStore):
-    """Takes money, once per order, and enters it in the ledger."""
+
+class PaymentAgent(ShopAgent):
+    """Holds, takes and gives back money, once per order, and enters it in the ledger."""
 
     capabilities = ("payment", "billing")
 
@@ -218,29 +271,29 @@ class PaymentAgent(_WithStore):
         return await self._payments.charge(request, _key_without_order(request, self.context))
 
     @operation(idempotent=True)
+    async def authorise(self, request: Authorise) -> Authorisation:
+        """Hold the money of an order, or decline; an order's money is held once."""
+        return await self._payments.authorise(request)
+
+    @operation(idempotent=True)
+    async def capture(self, request: Capture) -> CaptureReceipt:
+        """Take what is held for an order, or a part of it, and let go the rest."""
+        return await self._payments.capture(request)
+
+    @operation(idempotent=True)
+    async def void(self, query: OrderQuery) -> Voided:
+        """Let go what is held for an order, or will be asked for."""
+        return await self._payments.void(query.order_id)
+
+    @operation(idempotent=True)
+    async def refund(self, request: Refund) -> RefundReceipt:
+        """Give back what was taken for an order, or a part of it; once per refund id."""
+        return await self._payments.refund(request)
+
+    @operation(idempotent=True)
     async def query(self, query: OrderQuery) -> PaymentView:
-        """Return the payment of an order: how an outcome that is unknown becomes known."""
+        """Return the payment of an order and its refunds: how an unknown outcome becomes known."""
         return await self._payments.payment_of(query.order_id)
-
-
-class FulfillmentAgent(_ShopAgent):
-    """Hands confirmed orders to a carrier; a shipment is named by its order."""
-
-    capabilities = ("fulfillment",)
-
-    async def process_request(self, request: Ship) -> Shipment:
-        """Ship an order; the same order is the same shipment."""
-        return ship(request)
-
-
-class NotificationAgent(_ShopAgent):
-    """Tells customers; a message is named by its order."""
-
-    capabilities = ("notification",)
-
-    async def process_request(self, request: Notify) -> Notified:
-        """Tell a customer; the same order is the same message."""
-        return notify(request)
 
 
 def _key_without_order(request: Charge, context: Context) -> str | None:

@@ -1,4 +1,4 @@
-"""What the check at the end looks at: the file by polars, the databases by plain SQL.
+"""What the check at the end looks at: the file by polars, databases by plain SQL, events as JSON.
 
 It shares no code with the agents or with the reader of the data, on purpose: the rules are written
 down a second time, so that a mistake in the first writing shows as a difference.
@@ -6,6 +6,7 @@ down a second time, so that a mistake in the first writing shows as a difference
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -13,13 +14,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from agent99.errors import StoreUnavailableError, UsageError, how_to_install
+from agent99.errors import UsageError, how_to_install
+from agent99.systems.shop._check_links import snapshot
 
 Frame: TypeAlias = Any
 """A polars data frame; without its type, since polars is loaded late."""
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "https://doi.org/10.24432/C5CG6D")
-_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 
 
 class FileSide(msgspec.Struct, frozen=True):
@@ -35,6 +36,22 @@ class FileSide(msgspec.Struct, frozen=True):
     """order_id, product_id, price_pence, quantity, lines: lines alike are one row."""
     stock: Frame
     """product_id, opening."""
+    replay: Frame
+    """is_order, order_id, customer_id, product_id, price_pence, quantity: the lines that can match
+    one another (rule 10), in the order in which a customer's invoices are replayed."""
+
+
+class Databases(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the agents kept what they did; all may be one."""
+
+    orders_url: str
+    stock_url: str
+    payments_url: str
+    shipments_url: str
+    messages_url: str
+
+    def __repr__(self) -> str:
+        return "Databases()"  # the URLs may hold a credential
 
 
 class StoreSide(msgspec.Struct, frozen=True):
@@ -47,27 +64,62 @@ class StoreSide(msgspec.Struct, frozen=True):
     reservations: Frame
     reservation_lines: Frame
     payments: Frame
+    refunds: Frame
     ledger: Frame
+    shipments: Frame
+    shipment_items: Frame
+    notifications: Frame
+    provider_messages: Frame
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event of the log, as far as the check needs it."""
+
+    id: str
+    topic: str
+    order_id: str
+    step: int | None
+    """Of an order; None: it is about something else."""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    event_uuid: str
+    to_uuid: str
+
+
+class _Message(msgspec.Struct, frozen=True):
+    header: _Header
+    order_id: str
+    step: int | None = None
 
 
 _Tables: TypeAlias = dict[str, tuple[str, str]]
 """By table: its columns of text, its columns of whole numbers."""
 _ORDER_TABLES: Final[_Tables] = {
     "orders": ("order_id customer_id state reason", "total_pence steps"),
-    "order_lines": ("order_id product_id", "quantity unit_price_pence"),
-    "order_history": ("order_id state", "step"),
+    "order_lines": ("order_id product_id", "quantity unit_price_pence refunded"),
+    "order_history": ("order_id event state", "step"),
 }
 _STOCK_TABLES: Final[_Tables] = {
     "stock": ("product_id", "opening on_hand reserved shipped restocked"),
-    "reservations": ("order_id state", ""),
-    "reservation_lines": ("order_id product_id", "quantity"),
+    "reservations": ("order_id state", "updated_us expires_us"),
+    "reservation_lines": ("order_id product_id", "quantity shipped returned"),
 }
 _PAYMENT_TABLES: Final[_Tables] = {
     "payments": (
         "payment_id order_id customer_id state transaction_id",
-        "amount_pence refunded_pence",
+        "amount_pence captured_pence refunded_pence",
     ),
+    "refunds": ("refund_id payment_id transaction_id", "amount_pence"),
     "ledger": ("transaction_id payment_id account", "pence"),
+}
+_SHIPMENT_TABLES: Final[_Tables] = {
+    "shipments": ("shipment_id order_id state", "leaves_us"),
+    "shipment_items": ("shipment_id product_id", "quantity"),
+}
+_MESSAGE_TABLES: Final[_Tables] = {
+    "notifications": ("notification_id order_id customer_id type state", ""),
+    "provider_messages": ("key customer_id", ""),
 }
 
 
@@ -116,6 +168,34 @@ def read_file(path: Path, *, decline_rate: float, seed: int, scarcity: float) ->
         stock=rows.group_by("product_id").agg(
             opening=(pl.col("quantity").sum() * scarcity).floor().cast(pl.Int64)
         ),
+        replay=_replay(whole, product),
+    )
+
+
+def _replay(whole: Frame, product: Any) -> Frame:
+    """Return what known customers bought and gave back, line by line, in the order of rule 10."""
+    pl = load_polars()
+    price = (pl.col("Price") * 100 + 0.5).floor().cast(pl.Int64)
+    units = pl.when(pl.col("first") == "C").then(-pl.col("Quantity")).otherwise(pl.col("Quantity"))
+    lines = whole.with_row_index("place").with_columns(
+        at=pl.col("InvoiceDate").min().over("Invoice"),
+        began=pl.col("place").min().over("Invoice"),
+        is_order=~pl.col("first").str.contains(r"^\p{L}$"),
+        quantity=units.cast(pl.Int64),
+    )
+    wanted = lines.filter(
+        product,
+        pl.col("is_order") | (pl.col("first") == "C"),
+        pl.col("CustomerID").is_not_null(),
+        pl.col("quantity") >= 1,
+        pl.col("Price") >= 0.01,
+    ).sort("at", "began", "place")
+    rows = wanted.select(
+        "is_order", "Invoice", "CustomerID", "code", "quantity", price_pence=price
+    ).collect()
+    ids = _with_ids(rows.with_row_index("row")).sort("row")
+    return ids.select(
+        "is_order", "order_id", "customer_id", "product_id", "price_pence", "quantity"
     )
 
 
@@ -174,8 +254,26 @@ def _orders(rows: Frame, rate: float, seed: int) -> Frame:
     return orders.with_columns(declined=pl.Series(declined, dtype=pl.Boolean))
 
 
-def read_stores(*, orders_url: str, stock_url: str, payments_url: str) -> StoreSide:
-    """Read the tables of the shop; the three URLs may be one.
+def read_event(message: bytes) -> Event:
+    """Read one event, as it is stored.
+
+    Raises:
+        msgspec.ValidationError: it is none of the shop's.
+    """
+    said = msgspec.json.decode(message, type=_Message)
+    return Event(said.header.event_uuid, said.header.to_uuid, said.order_id, said.step)
+
+
+def frame_of(events: Sequence[Event]) -> Frame:
+    """Return events as rows, in their order."""
+    pl = load_polars()
+    schema = {"id": pl.String, "topic": pl.String, "order_id": pl.String, "step": pl.Int64}
+    rows = [(each.id, each.topic, each.order_id, each.step) for each in events]
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def read_stores(databases: Databases) -> StoreSide:
+    """Read the tables of the shop.
 
     Raises:
         StoreUnavailableError: a database cannot be read.
@@ -183,9 +281,11 @@ def read_stores(*, orders_url: str, stock_url: str, payments_url: str) -> StoreS
     """
     tables: dict[str, Frame] = {}
     for url, wanted in (
-        (orders_url, _ORDER_TABLES),
-        (stock_url, _STOCK_TABLES),
-        (payments_url, _PAYMENT_TABLES),
+        (databases.orders_url, _ORDER_TABLES),
+        (databases.stock_url, _STOCK_TABLES),
+        (databases.payments_url, _PAYMENT_TABLES),
+        (databases.shipments_url, _SHIPMENT_TABLES),
+        (databases.messages_url, _MESSAGE_TABLES),
     ):
         tables |= _read_tables(url, wanted)
     return StoreSide(**tables)
@@ -193,28 +293,14 @@ def read_stores(*, orders_url: str, stock_url: str, payments_url: str) -> StoreS
 
 def _read_tables(url: str, wanted: _Tables) -> dict[str, Frame]:
     import sqlalchemy as sql  # noqa: PLC0415 - as late as polars
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - as above
 
     pl = load_polars()
-    address = sql.engine.make_url(url)
-    driver = _DRIVERS.get(address.get_backend_name())
-    if driver is None:
-        message = f"the check reads SQLite and PostgreSQL, not {address.get_backend_name()}"
-        raise UsageError(message)
-    engine = sql.create_engine(address.set(drivername=driver), poolclass=sql.pool.NullPool)
     tables: dict[str, Frame] = {}
-    try:
-        with engine.connect() as connection:
-            for table, columns in wanted.items():
-                texts, numbers = (each.split() for each in columns)
-                kinds = dict.fromkeys(texts, pl.String) | dict.fromkeys(numbers, pl.Int64)
-                statement = sql.text(f"SELECT {', '.join(kinds)} FROM {table}")  # noqa: S608 - our names
-                rows = [tuple(row) for row in connection.execute(statement)]
-                tables[table] = pl.DataFrame(rows, schema=kinds, orient="row")
-    except DBAPIError as error:
-        reason = str(error.orig).partition("\n")[0]
-        name = address.set(username=None, password=None).render_as_string()
-        raise StoreUnavailableError(name, reason) from error
-    finally:
-        engine.dispose()
+    with snapshot(url) as connection:
+        for table, columns in wanted.items():
+            texts, numbers = (each.split() for each in columns)
+            kinds = dict.fromkeys(texts, pl.String) | dict.fromkeys(numbers, pl.Int64)
+            statement = sql.text(f"SELECT {', '.join(kinds)} FROM {table}")  # noqa: S608 - our names
+            rows = [tuple(row) for row in connection.execute(statement)]
+            tables[table] = pl.DataFrame(rows, schema=kinds, orient="row")
     return tables

@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,6 +19,8 @@ from agent99.systems.shop._worker import Plan
 
 END_S: Final = 6.0
 """Seconds until the agents have ended; longer than they grant themselves."""
+LAST_WORD: Final = b"\n"
+"""The agents shall end, and the demo sees to its files itself."""
 _MODULE: Final = "agent99.systems.shop._nursery"
 
 
@@ -104,6 +106,8 @@ class Crew:
         self._process = None
         self._is_ending = True
         if process.stdin is not None:
+            with suppress(OSError, RuntimeError):  # it is gone; uvloop raises the latter
+                process.stdin.write(LAST_WORD)
             process.stdin.close()
         try:
             await asyncio.wait_for(process.wait(), END_S)
@@ -130,6 +134,10 @@ class Crew:
             await stdin.drain()
         except (OSError, RuntimeError) as error:  # uvloop raises the latter on a closed pipe
             raise CrewError("the process that starts the agents ended at once") from error
+
+    def alive(self) -> dict[int, str]:
+        """Return the processes that run now, and what runs in each: `inventory/2`."""
+        return {pid: self.pids[pid] for pid in self._alive}
 
     def expect_end(self) -> None:
         """From now on a process that ends is no news."""

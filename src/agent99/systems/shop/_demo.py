@@ -1,35 +1,47 @@
-"""`agent99 demo shop`: the five agents, each in a process of its own, work off a file of orders."""
+"""`agent99 demo shop`: the six agents, each in a process of its own, work off a file of orders."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from agent99 import Mesh, Settings, named
+from agent99 import Settings, named
 from agent99.clock import Clock, SystemClock
 from agent99.dispatch import new_event_loop
-from agent99.errors import DeadlineExceededError, StoreFullError
+from agent99.errors import (
+    Agent99Error,
+    DeadlineExceededError,
+    StreamNotFoundError,
+)
 from agent99.ids import Ids, SystemIds
 from agent99.registry import Table
+from agent99.systems.shop._chaos import Chaos
 from agent99.systems.shop._check import CheckReport, Terms, check_shop
+from agent99.systems.shop._check_sources import Databases, read_event
+from agent99.systems.shop._checker_model import split_log
 from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._data import read_year
 from agent99.systems.shop._disk import full_disk_said, temporary_folder
 from agent99.systems.shop._display import Bar, Display, display_for
-from agent99.systems.shop._figures import Figures, Instance, Work, figures_of
-from agent99.systems.shop._ground import mesh_of_its_own
+from agent99.systems.shop._figures import ChaosFigures, Figures, Instance, Work, figures_of
+from agent99.systems.shop._following import follow_up
+from agent99.systems.shop._ground import Ground, mesh_of_its_own, read_log
 from agent99.systems.shop._options import DemoOptions, read_options
-from agent99.systems.shop._replay import Customer, Pace, Tally, in_time, replay
+from agent99.systems.shop._proof import ask_verdict
+from agent99.systems.shop._replay import FULL, GIVE_UP_S, Customer, Pace, Tally, in_time, replay
 from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
-from agent99.systems.shop._worker import Catalogue, Place, Plan
+from agent99.systems.shop._worker import RESTARTS_MAX, Catalogue, Place, Plan
 from agent99.systems.shop._year import Invoice, Year
+
+T = TypeVar("T")
 
 START_S: Final = 30.0
 """Seconds until all agents must be there."""
@@ -37,7 +49,19 @@ UNFINISHED_MAX: Final = 20
 """Orders without an answer; with more of them the demo is broken, and ends."""
 STOP_S: Final = 20.0
 """Seconds until an agent that was asked to stop must be gone."""
+SETTLE_S: Final = 60.0
+"""Seconds that the orders' sagas have to end, once nothing is killed any more."""
+CHAOS_GIVE_UP_S: Final = 300.0
+"""Seconds after which an order without an answer counts as unfinished, with `--chaos`."""
+CHAOS_RESTARTS_MAX: Final = 10_000
+STREAM_BYTES_MIN: Final = 16 * 1024**2
+STREAM_BYTES_PER_ORDER: Final = 16 * 1024
 _CATALOGUE: Final = "catalogue.json"
+_AGENTS: Final = (
+    *("order-processing", "inventory", "payment", "fulfillment", "notification"),
+    "checker",
+)
+"""In the order in which they call each other; who calls nobody and is not needed comes last."""
 
 
 def run_demo(options: Mapping[str, Any] | None = None) -> int:
@@ -93,14 +117,17 @@ async def run_shop(options: DemoOptions, display: Display) -> Figures:
     Raises:
         as `run_demo`.
     """
+    if options.chaos and not options.debug:  # what is killed on purpose is no news
+        logging.getLogger("agent99").setLevel(logging.ERROR)
     with temporary_folder() as folder:
         shop = _shop_settings(options, folder)
         if options.store is not None:
             await _require_empty(shop)
-        year, work = await _work_off(options, display, folder, shop)
+        year, work, log = await _work_off(options, display, folder, shop)
         display.tell("checking the books against the file")
-        report = await asyncio.to_thread(_check, options, shop)
-    return figures_of(year.counts, work, report)
+        events, violations = split_log(log)
+        report = await asyncio.to_thread(_check, options, shop, events)
+    return figures_of(year.counts, work, report, violations)
 
 
 async def _require_empty(shop: ShopSettings) -> None:
@@ -111,21 +138,23 @@ async def _require_empty(shop: ShopSettings) -> None:
 
 async def _work_off(
     options: DemoOptions, display: Display, folder: Path, shop: ShopSettings
-) -> tuple[Year, Work]:
-    """Start the agents, replay the file, and end the agents."""
+) -> tuple[Year, Work, list[bytes]]:
+    """Start the agents, replay the file, end the agents, and read what they have stored."""
     clock, ids = SystemClock(), SystemIds()
     began_s = clock.monotonic_s()
     async with (
         _reading(options, folder) as reading,
-        Crew(on_news=display.warn) as crew,
-        mesh_of_its_own(folder, clock, ids) as (settings, mesh),
+        Crew(on_news=_unheard if options.chaos else display.warn) as crew,
+        mesh_of_its_own(folder, clock, ids) as ground,
         crew.ending(),  # the agents before the server that they need
     ):
         with full_disk_said(folder):  # before the agents' end clears the folder
             year = await reading
-            await crew.send(_plan(options, settings, shop))
-            run = _Run(options, display, crew, mesh, (clock, ids), began_s)
-            return year, await run.replay(year)
+            await crew.send(_plan(options, ground.settings, shop, year))
+            display.tell(f"watch it from another terminal: cd {folder} && agent99 top")
+            run = _Run(options, display, crew, ground, (clock, ids), began_s)
+            work = await run.replay(year)
+            return year, work, await _log(ground.settings, clock, ids)
 
 
 @asynccontextmanager
@@ -148,11 +177,12 @@ class _Run:
         options: DemoOptions,
         display: Display,
         crew: Crew,
-        mesh: Mesh,
+        ground: Ground,
         ports: tuple[Clock, Ids],
         began_s: float,
     ) -> None:
-        self._mesh = mesh
+        self._mesh = ground.mesh
+        self._server_pid = ground.server_pid
         self._options = options
         self._display = display
         self._crew = crew
@@ -166,15 +196,46 @@ class _Run:
         self._display.tell(self._greeting(year))
         tally = Tally()
         start_s = self._clock.monotonic_s()
-        with self._display.bar(year.counts.orders) as bar:
-            await self._unless_lost(self._replay(year, tally, bar))
+        invoices = year.counts.orders + year.counts.cancellations
+        with self._display.bar("orders and cancellations", invoices) as bar:
+            chaos = await self._unless_lost(self._replay_in_chaos(year, tally, bar))
         took_s = self._clock.monotonic_s() - start_s
+        await self._unless_lost(follow_up(self._mesh, self._clock, self._display))
+        verdict = await self._unless_lost(ask_verdict(self._mesh, self._clock))
         instances: list[Instance] = []
         await self._unless_lost(self._stop(instances))
         by_place = tuple(sorted(instances, key=lambda each: each.place))
-        return Work(tally, took_s, self._first_s, by_place)
+        return Work(tally, took_s, self._first_s, by_place, chaos, verdict)
 
-    async def _unless_lost(self, work: Any) -> None:
+    async def _replay_in_chaos(self, year: Year, tally: Tally, bar: Bar) -> ChaosFigures | None:
+        """Replay the orders; with `--chaos` under fire, and return what came of that."""
+        if not self._options.chaos:
+            await self._replay(year, tally, bar)
+            return None
+        chaos = Chaos(
+            self._crew, self._mesh, self._server_pid, clock=self._clock, seed=self._options.seed
+        )
+        killing = asyncio.ensure_future(chaos.run(bar))
+        try:
+            await self._replay(year, tally, bar)
+        finally:
+            killing.cancel()
+            await asyncio.wait((killing,))
+        await self._settle(chaos)
+        self._display.tell(chaos.line())
+        return chaos.figures()
+
+    async def _settle(self, chaos: Chaos) -> None:
+        """Wait until every order's saga has ended; those that have not are the check's to tell."""
+        until_s = self._clock.monotonic_s() + SETTLE_S
+        while self._clock.monotonic_s() < until_s:
+            with suppress(Agent99Error):  # the server may be on its way back
+                await chaos.catch_up()
+                if not chaos.figures().open_at_last:
+                    return
+            await self._clock.sleep(0.2)
+
+    async def _unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it, unless an agent is lost for good meanwhile.
 
         Raises:
@@ -185,7 +246,7 @@ class _Run:
             await asyncio.wait((task, self._crew.lost), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 self._crew.lost.result()
-            await task
+            return await task
         finally:
             task.cancel()
             await asyncio.wait((task,))
@@ -213,7 +274,8 @@ class _Run:
         )
 
     async def _replay(self, year: Year, tally: Tally, bar: Bar) -> None:
-        customer = Customer(self._mesh, self._clock, self._ids)
+        give_up_s = CHAOS_GIVE_UP_S if self._options.chaos else GIVE_UP_S
+        customer = Customer(self._mesh, self._clock, self._ids, give_up_s=give_up_s)
         clock = self._clock
 
         async def place(invoice: Invoice) -> None:
@@ -221,8 +283,8 @@ class _Run:
             outcome = await customer.place(invoice)
             now_s = clock.monotonic_s()
             tally.add(outcome, now_s - start_s)
-            if outcome.reason == StoreFullError.code:
-                raise CrewError("the database is full", outcome.reason)
+            if outcome.reason in FULL:
+                raise CrewError("the database, or the server's disk, is full", outcome.reason)
             if tally.unfinished.total() > UNFINISHED_MAX:
                 raise CrewError(f"orders stay without an answer: {_counted(tally.unfinished)}")
             if self._first_s is None and outcome.fate == "confirmed":
@@ -237,7 +299,7 @@ class _Run:
         Each is asked what it did when nobody calls it any longer.
         """
         self._crew.expect_end()
-        for name in ("order-processing", "inventory", "payment", "fulfillment", "notification"):
+        for name in _AGENTS:
             instances += await self._instances_of(name)
             await self._mesh.control(named(name), "shutdown")
             await self._crew.wait_gone(name, STOP_S)
@@ -251,7 +313,7 @@ class _Run:
             if not answer.ok:
                 continue
             pid = pids.get(answer.instance, 0)
-            counts = answer.result["operations"]
+            counts = answer.result["operations"], answer.result["events"]
             place = self._crew.pids.get(pid, name)
             found.append(
                 Instance(
@@ -259,12 +321,16 @@ class _Run:
                     instance=answer.instance,
                     place=place,
                     pid=pid,
-                    messages=counts["requests"],
-                    errors=counts["errors"],
+                    messages=sum(each["requests"] for each in counts),
+                    errors=sum(each["errors"] for each in counts),
                     restarts=max(0, list(self._crew.pids.values()).count(place) - 1),
                 )
             )
         return found
+
+
+def _unheard(_news: str) -> None:
+    """What is killed on purpose is no news."""
 
 
 def _counted(codes: Counter[str]) -> str:
@@ -272,17 +338,17 @@ def _counted(codes: Counter[str]) -> str:
 
 
 def _places(options: DemoOptions) -> tuple[Place, ...]:
-    """Return the processes; those that are needed first come first."""
+    """Return the processes; those that are needed first come first, and who only looks last."""
     several = [
         Place(agent, index)
         for index in range(1, options.instances + 1)
-        for agent in ("inventory", "payment")
+        for agent in ("order-processing", "inventory", "payment")
     ]
-    rest = [Place(agent, 1) for agent in ("order-processing", "fulfillment", "notification")]
-    return (*rest, *several)
+    rest = [Place(agent, 1) for agent in ("fulfillment", "notification")]
+    return (*rest, *several, Place("checker", 1))
 
 
-def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings) -> Plan:
+def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings, year: Year) -> Plan:
     return Plan(
         folder=str(settings.project),
         url=settings.url or "",
@@ -290,6 +356,9 @@ def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings) -> Plan:
         shop=shop,
         catalogue=str(settings.project / _CATALOGUE),
         places=_places(options),
+        stream_bytes_max=STREAM_BYTES_MIN + STREAM_BYTES_PER_ORDER * year.counts.orders,
+        is_chaos=options.chaos,
+        restarts_max=CHAOS_RESTARTS_MAX if options.chaos else RESTARTS_MAX,
         debug=options.debug,
     )
 
@@ -308,12 +377,20 @@ def _shop_settings(options: DemoOptions, folder: Path) -> ShopSettings:
     return settings_on(options.store, options.declines)
 
 
-def _check(options: DemoOptions, shop: ShopSettings) -> CheckReport:
+async def _log(settings: Settings, clock: Clock, ids: Ids) -> list[bytes]:
+    try:
+        return [message async for message in read_log(settings, clock, ids)]
+    except StreamNotFoundError:  # there was no order
+        return []
+
+
+def _check(options: DemoOptions, shop: ShopSettings, events: list[bytes]) -> CheckReport:
     terms = Terms(decline_rate=options.decline_rate, seed=options.seed, scarcity=options.scarcity)
-    return check_shop(
-        options.path,
+    databases = Databases(
         orders_url=shop.orders_url,
         stock_url=shop.stock_url,
         payments_url=shop.payments_url,
-        terms=terms,
+        shipments_url=shop.shipments_url,
+        messages_url=shop.messages_url,
     )
+    return check_shop(options.path, databases, list(map(read_event, events)), terms=terms)

@@ -9,15 +9,24 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agent99.systems.shop._figures import Figures, as_document
+from agent99.systems.shop._figures import (
+    ChaosFigures,
+    CheckerFigures,
+    Figures,
+    as_document,
+)
 from agent99.systems.shop._options import DemoOptions
 
 
 class Bar(Protocol):
     """A progress bar."""
 
-    def advance(self) -> None:
-        """One more order is done."""
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+        ...
+
+    def say(self, words: str) -> None:
+        """Show what else there is to say, beside it."""
         ...
 
 
@@ -32,8 +41,8 @@ class Display(Protocol):
         """Tell what should not happen."""
         ...
 
-    def bar(self, total: int) -> Any:
-        """Return a context that gives a `Bar`."""
+    def bar(self, what: str, total: int) -> Any:
+        """Return a context that gives a `Bar` for so many of something."""
         ...
 
     def show(self, figures: Figures) -> None:
@@ -47,7 +56,10 @@ def display_for(options: DemoOptions) -> Display:
 
 
 class _Silent:
-    def advance(self) -> None:
+    def advance(self, count: int = 1) -> None:
+        """Say nothing."""
+
+    def say(self, words: str) -> None:
         """Say nothing."""
 
 
@@ -65,9 +77,9 @@ class JsonDisplay:
         sys.stderr.write(f"agent99: {sentence}\n")
 
     @contextmanager
-    def bar(self, total: int) -> Generator[Bar]:
+    def bar(self, what: str, total: int) -> Generator[Bar]:
         """Give a bar that nobody sees."""
-        del total
+        del what, total
         yield _Silent()
 
     def show(self, figures: Figures) -> None:
@@ -102,7 +114,7 @@ class TerminalDisplay:
         self.tell(sentence)
 
     @contextmanager
-    def bar(self, total: int) -> Generator[Bar]:
+    def bar(self, what: str, total: int) -> Generator[Bar]:
         """Give a progress bar, where there is a terminal to draw it on."""
         from rich import progress  # noqa: PLC0415 - not needed with --json
 
@@ -121,7 +133,7 @@ class TerminalDisplay:
             disable=not self._console.is_terminal,
         )
         with drawing:
-            yield _Bar(drawing, drawing.add_task("orders", total=total))
+            yield _Bar(drawing, what, total)
 
     def show(self, figures: Figures) -> None:
         """Print the result."""
@@ -154,12 +166,16 @@ class TerminalDisplay:
 
 
 class _Bar:
-    def __init__(self, drawing: Any, task: Any) -> None:
+    def __init__(self, drawing: Any, what: str, total: int) -> None:
         self._drawing = drawing
-        self._task = task
+        self._what = what
+        self._task = drawing.add_task(what, total=total)
 
-    def advance(self) -> None:
-        self._drawing.advance(self._task)
+    def advance(self, count: int = 1) -> None:
+        self._drawing.advance(self._task, count)
+
+    def say(self, words: str) -> None:
+        self._drawing.update(self._task, description=f"{self._what}: {words}")
 
 
 _PIPED_WIDTH = 200
@@ -170,10 +186,12 @@ def rows_of(figures: Figures) -> list[tuple[str, str]]:
     rows = [
         ("invoices read", f"{figures.invoices:,}"),
         ("  orders", f"{figures.orders:,}"),
-        ("  cancellations (not replayed yet)", f"{figures.cancellations:,}"),
+        ("  cancellations", f"{figures.cancellations:,}"),
         ("  adjustments", f"{figures.adjustments:,}"),
         ("  without a sale", f"{figures.unsellable:,}"),
         ("orders confirmed", f"{figures.confirmed:,}"),
+        ("  shipped", f"{figures.shipped:,}"),
+        ("  customer told", f"{figures.notified:,}"),
     ]
     for title, counted in (
         ("orders rejected", figures.rejected),
@@ -183,17 +201,39 @@ def rows_of(figures: Figures) -> list[tuple[str, str]]:
         rows += [(f"{title}: {reason}", f"{count:,}") for reason, count in counted.items()]
     return [
         *rows,
+        ("events stored", f"{figures.events:,}"),
         ("revenue", f"£{figures.revenue_pence / 100:,.2f}"),
+        ("given back", f"£{figures.refunded_pence / 100:,.2f}"),
+        ("  for lines", f"{figures.lines_refunded:,}"),
         ("orders per second", f"{figures.orders_per_s:,.1f}"),
         ("latency, half of all orders", f"{figures.p50_ms:,.1f} ms"),
         ("latency, 99 of 100", f"{figures.p99_ms:,.1f} ms"),
         ("time", f"{figures.took_s:,.1f} s"),
+        ("looked at while it ran", _looked(figures.checker)),
+        *_rows_of_chaos(figures.chaos),
+    ]
+
+
+def _looked(checker: CheckerFigures) -> str:
+    return f"{checker.looks:,} times, {checker.violations or 'no'} violations"
+
+
+def _rows_of_chaos(chaos: ChaosFigures | None) -> list[tuple[str, str]]:
+    if chaos is None:
+        return []
+    half = "none" if chaos.take_over_p50_s is None else f"{chaos.take_over_p50_s:.2f} s"
+    return [
+        *((f"killed: {agent}", f"{count:,}") for agent, count in chaos.killed.items()),
+        ("orders taken over", f"{chaos.taken_over:,}"),
+        ("  half of them after", half),
+        ("steps undone", f"{chaos.undone:,}"),
     ]
 
 
 def _verdict(figures: Figures) -> str:
     if figures.ok:
         return (
-            "The books close: orders, revenue, stock and money agree with the file, to the penny."
+            "The books close: orders, revenue, stock and money agree with the file, to the penny;"
+            " what was confirmed is shipped and told of, and every step is in the log."
         )
     return f"The books do not close: {len(figures.findings)} kinds of difference."

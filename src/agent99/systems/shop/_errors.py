@@ -36,6 +36,20 @@ class IllegalTransitionError(Agent99Error):
         """The events that the state does take, sorted."""
 
 
+class ProviderError(Agent99Error):
+    """A channel did not carry a message, or did and could not say so; another may."""
+
+    code = "PROVIDER"
+
+    def __init__(self, channel: str, reason: str, *, retryable: bool = True) -> None:
+        super().__init__(f"{channel} {reason}")
+        self.channel = channel
+        self.reason = reason
+        """What is wrong with it, in words."""
+        self.retryable = retryable
+        """Whether the same channel may work later; not where it cannot reach this customer."""
+
+
 class DataFileError(UsageError):
     """A file that is no year of retail; names the file, and the column where one is to blame."""
 

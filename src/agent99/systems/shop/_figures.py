@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from agent99.systems.shop._check import CheckReport, describe
+from agent99.systems.shop._checker_model import Verdict
 from agent99.systems.shop._replay import Tally
 from agent99.systems.shop._year import Counts
 
@@ -21,11 +22,38 @@ class Instance(msgspec.Struct, frozen=True):
     """Its process: `inventory/2`."""
     pid: int
     messages: int
-    """Requests that it took on."""
+    """Requests, jobs and events that it took on."""
     errors: int
     """Those of them that it answered with an error; declined payments are among them."""
     restarts: int = 0
     """Times that its process was started again; the counts began anew with the last one."""
+
+
+class ChaosFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was killed, and what came of it."""
+
+    seed: int
+    """Replays the choice of victims; their moments depend on the machine."""
+    killed: dict[str, int]
+    """Processes, by agent; `server` among them."""
+    taken_over: int
+    """Orders that another process went on with."""
+    undone: int
+    """Steps that were undone, of orders that were refused."""
+    take_over_p50_s: float | None
+    """From the kill to the take-over, half of them; None: there was none."""
+    take_over_max_s: float | None
+    open_at_last: int
+    """Orders whose saga has not ended; none of them should be left."""
+
+
+class CheckerFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checker saw while the others worked."""
+
+    looks: int
+    """At everything that changed, since it was started last."""
+    violations: int
+    """Different ones, also those that it told of before it was killed; of many the first."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -37,6 +65,10 @@ class Work(msgspec.Struct, frozen=True):
     first_confirmed_s: float | None
     """None: nothing was confirmed."""
     instances: tuple[Instance, ...]
+    chaos: ChaosFigures | None = None
+    """What was killed; None: nothing was, on purpose."""
+    verdict: Verdict | None = None
+    """What the checker said at the end; None: nothing."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +84,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     skipped: dict[str, int]
     """Lines of invoices that are no sales, by reason."""
     cancellations: int
-    """Invoices that take something back; issued against orders, and not replayed yet."""
+    """Invoices that take something back."""
     revenue_pence: int
-    """Gross: of the confirmed orders."""
+    """Gross: of the confirmed orders, whatever was given back of them."""
     orders_per_s: float
     p50_ms: float
     p99_ms: float
@@ -62,6 +94,18 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Invoices that are bookkeeping."""
     unsellable: int
     """Invoices without a line that is a sale."""
+    given_back: int
+    """Cancellations that were answered."""
+    lines_refunded: int
+    """Of their lines, those that fit something that was bought, and confirmed."""
+    refunded_pence: int
+    """What was given back for them."""
+    shipped: int
+    """Confirmed orders that are with a carrier."""
+    notified: int
+    """Confirmed orders of which the customer was told."""
+    events: int
+    """Events that the shop stored: one for each step of an order, shipment and message."""
     unfinished: dict[str, int]
     """Orders without an answer, by the last error's code; not `ok`."""
     took_s: float
@@ -71,19 +115,33 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[Instance, ...]
     findings: tuple[str, ...]
     """What the check found, in sentences."""
+    chaos: ChaosFigures | None = None
+    """With `--chaos`: what was killed, and what came of it."""
+    checker: CheckerFigures
+    """What was looked at while it ran; a violation is not `ok`."""
 
 
-def figures_of(counts: Counts, work: Work, report: CheckReport) -> Figures:
+def figures_of(
+    counts: Counts, work: Work, report: CheckReport, violations: tuple[str, ...] = ()
+) -> Figures:
     """Return the figures of a run.
 
     Args:
         counts: What the file holds.
         work: What was done.
         report: What the check found.
+        violations: What the checker told of in the log.
     """
     tally, took_s, first_s = work.tally, work.took_s, work.first_confirmed_s
     orders = len(tally.latencies_s)
-    findings = (*describe(report), *_disagreements(counts, tally, report))
+    seen = _seen(work.verdict, violations)
+    findings = (
+        *describe(report),
+        *_disagreements(counts, tally, report),
+        *_left_open(work.chaos),
+        *(f"violation: {each}" for each in seen),
+        *_unseen(work.verdict),
+    )
     return Figures(
         ok=not findings,
         invoices=counts.invoices,
@@ -92,17 +150,27 @@ def figures_of(counts: Counts, work: Work, report: CheckReport) -> Figures:
         rejected=dict(sorted(tally.rejected.items())),
         skipped={str(reason): lines for reason, lines in counts.skipped.items()},
         cancellations=counts.cancellations,
+        given_back=tally.given_back,
+        lines_refunded=tally.lines_refunded,
+        refunded_pence=tally.refunded_pence,
         revenue_pence=tally.revenue_pence,
         orders_per_s=round(orders / took_s, 1) if took_s else 0.0,
         p50_ms=tally.latency_ms(0.5),
         p99_ms=tally.latency_ms(0.99),
         adjustments=counts.adjustments,
         unsellable=counts.unsellable,
+        shipped=report.shipped,
+        notified=report.notified,
+        events=report.events,
         unfinished=dict(sorted(tally.unfinished.items())),
         took_s=round(took_s, 2),
         first_confirmed_s=None if first_s is None else round(first_s, 2),
         instances=work.instances,
         findings=findings,
+        chaos=work.chaos,
+        checker=CheckerFigures(
+            looks=0 if work.verdict is None else work.verdict.looks, violations=len(seen)
+        ),
     )
 
 
@@ -119,7 +187,9 @@ def _disagreements(counts: Counts, tally: Tally, report: CheckReport) -> tuple[s
         ("orders confirmed", tally.confirmed, report.confirmed),
         ("orders rejected", tally.rejected.total(), sum(report.rejected.values())),
         ("pence of revenue", tally.revenue_pence, report.revenue_pence),
+        ("pence given back", tally.refunded_pence, report.refunded_pence),
         ("pence taken", tally.revenue_pence, report.captured_pence),
+        ("cancellations answered", tally.given_back, counts.cancellations),
         ("invoices", counts.invoices, report.counts["invoices"]),
         ("orders in the file", counts.orders, report.counts["orders"]),
     )
@@ -128,3 +198,25 @@ def _disagreements(counts: Counts, tally: Tally, report: CheckReport) -> tuple[s
         for what, told, found in pairs
         if told != found
     )
+
+
+def _left_open(chaos: ChaosFigures | None) -> tuple[str, ...]:
+    if chaos is None or not chaos.open_at_last:
+        return ()
+    return (f"saga_open: {chaos.open_at_last:,} orders have not come to their end",)
+
+
+def _seen(verdict: Verdict | None, told: tuple[str, ...]) -> tuple[str, ...]:
+    """Return each violation once: those of the verdict, and of checkers that were killed."""
+    said = () if verdict is None else verdict.violations
+    return tuple(dict.fromkeys((*told, *said)))
+
+
+def _unseen(verdict: Verdict | None) -> tuple[str, ...]:
+    """What nobody looked at is not proved."""
+    if verdict is None:
+        return ("checker_silent: the checker gives no verdict",)
+    if not verdict.rounds:
+        why = verdict.unread or "its time was up"
+        return (f"checker_blind: the checker did not see all: {why}",)
+    return ()

@@ -1,4 +1,6 @@
-"""Every message of the shop: the sample's names and fields, and beside them fields of our own.
+"""The messages of the shop: the sample's names and fields, and beside them fields of our own.
+
+What the sample does not know of payments is in `_payment_model.py`.
 
 In the sample's fields money is pounds (`Money`); ours end in `_pence`. A field that breaks the
 rules of money is refused in the decode, like any other field, with the path of its struct.
@@ -19,19 +21,25 @@ LINES_MAX: Final = 1_000
 """Lines of one order; the longest in the data has 655."""
 QUANTITY_MAX: Final = 1_000_000
 """Units on one line; the largest in the data is 19,152."""
+HOLD_S_MAX: Final = 7 * 24 * 3600.0
+"""Seconds that stock can be held for an order."""
 
 INVENTORY_ERROR: Final = "INVENTORY_ERROR"
 PAYMENT_ERROR: Final = "PAYMENT_ERROR"
 PRICE_MISMATCH: Final = "PRICE_MISMATCH"
 PRODUCT_NOT_FOUND: Final = "PRODUCT_NOT_FOUND"
 PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
-PENDING: Final = "PENDING"
 ORDER_NOT_FOUND: Final = "ORDER_NOT_FOUND"
 PAYMENT_NOT_FOUND: Final = "PAYMENT_NOT_FOUND"
 RESERVATION_NOT_FOUND: Final = "RESERVATION_NOT_FOUND"
 RESERVATION_CLOSED: Final = "RESERVATION_CLOSED"
+SHIPMENT_CLOSED: Final = "SHIPMENT_CLOSED"
+TEMPLATE_ERROR: Final = "TEMPLATE_ERROR"
+NO_CHANNEL: Final = "NO_CHANNEL"
 
 Quantity: TypeAlias = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+HoldTime: TypeAlias = Annotated[float, Meta(gt=0.0, le=HOLD_S_MAX)]
+"""Seconds."""
 _Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
@@ -125,6 +133,17 @@ class OrderView(msgspec.Struct, frozen=True):
     """Why it was rejected: an error code."""
 
 
+class Backlog(msgspec.Struct, frozen=True):
+    """What follows the orders and is not done yet."""
+
+    to_ship: int
+    """Confirmed orders without a shipment."""
+    to_tell: int
+    """Confirmed orders whose customers are not told yet."""
+    to_send: int
+    """Events of orders that are not in the log yet."""
+
+
 class CheckStock(msgspec.Struct, frozen=True):
     """The sample's question to `inventory`: hold so many of one product."""
 
@@ -142,6 +161,8 @@ class StockAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Units that nobody holds, after this reservation."""
     reservation_id: UUID | UnsetType = UNSET
     """To commit or release it, in the place of an order's id."""
+    expires_us: int | UnsetType = UNSET
+    """When it is let go unless it is committed, microseconds since the epoch, UTC."""
     requested_quantity: int | UnsetType = UNSET
     available_quantity: int | UnsetType = UNSET
 
@@ -153,21 +174,34 @@ class StockLine(msgspec.Struct, frozen=True):
     quantity: Quantity
 
 
+StockLines: TypeAlias = Annotated[tuple[StockLine, ...], Meta(min_length=1, max_length=LINES_MAX)]
+"""The same product may stand on several; they are summed."""
+
+
 class Reserve(msgspec.Struct, frozen=True):
     """Hold the stock of all lines of an order, or of none."""
 
     order_id: UUID
-    items: Annotated[tuple[StockLine, ...], Meta(min_length=1, max_length=LINES_MAX)]
+    items: StockLines
+    hold_s: HoldTime | None = None
+    """Seconds until it is let go; None: what the shop's settings say."""
 
 
 class Reservation(msgspec.Struct, frozen=True):
     """How the stock of one order stands."""
 
     order_id: UUID
-    state: Literal["reserved", "committed", "released"]
+    state: Literal["reserved", "committed", "released", "expired"]
+    """Nothing is held but in the first; the others say who ended it: we, somebody, or time."""
     products: int
     """Different products that it holds, or held."""
     units: int
+    """Units of them, whatever has become of these."""
+    shipped_units: int = 0
+    """Of these, what has left the house; what is let go does not count."""
+    expires_us: int | None = None
+    """When what is held is let go, microseconds since the epoch, UTC; None: nothing is held, or it
+    was held before reservations had an end, and has none."""
 
 
 class Restock(msgspec.Struct, frozen=True):
@@ -192,7 +226,9 @@ class StockLevel(msgspec.Struct, frozen=True):
     """Units that nobody holds."""
     reserved: int
     shipped: int
+    """Units that have left, those that came back since included."""
     restocked: int
+    """Units that arrived, or came back."""
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -224,47 +260,63 @@ class ChargeReceipt(msgspec.Struct, frozen=True):
     success: Literal[True] = True
 
 
-class PaymentView(msgspec.Struct, frozen=True):
-    """One payment as it stands."""
+PARTS_MAX: Final = 1_000
+"""Parts that one order may be shipped in."""
+HOLD_BACK_S_MAX: Final = 30 * 86_400.0
+"""Seconds that a shipment may be held back, at most."""
+NUMBER_MAX: Final = 1_000
+"""Messages of one type that one order may have."""
 
-    payment_id: UUID
-    customer_id: UUID
-    order_id: UUID | None
-    state: Literal["captured", "declined"]
-    amount_pence: int
-    refunded_pence: int
-    transaction_id: str | None
-    """None where the charge was declined."""
+Part: TypeAlias = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
+Channel: TypeAlias = Literal["email", "sms"]
+MessageType: TypeAlias = Literal[
+    "order_confirmation", "order_shipped", "order_rejected", "order_cancelled", "order_refunded"
+]
+_SEVERAL: Final = frozenset({"order_shipped", "order_refunded"})
 
 
 class Ship(msgspec.Struct, frozen=True):
-    """Send an order on its way."""
+    """Send an order on its way, or a part of it."""
 
     order_id: UUID
     items: Lines
     shipping_address: Address
+    part: Part = 1
+    """Which part of the order these items are. What was shipped with one is not shipped again."""
+    hold_s: Annotated[float, Meta(ge=0, le=HOLD_BACK_S_MAX)] = 0.0
+    """Seconds that it stays in the house, to be cancelled; then it leaves by itself. What a part
+    was asked for with first holds."""
 
 
 class Shipment(msgspec.Struct, frozen=True):
-    """The order is with a carrier."""
+    """The order, or a part of it, is with a carrier, or about to be."""
 
     shipment_id: UUID
     carrier: str
-    status: Literal["shipped"] = "shipped"
+    status: Literal["prepared", "shipped"] = "shipped"
+    """`prepared`: it is held back, and leaves by itself."""
+    part: int = 1
 
 
 class Notify(msgspec.Struct, frozen=True):
     """Tell a customer something."""
 
-    type: Literal["order_confirmation"]
+    type: MessageType
     customer_id: UUID
     order_id: UUID
     template_data: dict[str, Any] = {}
     """What the text of the message may use; bounded by the size of a message."""
+    number: Annotated[int, Meta(ge=1, le=NUMBER_MAX)] = 1
+    """Which refund it tells of, or which part was shipped; of other types there is one."""
+
+    def __post_init__(self) -> None:
+        if self.number > 1 and self.type not in _SEVERAL:
+            message = f"an order has one message of type {self.type}, and this has a number above 1"
+            raise ValueError(message)
 
 
 class Notified(msgspec.Struct, frozen=True):
     """The message is with a provider."""
 
     notification_id: UUID
-    channel: Literal["email", "sms"]
+    channel: Channel

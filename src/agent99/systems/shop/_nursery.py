@@ -4,7 +4,7 @@
 
 Seven interpreters that import SQLAlchemy each would take longer than the first order may. It has no
 thread, no event loop and no connection, so that a fork is as good as a fresh process. One that dies
-is started again; when the pipe to the demo closes, all end.
+is started again; when the demo says a last word, or is gone, all end.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from typing import Final
 import msgspec
 
 from agent99.clock import Clock, SystemClock
-from agent99.systems.shop import _checkout, _handover, _opening
+from agent99.systems.shop import _journey, _opening
 from agent99.systems.shop._worker import END_S, Excuse, Place, Plan, leave, run_worker
 
 PLAN_BYTES_MAX: Final = 1_048_576
 HANDLES_MAX: Final = 256
-RESTARTS_MAX: Final = 5
-"""Times a place is started again within `RESTARTS_WINDOW_S`; then the demo is told, and ends."""
 RESTARTS_WINDOW_S: Final = 30.0
-PRELOADED: Final = (_checkout, _handover, _opening)
+"""In which a place is started again `Plan.restarts_max` times at most."""
+PRELOADED: Final = (_journey, _opening)
 """Here for the agents that are forked: with these comes SQLAlchemy."""
 
 
@@ -80,6 +79,8 @@ class Nursery:
             ready = {handle for handle, _ in poll.poll()}
             if 0 in ready:  # first: those that end because of it are not started again
                 self._end()
+                if not os.read(0, 1):  # without a last word the demo is gone: who else clears up?
+                    shutil.rmtree(self._plan.folder, ignore_errors=True)
                 return
             os.read(self._wake, 4096)
             self._reap()
@@ -128,7 +129,7 @@ class Nursery:
             how, code = f"did not run: {excuse.sentence}", excuse.code
         if excuse is not None and excuse.is_final:
             tell(News(place.label, "given_up", pid, how, code))
-        elif len(ends) > RESTARTS_MAX:
+        elif len(ends) > self._plan.restarts_max:
             tell(News(place.label, "given_up", pid, f"{how}; {len(ends)} times in a row", code))
         else:
             tell(News(place.label, "ended", pid, how, code))
@@ -160,8 +161,8 @@ class Nursery:
             self._wait_all()
         for pid in self._alive:
             os.kill(pid, signal.SIGKILL)
-        # The demo itself may be gone: what it would clear away is cleared away here.
-        shutil.rmtree(self._plan.folder, ignore_errors=True)
+        for pid in self._alive:
+            os.waitpid(pid, 0)
 
     def _wait_all(self) -> None:
         while self._alive:
@@ -199,14 +200,14 @@ def tell(news: News) -> None:
 
 
 def read_plan(handle: int) -> Plan | None:
-    """Return the plan: one line, and what follows it is for nobody. None: there is none."""
+    """Return the plan: one line. None: there is none, the demo ended before."""
     line = b""
     while not line.endswith(b"\n") and len(line) < PLAN_BYTES_MAX:
         chunk = os.read(handle, 65_536)
         if not chunk:
             return None
         line += chunk
-    return msgspec.json.decode(line, type=Plan)
+    return msgspec.json.decode(line, type=Plan) if line.strip() else None
 
 
 def _how(code: int) -> str:

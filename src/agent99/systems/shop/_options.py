@@ -30,9 +30,11 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     scarcity: Annotated[float, Meta(ge=0.0, le=SCARCITY_MAX)] = 1.0
     """Opening stock as a share of what the file sells; at 1.0 nothing runs out."""
     instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 2
-    """Processes of inventory, and of payment."""
+    """Processes of order processing, inventory, and payment each."""
     speed: Annotated[float, Meta(ge=0.0, le=SPEED_MAX)] = 0.0
     """Days of the file in one second; 0: as fast as it goes."""
+    chaos: bool = False
+    """Kill the agents' processes and the server at random while the orders run."""
     json: bool = False
     """Print one JSON object and nothing else."""
     debug: bool = False

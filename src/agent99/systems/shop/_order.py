@@ -42,19 +42,6 @@ class Step(StrEnum):
     NOTIFY = "notify"
 
 
-class Aftermath(msgspec.Struct, frozen=True):
-    """What came of one step that followed."""
-
-    step: Step
-    failure: str | None = None
-    """Why it failed; None: it is done."""
-
-    @property
-    def event(self) -> str:
-        """Its name in the history: `ship`, or `ship_failed`."""
-        return self.step.value if self.failure is None else f"{self.step.value}_failed"
-
-
 class Order(msgspec.Struct, frozen=True):
     """An order as it stands, without its lines."""
 

@@ -5,10 +5,10 @@ Any number of processes may share one database.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,16 +19,18 @@ from agent99.ids import Ids
 from agent99.store import Store, Transaction
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._errors import IllegalTransitionError
-from agent99.systems.shop._identity import order_uuid
+from agent99.systems.shop._events import OrderMoved, order_topic
 from agent99.systems.shop._model import (
     ORDER_NOT_FOUND,
+    Address,
+    Backlog,
     HistoryEntry,
     OrderLine,
     OrderView,
     PlaceOrder,
 )
 from agent99.systems.shop._money import MONEY_PENCE_MAX, to_pounds
-from agent99.systems.shop._order import Aftermath, Order, Refusal, Step
+from agent99.systems.shop._order import Order, Refusal, Step
 from agent99.systems.shop._states import INITIAL, OrderEvent, OrderState, move
 
 ORDER_TOO_LARGE: Final = "ORDER_TOO_LARGE"
@@ -53,7 +55,10 @@ _MOVE = (
     " updated_us = :now_us WHERE order_id = :order_id"
 )
 _SET_STEPS = "UPDATE orders SET steps = :step, updated_us = :now_us WHERE order_id = :order_id"
-_EVENTS = "SELECT event FROM order_history WHERE order_id = :order_id"
+_LEFT = (
+    "SELECT count(*) FROM orders WHERE state = 'confirmed' AND NOT EXISTS (SELECT 1 FROM"
+    " order_history AS h WHERE h.order_id = orders.order_id AND h.event = :event)"
+)
 _FIND = "SELECT * FROM orders WHERE order_id = :order_id"
 _HAPPENED = "SELECT 1 FROM order_history WHERE order_id = :order_id AND event = :event"
 _LINES = "SELECT * FROM order_lines WHERE order_id = :order_id ORDER BY line"
@@ -72,37 +77,45 @@ _PRICES = (
 class Orders:
     """Every order that was taken, its lines, and every step of its life; and the price list.
 
+    Every step of the state table leaves as an event, by the outbox.
+
     Invariant: an order's state is the last of its history, and every step of it is in the table.
+
+    Args:
+        store: Where they are.
+        clock: The source of time.
+        ids: The source of randomness.
+        traceparent: Returns the trace that an event belongs to, or nothing.
     """
 
-    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, ids: Ids, traceparent: Callable[[], str] = str
+    ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
+        self._traceparent = traceparent
 
     def __repr__(self) -> str:
         return f"Orders({self._store!r})"
 
-    async def take(self, request: PlaceOrder, key: str | None = None) -> Order:
-        """Store an order as received, once per key, and return it as it stands by now.
+    async def take(self, request: PlaceOrder, order_id: UUID) -> Order:
+        """Store an order as received, once, and return it as it stands by now.
 
         Args:
             request: The order.
-            key: The same key is the same order, across restarts; without one it is always new.
+            order_id: The same id is the same order, across restarts.
 
         Raises:
             Failure: `ORDER_TOO_LARGE`: the total is beyond the bound of money; not stored.
-            IdempotencyConflictError: the key came before with another order.
+            IdempotencyConflictError: the id came before with another order.
             StoreError: and its kinds.
         """
         if request.total_pence > MONEY_PENCE_MAX:
             raise Failure(
                 f"the order's total is above {to_pounds(MONEY_PENCE_MAX)}", code=ORDER_TOO_LARGE
             )
-        order_id = UUID(self._ids.uuid()) if key is None else order_uuid(key)
-        work = partial(
-            _take, order_id=order_id, request=request, key=key, now_us=self._clock.wall_us()
-        )
+        work = partial(_take, order_id=order_id, request=request, at=self._at())
         return await self._store.transaction(work)
 
     async def move(
@@ -123,32 +136,36 @@ class Orders:
             Failure: `ORDER_NOT_FOUND`.
             StoreError: and its kinds.
         """
-        work = partial(
-            _move, order_id=order_id, event=event, refusal=refusal, now_us=self._clock.wall_us()
-        )
+        work = partial(_move, order_id=order_id, event=event, refusal=refusal, at=self._at())
         return await self._store.transaction(work)
 
-    async def note(self, order_id: UUID, outcomes: Iterable[Aftermath]) -> None:
-        """Add to an order's history what followed it; its state stays as it is.
-
-        What is done already is not noted a second time.
+    async def note(self, order_id: UUID, step: Step) -> None:
+        """Add to an order's history what followed it, once; its state stays as it is.
 
         Raises:
             Failure: `ORDER_NOT_FOUND`.
             StoreError: and its kinds.
         """
-        work = partial(
-            _note, order_id=order_id, outcomes=tuple(outcomes), now_us=self._clock.wall_us()
-        )
+        work = partial(_note, order_id=order_id, step=step, now_us=self._clock.wall_us())
         await self._store.transaction(work)
 
-    async def steps_of(self, order_id: UUID) -> frozenset[Step]:
-        """Return what followed an order and is done.
+    async def backlog(self) -> Backlog:
+        """Return what follows the orders and is not done yet.
 
         Raises:
             StoreError: and its kinds.
         """
-        return await self._store.read(partial(_steps_of, order_id=order_id))
+        to_ship, to_tell = await self._store.read(_unfollowed)
+        return Backlog(to_ship, to_tell, (await self._store.outbox.counts()).waiting)
+
+    async def placed(self, order_id: UUID) -> tuple[Order, PlaceOrder]:
+        """Return an order as it stands, and as it was asked for.
+
+        Raises:
+            Failure: `ORDER_NOT_FOUND`.
+            StoreError: and its kinds.
+        """
+        return await self._store.read(partial(_placed, order_id=order_id))
 
     async def find(self, order_id: UUID) -> Order:
         """Return an order as it stands.
@@ -186,6 +203,16 @@ class Orders:
         """
         return await self._store.read(_price_list)
 
+    def _at(self) -> _Moment:
+        return _Moment(self._clock.wall_us(), self._traceparent())
+
+
+class _Moment(NamedTuple):
+    """When something happens, and what it is part of."""
+
+    now_us: int
+    traceparent: str
+
 
 def fingerprint(request: PlaceOrder) -> str:
     """Return a hash of what an order asks for; 1.1 and "1.10" are the same price."""
@@ -194,9 +221,7 @@ def fingerprint(request: PlaceOrder) -> str:
     return sha256(msgspec.json.encode(said)).hexdigest()
 
 
-def _take(
-    tx: Transaction, *, order_id: UUID, request: PlaceOrder, key: str | None, now_us: int
-) -> Order:
+def _take(tx: Transaction, *, order_id: UUID, request: PlaceOrder, at: _Moment) -> Order:
     name, said = str(order_id), fingerprint(request)
     row = {
         "order_id": name,
@@ -205,12 +230,12 @@ def _take(
         "total_pence": request.total_pence,
         "address": msgspec.json.encode(request.shipping_address).decode(),
         "fingerprint": said,
-        "now_us": now_us,
+        "now_us": at.now_us,
     }
     if not tx.execute(_TAKE, row).changed:
         found = tx.execute(_FIND, {"order_id": name}).one()
         if found.fingerprint != said:
-            raise IdempotencyConflictError(key or name)
+            raise IdempotencyConflictError(name)
         return _order(found)
     lines = [
         {
@@ -223,12 +248,13 @@ def _take(
         for index, line in enumerate(request.items)
     ]
     tx.execute(_TAKE_LINE, lines)
-    tx.execute(_NOTE, {**row, "step": 0, "event": _RECEIVE, "reason": None})
-    return Order(order_id, request.customer_id, INITIAL, request.total_pence, now_us)
+    order = Order(order_id, request.customer_id, INITIAL, request.total_pence, at.now_us)
+    _tell(tx, order, {**row, "step": 0, "event": _RECEIVE, "reason": None}, at)
+    return order
 
 
 def _move(
-    tx: Transaction, *, order_id: UUID, event: OrderEvent, refusal: Refusal | None, now_us: int
+    tx: Transaction, *, order_id: UUID, event: OrderEvent, refusal: Refusal | None, at: _Moment
 ) -> Order:
     name = str(order_id)
     row: Any = tx.lock("orders", (name,), key="order_id").get(name)
@@ -248,40 +274,55 @@ def _move(
         "reason": None if refusal is None else refusal.code,
         "failure": None if refusal is None else msgspec.json.encode(refusal).decode(),
         "step": row.steps + 1,
-        "now_us": now_us,
+        "now_us": at.now_us,
     }
     tx.execute(_MOVE, values)
-    tx.execute(_NOTE, values)
+    _tell(tx, before, values, at)
     return msgspec.structs.replace(before, state=state, refusal=refusal)
 
 
-def _note(tx: Transaction, *, order_id: UUID, outcomes: tuple[Aftermath, ...], now_us: int) -> None:
+def _tell(tx: Transaction, order: Order, entry: Mapping[str, Any], at: _Moment) -> None:
+    """Write a step into an order's history, and into the outbox."""
+    tx.execute(_NOTE, entry)
+    moved = OrderMoved(
+        order_id=order.order_id,
+        customer_id=order.customer_id,
+        step=entry["step"],
+        event=entry["event"],
+        state=entry["state"],
+        total_pence=order.total_pence,
+        at_us=at.now_us,
+        reason=entry["reason"],
+    )
+    topic = order_topic(moved.state)
+    tx.append(topic, moved, key=str(order.order_id), traceparent=at.traceparent)
+
+
+def _note(tx: Transaction, *, order_id: UUID, step: Step, now_us: int) -> None:
     name = str(order_id)
     row: Any = tx.lock("orders", (name,), key="order_id").get(name)
     if row is None:
         raise _no_order(order_id)
-    done = _steps_of(tx, order_id=order_id)
-    new = [each for each in outcomes if each.step not in done]
-    entries = [
-        {
-            "order_id": name,
-            "event": each.event,
-            "state": row.state,
-            "reason": each.failure,
-            "step": row.steps + index,
-            "now_us": now_us,
-        }
-        for index, each in enumerate(new, start=1)
-    ]
-    if entries:
-        tx.execute(_NOTE, entries)
-        last = {"step": row.steps + len(entries), "now_us": now_us, "order_id": name}
-        tx.execute(_SET_STEPS, last)
+    if tx.execute(_HAPPENED, {"order_id": name, "event": step.value}).first():
+        return
+    entry = {
+        "order_id": name,
+        "event": step.value,
+        "state": row.state,
+        "reason": None,
+        "step": row.steps + 1,
+        "now_us": now_us,
+    }
+    tx.execute(_NOTE, entry)
+    tx.execute(_SET_STEPS, entry)
 
 
-def _steps_of(tx: Transaction, *, order_id: UUID) -> frozenset[Step]:
-    found = {row.event for row in tx.execute(_EVENTS, {"order_id": str(order_id)})}
-    return frozenset(step for step in Step if step.value in found)
+def _unfollowed(tx: Transaction) -> tuple[int, int]:
+    """Return how many confirmed orders are not shipped, and how many are not told of."""
+    to_ship, to_tell = (
+        tx.execute(_LEFT, {"event": step.value}).scalar() or 0 for step in (Step.SHIP, Step.NOTIFY)
+    )
+    return to_ship, to_tell
 
 
 def _find(tx: Transaction, *, order_id: UUID) -> Order:
@@ -289,6 +330,22 @@ def _find(tx: Transaction, *, order_id: UUID) -> Order:
     if row is None:
         raise _no_order(order_id)
     return _order(row)
+
+
+def _placed(tx: Transaction, *, order_id: UUID) -> tuple[Order, PlaceOrder]:
+    name = {"order_id": str(order_id)}
+    row = tx.execute(_FIND, name).first()
+    if row is None:
+        raise _no_order(order_id)
+    address = msgspec.json.decode(row.address, type=Address)
+    return _order(row), PlaceOrder(UUID(row.customer_id), _items(tx, name), address)
+
+
+def _items(tx: Transaction, name: dict[str, str]) -> tuple[OrderLine, ...]:
+    return tuple(
+        OrderLine(UUID(row.product_id), row.quantity, to_pounds(row.unit_price_pence))
+        for row in tx.execute(_LINES, name)
+    )
 
 
 def _view(tx: Transaction, *, order_id: UUID) -> OrderView:
@@ -299,10 +356,7 @@ def _view(tx: Transaction, *, order_id: UUID) -> OrderView:
         customer_id=order.customer_id,
         state=order.state.value,
         total_pence=order.total_pence,
-        items=tuple(
-            OrderLine(UUID(row.product_id), row.quantity, to_pounds(row.unit_price_pence))
-            for row in tx.execute(_LINES, name)
-        ),
+        items=_items(tx, name),
         history=tuple(
             HistoryEntry(row.state, row.event, row.at_us, row.reason)
             for row in tx.execute(_HISTORY, name)

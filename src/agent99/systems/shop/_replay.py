@@ -13,11 +13,19 @@ import msgspec
 
 from agent99 import Mesh
 from agent99.clock import Clock
-from agent99.errors import Failure, RequestError, StoreFullError, TransportError
+from agent99.errors import (
+    DeadlineExceededError,
+    Failure,
+    RequestCancelledError,
+    RequestError,
+    StoreFullError,
+    StreamFullError,
+    TransportError,
+)
 from agent99.ids import Ids
-from agent99.systems.shop._asking import may_ask_again
 from agent99.systems.shop._model import OrderConfirmation, PlaceOrder
-from agent99.systems.shop._year import Invoice, Year, place_order
+from agent99.systems.shop._return_model import GiveBack, GivenBack
+from agent99.systems.shop._year import Invoice, Year, give_back, place_order
 
 AT_ONCE: Final = 48
 """Orders under way at once."""
@@ -28,17 +36,22 @@ GIVE_UP_S: Final = 60.0
 BROKEN_MAX: Final = 5
 """Times that the agent may break over one order; then it counts as unfinished."""
 PAUSE_S_MAX: Final = 1.0
+FULL: Final = frozenset({StoreFullError.code, StreamFullError.code})
+"""What says that there is no room, for orders or for the journals of their sagas."""
 
-Fate: TypeAlias = Literal["confirmed", "rejected", "unfinished"]
+Fate: TypeAlias = Literal["confirmed", "rejected", "given_back", "unfinished"]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How one order ended."""
+    """How one invoice ended: an order, or a cancellation that was given back."""
 
     fate: Fate
     reason: str = ""
     """Why it was rejected or is unfinished: an error code."""
     total_pence: int = 0
+    """Of the order, or what was refunded."""
+    lines: int = 0
+    """Of a cancellation, those that fit what was bought."""
 
 
 Place: TypeAlias = Callable[[Invoice], Awaitable[Outcome]]
@@ -47,7 +60,7 @@ Place: TypeAlias = Callable[[Invoice], Awaitable[Outcome]]
 class Tally:
     """The outcomes so far, and how long they took.
 
-    Invariant: there is one latency for each outcome.
+    Invariant: there is one latency for each outcome of an order.
     """
 
     def __init__(self) -> None:
@@ -55,6 +68,10 @@ class Tally:
         self.revenue_pence = 0
         self.rejected: Counter[str] = Counter()
         self.unfinished: Counter[str] = Counter()
+        self.given_back = 0
+        """Cancellations that were answered."""
+        self.lines_refunded = 0
+        self.refunded_pence = 0
         self.latencies_s: list[float] = []
 
     def __repr__(self) -> str:
@@ -62,6 +79,11 @@ class Tally:
 
     def add(self, outcome: Outcome, latency_s: float) -> None:
         """Count an outcome."""
+        if outcome.fate == "given_back":
+            self.given_back += 1
+            self.lines_refunded += outcome.lines
+            self.refunded_pence += outcome.total_pence
+            return
         self.latencies_s.append(latency_s)
         if outcome.fate == "confirmed":
             self.confirmed += 1
@@ -82,28 +104,30 @@ class Tally:
 class Customer:
     """Places orders on the mesh, and asks again until each is answered."""
 
-    def __init__(self, mesh: Mesh, clock: Clock, ids: Ids) -> None:
+    def __init__(self, mesh: Mesh, clock: Clock, ids: Ids, *, give_up_s: float = GIVE_UP_S) -> None:
         self._mesh = mesh
         self._clock = clock
         self._ids = ids
+        self._give_up_s = give_up_s
 
     def __repr__(self) -> str:
         return f"Customer({self._mesh!r})"
 
     async def place(self, invoice: Invoice) -> Outcome:
-        """Place an order under its invoice's number, and return how it ended."""
-        request = place_order(invoice)
-        give_up_s = self._clock.monotonic_s() + GIVE_UP_S
+        """Place an order, or give goods back, by the invoice's number; return how that ended."""
+        give_up_s = self._clock.monotonic_s() + self._give_up_s
         broken = 0
         pause_s = 0.02
         while True:
             try:
-                return await self._try(request, invoice.number)
+                if invoice.kind == "order":
+                    return await self._order(place_order(invoice), invoice.number)
+                return await self._give_back(give_back(invoice), invoice.number)
             except (RequestError, TransportError) as error:
                 # Refused at the door, or not known yet: the same key goes on from there.
                 if isinstance(error, Failure) and not error.retryable:
                     return Outcome("rejected", error.code)
-                if error.code == StoreFullError.code:  # waiting makes no room
+                if error.code in FULL:  # waiting makes no room
                     return Outcome("unfinished", error.code)
                 broken += not may_ask_again(error)
                 if broken > BROKEN_MAX or self._clock.monotonic_s() > give_up_s:
@@ -111,7 +135,16 @@ class Customer:
             await self._clock.sleep(pause_s * (0.5 + self._ids.fraction() / 2))
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
-    async def _try(self, request: PlaceOrder, key: str) -> Outcome:
+    async def _give_back(self, request: GiveBack, key: str) -> Outcome:
+        answer = await self._mesh.request(
+            *("order_processing", "give_back", request),
+            returns=GivenBack,
+            timeout_s=TIMEOUT_S,
+            idempotency_key=key,
+        )
+        return Outcome("given_back", total_pence=answer.refunded_pence, lines=answer.matched)
+
+    async def _order(self, request: PlaceOrder, key: str) -> Outcome:
         answer = await self._mesh.request(
             "order_processing",
             payload=request,
@@ -120,6 +153,15 @@ class Customer:
             idempotency_key=key,
         )
         return Outcome("confirmed", total_pence=answer.total_pence)
+
+
+def may_ask_again(error: RequestError | TransportError) -> bool:
+    """Tell whether the same request may be answered if it is made again.
+
+    A request that did not run says so (`retryable`); one whose outcome is unknown may be made again
+    because its key names it.
+    """
+    return error.retryable or isinstance(error, (DeadlineExceededError, RequestCancelledError))
 
 
 class Pace:
@@ -152,8 +194,9 @@ class Pace:
 
 
 def in_time(year: Year) -> list[Invoice]:
-    """Return the orders by their time; those of one customer keep the order of their replay."""
-    return sorted(year.orders(), key=lambda order: order.at)
+    """Return orders and cancellations by time; a customer's keep the order of their replay."""
+    every = (each for invoices in year.customers for each in invoices)
+    return sorted(every, key=lambda invoice: invoice.at)
 
 
 async def replay(

@@ -6,93 +6,93 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from agent99 import Agent
-from agent99.systems.shop._asking import Asker
-from agent99.systems.shop._model import (
-    Charge,
-    ChargeReceipt,
-    Notified,
-    Notify,
-    OrderQuery,
-    Reservation,
-    Reserve,
-    Ship,
-    Shipment,
+from agent99.systems.shop._model import Notify, OrderQuery, Reservation, Reserve, Ship, StockLine
+from agent99.systems.shop._payment_model import (
+    Authorisation,
+    Authorise,
+    Capture,
+    CaptureReceipt,
+    Refund,
+    RefundReceipt,
+    Voided,
 )
+from agent99.systems.shop._stock_model import Commit, TakeBack, TakenBack
 
 T = TypeVar("T")
 
-ANSWER_S_MAX: Final = 0.5
-"""Seconds that are kept of a customer's time: to write down what is not known, and to say so."""
-ANSWER_SHARE: Final = 0.2
-"""The same as a share of the time that is left, for customers in a hurry."""
-AFTERCARE_S: Final = 10.0
-"""Seconds for a shipment or a message, all tries together; nobody waits for it."""
+ATTEMPT_S: Final = 2.0
+"""Seconds until a request that brought no answer is given up, and made again."""
 
 
 class MeshServices:
     """Inventory, payment, fulfilment and notification, whoever serves them now.
 
-    Every request carries a key that follows from its order, and is asked again until it is answered
-    or the customer's time is up.
+    Every request carries the key of its step. What nobody waits for is posted, under a key of the
+    order.
     """
 
-    def __init__(self, agent: Agent, asker: Asker) -> None:
+    def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._asker = asker
 
     def __repr__(self) -> str:
         return f"MeshServices({self._agent!r})"
 
-    async def reserve(self, request: Reserve) -> Reservation:
+    async def reserve(self, request: Reserve, key: str) -> Reservation:
         """Hold the stock of an order, all lines or none."""
-        key = f"{request.order_id}:reserve"
         return await self._ask("inventory", "reserve", request, Reservation, key)
 
-    async def commit(self, order_id: UUID) -> Reservation:
+    async def commit(self, order_id: UUID, key: str) -> Reservation:
         """Ship what is held."""
-        query = OrderQuery(order_id)
-        return await self._ask("inventory", "commit", query, Reservation, f"{order_id}:commit")
+        return await self._ask("inventory", "commit", Commit(order_id), Reservation, key)
 
-    async def release(self, order_id: UUID) -> Reservation:
+    async def release(self, order_id: UUID, key: str) -> Reservation:
         """Put back what is held."""
-        query = OrderQuery(order_id)
-        return await self._ask("inventory", "release", query, Reservation, f"{order_id}:release")
+        return await self._ask("inventory", "release", OrderQuery(order_id), Reservation, key)
 
-    async def charge(self, request: Charge) -> ChargeReceipt:
-        """Take the money, once per order."""
-        key = f"{request.order_id}:charge"
-        return await self._ask("payment", "request", request, ChargeReceipt, key)
+    async def take_back(
+        self, order_id: UUID, return_id: UUID, items: tuple[StockLine, ...], key: str
+    ) -> None:
+        """Put back what was shipped."""
+        request = TakeBack(order_id, return_id, items)
+        await self._ask("inventory", "take_back", request, TakenBack, key)
 
-    async def ship(self, request: Ship) -> Shipment:
-        """Send an order on its way; outside of any customer's request."""
-        key = f"{request.order_id}:ship"
-        return await self._ask("fulfillment", "request", request, Shipment, key, AFTERCARE_S)
+    async def authorise(self, request: Authorise, key: str) -> Authorisation:
+        """Hold the money."""
+        return await self._ask("payment", "authorise", request, Authorisation, key)
 
-    async def notify(self, request: Notify) -> Notified:
-        """Tell a customer; outside of any customer's request."""
+    async def void(self, order_id: UUID, key: str) -> None:
+        """Let go of the money."""
+        await self._ask("payment", "void", OrderQuery(order_id), Voided, key)
+
+    async def capture(self, order_id: UUID, key: str) -> CaptureReceipt:
+        """Take the money that is held."""
+        return await self._ask("payment", "capture", Capture(order_id), CaptureReceipt, key)
+
+    async def refund(self, order_id: UUID, refund_id: UUID, amount_pence: int, key: str) -> None:
+        """Give money back."""
+        request = Refund(order_id, refund_id, amount_pence)
+        await self._ask("payment", "refund", request, RefundReceipt, key)
+
+    async def ship(self, request: Ship) -> None:
+        """Have an order sent on its way."""
+        key = f"{request.order_id}:ship" + (f":{request.part}" if request.part > 1 else "")
+        await self._agent.post("fulfillment", "request", request, idempotency_key=key)
+
+    async def notify(self, request: Notify) -> None:
+        """Have a customer told."""
         key = f"{request.order_id}:notify"
-        return await self._ask("notification", "request", request, Notified, key, AFTERCARE_S)
+        if request.type != "order_confirmation":
+            key = f"{key}:{request.type}:{request.number}"
+        await self._agent.post("notification", "request", request, idempotency_key=key)
 
     async def _ask(
-        self,
-        capability: str,
-        operation: str,
-        payload: Any,
-        returns: type[T],
-        key: str,
-        budget_s: float | None = None,
+        self, capability: str, operation: str, payload: Any, returns: type[T], key: str
     ) -> T:
-        async def call(timeout_s: float) -> T:
-            return await self._agent.request(
-                capability,
-                operation,
-                payload,
-                returns=returns,
-                timeout_s=timeout_s,
-                idempotency_key=key,
-            )
-
-        if budget_s is None:
-            left_s = self._agent.context.remaining_s()
-            budget_s = left_s - min(ANSWER_S_MAX, left_s * ANSWER_SHARE)
-        return await self._asker.ask(call, budget_s=budget_s)
+        return await self._agent.request(
+            capability,
+            operation,
+            payload,
+            returns=returns,
+            timeout_s=ATTEMPT_S,
+            idempotency_key=key,
+        )

@@ -3,6 +3,7 @@
 AGENT99_SHOP_STORE          a database URL for all agents; unset: SQLite files in the project
 AGENT99_SHOP_DECLINE_RATE   the share of payments that the bank declines, 0 to 1; unset: 0
 AGENT99_SHOP_SEED           which ones; unset: 0
+AGENT99_SHOP_HOLD_S         seconds that stock is held for an order, up to 7 days; unset: 900
 """
 
 from __future__ import annotations
@@ -10,45 +11,68 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from agent99.errors import UsageError
 from agent99.settings import load_settings
 from agent99.systems.shop._declines import DeclineRule
+from agent99.systems.shop._model import HOLD_S_MAX, HoldTime
 
+HOLD_S: Final = 900.0
+"""Seconds that stock is held for an order where nobody says for how long."""
 _NO_DECLINES = DeclineRule(rate=0.0)
+_PARTS = ("orders", "stock", "payments", "shipments", "messages")
 
 
 class ShopSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agents of the shop must know before they start."""
+    """What the agents of the shop must know before they start.
+
+    Raises:
+        UsageError: the time that stock is held makes no sense.
+    """
 
     orders_url: str
-    """The database of the orders and the price list; the three may be one."""
+    """The database of the orders and the price list; all may be one."""
     stock_url: str
     """The database of the stock."""
     payments_url: str
     """The database of the payments."""
+    shipments_url: str
+    """The database of the shipments."""
+    messages_url: str
+    """The database of the messages to customers."""
     declines: DeclineRule = _NO_DECLINES
     """Which payments the bank declines."""
+    hold_s: HoldTime = HOLD_S
+    """Seconds that stock is held for an order that does not say for how long."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.hold_s <= HOLD_S_MAX:
+            message = (
+                f"stock is held for {self.hold_s} s; it must be more than 0 and at most 7 days"
+            )
+            raise UsageError(message)
 
     def __repr__(self) -> str:
         return f"ShopSettings(declines={self.declines!r})"  # the URLs may hold a credential
 
 
-def settings_on(url: str, declines: DeclineRule = _NO_DECLINES) -> ShopSettings:
+def settings_on(
+    url: str, declines: DeclineRule = _NO_DECLINES, hold_s: float = HOLD_S
+) -> ShopSettings:
     """Return settings that keep everything in one database."""
-    return ShopSettings(orders_url=url, stock_url=url, payments_url=url, declines=declines)
+    urls = {f"{name}_url": url for name in _PARTS}
+    return ShopSettings(**urls, declines=declines, hold_s=hold_s)
 
 
-def settings_in(folder: Path, declines: DeclineRule = _NO_DECLINES) -> ShopSettings:
+def settings_in(
+    folder: Path, declines: DeclineRule = _NO_DECLINES, hold_s: float = HOLD_S
+) -> ShopSettings:
     """Return settings that keep everything in SQLite files in a folder, one for each agent."""
     urls = {f"{name}_url": f"sqlite:///{folder / name}.db" for name in _PARTS}
-    return ShopSettings(**urls, declines=declines)
-
-
-_PARTS = ("orders", "stock", "payments")
+    return ShopSettings(**urls, declines=declines, hold_s=hold_s)
 
 
 def load_shop_settings(environ: Mapping[str, str] | None = None) -> ShopSettings:
@@ -62,12 +86,14 @@ def load_shop_settings(environ: Mapping[str, str] | None = None) -> ShopSettings
         rate=_number(environ, "AGENT99_SHOP_DECLINE_RATE", float, 0.0),
         seed=_number(environ, "AGENT99_SHOP_SEED", int, 0),
     )
+    hold_s = _number(environ, "AGENT99_SHOP_HOLD_S", float, HOLD_S)
     url = environ.get("AGENT99_SHOP_STORE", "")
     if url:
-        return settings_on(url, declines)
+        return settings_on(url, declines, hold_s)
     folder = load_settings(environ=environ).state_folder / "shop"
+    settings = settings_in(folder, declines, hold_s)
     folder.mkdir(parents=True, exist_ok=True)
-    return settings_in(folder, declines)
+    return settings
 
 
 def _number(environ: Mapping[str, str], name: str, kind: type[float | int], default: float) -> Any:

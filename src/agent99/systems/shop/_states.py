@@ -1,13 +1,13 @@
 """The life of an order: one list of states, one list of events, one table. Pure.
 
-    received ──reserve──▶ reserved ──pay──▶ paid ──confirm──▶ confirmed
-        │                    │  ╲
-      refuse             decline  lose_sight_of_payment
-        ▼                    ▼    ▼
-    rejected ◀─decline── pending_payment ──pay──▶ paid
+    received ─reserve─▶ reserved ─authorise─▶ authorised ─pay─▶ paid ─confirm─▶ confirmed
+        │                 │  ╲                   ▲    │
+      refuse          decline  lose_sight…       │    │
+        ▼                 ▼    ▼                 │    │
+    rejected ◀─decline─── pending_payment ─authorise  │
+        ▲──────────────────────────────── decline ────╯
 
-Refusing and declining are two events, since two instances may work on one order: what is refused
-for want of stock must never be an order whose stock the other one holds.
+Refusing and declining are two events: what is refused for want of stock never held any.
 
 A payment whose outcome is unknown is a state of its own: it is asked for again, never guessed. What
 comes after `confirmed` (shipping, cancelling, refunding) adds rows to the table and changes none.
@@ -32,10 +32,12 @@ class OrderState(StrEnum):
     """Its stock is held."""
     PENDING_PAYMENT = "pending_payment"
     """Its stock is held; whether it is paid is unknown."""
+    AUTHORISED = "authorised"
+    """Its stock is held, and its money too."""
     PAID = "paid"
-    """Its stock is held and its money is ours."""
+    """Its stock is the customer's and its money is ours."""
     CONFIRMED = "confirmed"
-    """Its stock is the customer's, and the customer was told."""
+    """It is paid, and the customer was told."""
     REJECTED = "rejected"
     """Nothing is held and nothing is owed; the reason says why."""
 
@@ -44,13 +46,14 @@ class OrderEvent(StrEnum):
     """What can happen to an order."""
 
     RESERVE = "reserve"
+    AUTHORISE = "authorise"
     PAY = "pay"
     LOSE_SIGHT_OF_PAYMENT = "lose_sight_of_payment"
     CONFIRM = "confirm"
     REFUSE = "refuse"
     """It breaks a rule, or its stock is not there; nothing is held."""
     DECLINE = "decline"
-    """The money was refused, and its stock let go."""
+    """What it had held is let go: the money was refused, or something else could not be had."""
 
 
 _S, _E = OrderState, OrderEvent
@@ -59,11 +62,13 @@ TRANSITIONS: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = Mapping
     {
         (_S.RECEIVED, _E.RESERVE): _S.RESERVED,
         (_S.RECEIVED, _E.REFUSE): _S.REJECTED,
-        (_S.RESERVED, _E.PAY): _S.PAID,
+        (_S.RESERVED, _E.AUTHORISE): _S.AUTHORISED,
         (_S.RESERVED, _E.LOSE_SIGHT_OF_PAYMENT): _S.PENDING_PAYMENT,
         (_S.RESERVED, _E.DECLINE): _S.REJECTED,
-        (_S.PENDING_PAYMENT, _E.PAY): _S.PAID,
+        (_S.PENDING_PAYMENT, _E.AUTHORISE): _S.AUTHORISED,
         (_S.PENDING_PAYMENT, _E.DECLINE): _S.REJECTED,
+        (_S.AUTHORISED, _E.PAY): _S.PAID,
+        (_S.AUTHORISED, _E.DECLINE): _S.REJECTED,
         (_S.PAID, _E.CONFIRM): _S.CONFIRMED,
     }
 )

@@ -10,13 +10,21 @@ from agent99.clock import Clock
 from agent99.errors import StoreError, StoreFullError, StoreUnavailableError, UsageError
 from agent99.ids import Ids
 from agent99.store import Transaction
-from agent99.systems.shop._opening import open_orders, open_payments, open_stock
+from agent99.systems.shop._opening import (
+    open_messages,
+    open_orders,
+    open_payments,
+    open_shipments,
+    open_stock,
+)
 from agent99.systems.shop._settings import ShopSettings
 
 _OPENINGS: Final[tuple[tuple[Callable[..., Any], tuple[str, ...]], ...]] = (
     (open_orders, ("orders", "prices")),
     (open_stock, ("stock", "reservations")),
     (open_payments, ("payments", "ledger")),
+    (open_shipments, ("shipments",)),
+    (open_messages, ("notifications",)),
 )
 """By store: its tables that every run of the shop fills."""
 

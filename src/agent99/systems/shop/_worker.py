@@ -24,20 +24,17 @@ from agent99.clock import SystemClock
 from agent99.dispatch import new_event_loop
 from agent99.errors import Agent99Error, MigrationError, StoreError, StoreFullError, UsageError
 from agent99.ids import SystemIds
-from agent99.systems.shop._agents import (
-    FulfillmentAgent,
-    InventoryAgent,
-    NotificationAgent,
-    OrderProcessingAgent,
-    PaymentAgent,
-)
+from agent99.systems.shop._agents import InventoryAgent, OrderProcessingAgent, PaymentAgent
+from agent99.systems.shop._agents_aftercare import FulfillmentAgent, NotificationAgent
 from agent99.systems.shop._catalogue import PriceList
+from agent99.systems.shop._checker import CheckerAgent
 from agent99.systems.shop._disk import is_nearly_full
 from agent99.systems.shop._settings import ShopSettings
 
 END_S: Final = 2
 """Whole seconds from the end of the demo to the end of this process, whatever it is doing."""
 
+RESTARTS_MAX: Final = 5
 EXCUSE_MAX: Final = 500
 """Characters of an excuse: a line of it must go into a pipe at once."""
 _FINAL: Final = (UsageError, MigrationError, StoreFullError)
@@ -88,6 +85,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: str
     """The file of the catalogue."""
     places: tuple[Place, ...]
+    stream_bytes_max: int
+    """What each stream of the mesh may hold."""
+    restarts_max: int = RESTARTS_MAX
+    """Times a place is started again within half a minute; then the demo is told, and ends."""
+    is_chaos: bool = False
+    """Processes are killed on purpose: what the others say of that is no news."""
     debug: bool = False
 
     def __repr__(self) -> str:
@@ -104,9 +107,11 @@ def make_agent(place: Place, settings: ShopSettings) -> Agent:
         case "payment":
             return PaymentAgent(settings)
         case "fulfillment":
-            return FulfillmentAgent()
+            return FulfillmentAgent(settings)
+        case "checker":
+            return CheckerAgent(settings)
         case _:
-            return NotificationAgent()
+            return NotificationAgent(settings)
 
 
 def run_worker(place: Place, plan: Plan, excuses: int) -> int:
@@ -117,10 +122,11 @@ def run_worker(place: Place, plan: Plan, excuses: int) -> int:
         plan: Where.
         excuses: The pipe that takes an `Excuse` if it ends with an error.
     """
-    level = logging.DEBUG if plan.debug else logging.WARNING
+    calm = logging.ERROR if plan.is_chaos else logging.WARNING
+    level = logging.DEBUG if plan.debug else calm
     said = f"%(asctime)s %(levelname)-7s [{place.label}] %(message)s"
     logging.basicConfig(level=level, format=said, datefmt="%H:%M:%S")
-    if not plan.debug:
+    if not plan.debug and not plan.is_chaos:
         logging.getLogger("agent99.wire").setLevel(logging.INFO)  # who says "lost" says "back"
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
@@ -140,7 +146,16 @@ def _excuse(error: Agent99Error, plan: Plan) -> Excuse:
 
 async def _host(place: Place, plan: Plan) -> None:
     folder = Path(plan.folder)
-    settings = Settings(project=folder, state_folder=folder, url=plan.url, mesh=plan.mesh)
+    settings = Settings(
+        project=folder,
+        state_folder=folder,
+        url=plan.url,
+        mesh=plan.mesh,
+        log_bytes_max=plan.stream_bytes_max,
+        job_bytes_max=plan.stream_bytes_max,
+        dead_bytes_max=plan.stream_bytes_max,
+        saga_bytes_max=plan.stream_bytes_max,
+    )
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)

@@ -16,8 +16,9 @@ from uuid import UUID
 import msgspec
 
 from agent99.systems.shop._catalogue import PriceList
-from agent99.systems.shop._model import Address, OrderLine, PlaceOrder
+from agent99.systems.shop._model import QUANTITY_MAX, Address, OrderLine, PlaceOrder
 from agent99.systems.shop._money import to_pounds
+from agent99.systems.shop._return_model import GiveBack
 
 SkipReason: TypeAlias = Literal["not_a_product", "returned_or_damaged", "free"]
 """Why a line of an invoice is not sellable (rule 3)."""
@@ -132,6 +133,21 @@ def place_order(invoice: Invoice) -> PlaceOrder:
             for line in invoice.lines
         ),
         shipping_address=address_in(invoice.country, invoice.customer_id),
+    )
+
+
+def give_back(invoice: Invoice) -> GiveBack:
+    """Return the request that an invoice of the kind `cancellation` makes.
+
+    Lines that no order can have are left out: they match nothing.
+    """
+    return GiveBack(
+        customer_id=invoice.customer_id,
+        items=tuple(
+            OrderLine(line.product_id, line.quantity, to_pounds(line.price_pence))
+            for line in invoice.lines
+            if 0 < line.quantity <= QUANTITY_MAX and line.price_pence > 0
+        ),
     )
 
 

@@ -1,0 +1,61 @@
+"""`agent99 append`: store an event for those who follow its topic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from agent99.cli._exits import Exit
+from agent99.cli._join import join, run_async
+from agent99.cli._scope import Scope
+from agent99.cli._show import print_json, tell
+from agent99.cli._values import read_payload
+
+
+class AppendOptions(msgspec.Struct, frozen=True):
+    """The options of `agent99 append` alone."""
+
+    json_payload: Annotated[
+        str | None,
+        typer.Option(
+            "--json-payload",
+            metavar="JSON",
+            help="The event as a JSON object; '-' reads it from stdin.",
+        ),
+    ] = None
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="TEXT", help="Events of one key are followed in order."),
+    ] = None
+
+
+def append(
+    scope: Scope,
+    options: AppendOptions,
+    topic: Annotated[str, typer.Argument(help="Names joined by dots, such as order.placed.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="As of `call`.")
+    ] = None,
+) -> int:
+    r"""Store an event and print its id; each agent that follows its topic gets it.
+
+    \b
+    agent99 append order.placed order=17 total=12.5 --key 17
+    agent99 append order.paid --json-payload '{"order": 17}'
+
+    When the command has ended with 0, the event is stored.
+    """
+    event = read_payload(words or (), options.json_payload)
+    stored = run_async(_append(scope, topic, event, options.key))
+    if scope.json:
+        print_json({"id": stored})
+    else:
+        tell(stored)
+    return Exit.OK
+
+
+async def _append(scope: Scope, topic: str, event: dict[str, Any], key: str | None) -> str:
+    async with join(scope) as mesh:
+        return await mesh.append(topic, event, key=key)

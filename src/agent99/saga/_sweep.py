@@ -1,0 +1,94 @@
+"""Deletes the journals of sagas that ended long ago."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import msgspec
+
+from agent99.clock import Clock
+from agent99.envelope import Name, Subjects
+from agent99.errors import Agent99Error, StreamNotFoundError
+from agent99.journal import Journal
+from agent99.saga._records import Finished, decode_record
+
+KEPT_S = 7 * 86_400.0
+"""So long an ended saga answers whoever asks again with its key: as long as the store's keys."""
+SWEEP_S = 3_600.0
+DELETES_MAX = 20_000
+"""Records that one sweep deletes at most."""
+
+_log = logging.getLogger("agent99.saga")
+
+
+class Sweep:
+    """Deletes, now and then, what is older than it is kept for; what is open stays, however old.
+
+    The oldest records go first, so that the last one that is left of a saga is its end.
+    """
+
+    def __init__(
+        self, journal: Journal, stream: str, agent: Name, subjects: Subjects, clock: Clock
+    ) -> None:
+        self._journal = journal
+        self._stream = stream
+        self._pattern = subjects.saga_listen(agent)
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Sweep({self._pattern!r})"
+
+    def start(self) -> None:
+        """Sweep from now on. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._go_on())
+
+    async def stop(self) -> None:
+        """Sweep no more. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def sweep(self) -> int:
+        """Delete what is too old; returns how many records that were.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        before_us = self._clock.wall_us() - round(KEPT_S * 1e6)
+        ended: dict[str, bool] = {}
+        count = 0
+        with suppress(StreamNotFoundError):
+            async for record in self._journal.read(self._stream, self._pattern):
+                if record.stored_us >= before_us or count >= DELETES_MAX:
+                    break
+                if record.subject not in ended:
+                    ended[record.subject] = await self._has_ended(record.subject, before_us)
+                if ended[record.subject]:
+                    await self._journal.delete(self._stream, record.sequence)
+                    count += 1
+        return count
+
+    async def _has_ended(self, subject: str, before_us: int) -> bool:
+        last = await self._journal.last(self._stream, subject)
+        if last is None or last.stored_us >= before_us:
+            return False
+        try:
+            return isinstance(decode_record(last.payload), Finished)
+        except msgspec.DecodeError:
+            return False
+
+    async def _go_on(self) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_S)
+            try:
+                count = await self.sweep()
+            except Agent99Error as error:
+                _log.info("the sweep of old sagas waits: %s", error)
+            else:
+                _log.info("%s records of ended sagas were deleted", count)

@@ -1,0 +1,245 @@
+"""One order from its request to its answer: a saga, whose steps are here, without the bus.
+
+Each step asks one other agent and then moves the order, both named by the order, so that it can be
+repeated. Stock is held, then money; both are let go of again if a later step fails. The stock is
+committed before the money is taken: once it is, only the confirmation is left, and nothing of that
+can be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Final, Protocol, TypeVar
+from uuid import UUID
+
+from agent99.errors import (
+    Agent99Error,
+    Failure,
+    RequestError,
+    StoreError,
+    StoreUnavailableError,
+    TransportError,
+)
+from agent99.saga import Saga, Step, Undo
+from agent99.systems.shop._catalogue import PriceList
+from agent99.systems.shop._errors import IllegalTransitionError
+from agent99.systems.shop._identity import derived_uuid, order_uuid
+from agent99.systems.shop._model import (
+    INVENTORY_ERROR,
+    PAYMENT_DECLINED,
+    PAYMENT_ERROR,
+    PRODUCT_NOT_FOUND,
+    RESERVATION_CLOSED,
+    Lines,
+    OrderConfirmation,
+    PlaceOrder,
+    Reservation,
+    Reserve,
+    StockLine,
+)
+from agent99.systems.shop._money import to_pounds
+from agent99.systems.shop._order import Order, Refusal
+from agent99.systems.shop._orders import Orders
+from agent99.systems.shop._payment_model import Authorisation, Authorise, CaptureReceipt
+from agent99.systems.shop._states import OrderEvent, OrderState
+
+T = TypeVar("T")
+
+PAYMENT_WINDOW_S: Final = 600.0
+"""Seconds for which an order waits for the bank's word; then it is rejected, and its stock let go.
+Less than stock is held."""
+_NO_STOCK: Final = frozenset({INVENTORY_ERROR, PRODUCT_NOT_FOUND})
+
+
+class Services(Protocol):
+    """What an order needs of others, each once for its order, however often it is asked for.
+
+    A `Failure` is their answer; any other `RequestError`, or a `TransportError`, leaves it open
+    whether the call took effect.
+    """
+
+    async def reserve(self, request: Reserve, key: str) -> Reservation:
+        """Hold the stock of an order, all lines or none."""
+        ...
+
+    async def commit(self, order_id: UUID, key: str) -> Reservation:
+        """Ship what is held."""
+        ...
+
+    async def release(self, order_id: UUID, key: str) -> Reservation:
+        """Put back what is held."""
+        ...
+
+    async def take_back(
+        self, order_id: UUID, return_id: UUID, items: tuple[StockLine, ...], key: str
+    ) -> None:
+        """Put back what was shipped."""
+        ...
+
+    async def authorise(self, request: Authorise, key: str) -> Authorisation:
+        """Hold the money."""
+        ...
+
+    async def void(self, order_id: UUID, key: str) -> None:
+        """Let go of the money."""
+        ...
+
+    async def capture(self, order_id: UUID, key: str) -> CaptureReceipt:
+        """Take the money that is held."""
+        ...
+
+
+class Journey:
+    """Takes orders through their steps, and lets go of what one held that cannot be had."""
+
+    def __init__(self, orders: Orders, prices: PriceList, services: Services) -> None:
+        self._orders = orders
+        self._prices = prices
+        self._services = services
+
+    def __repr__(self) -> str:
+        return f"Journey({self._orders!r})"
+
+    async def place(self, request: PlaceOrder, saga: Saga) -> OrderConfirmation:
+        """Take an order, and bring it to its confirmation.
+
+        Raises:
+            Failure: it is refused, with the sample's code; nothing of it is held any more.
+        """
+        order_id = saga.uuid() if saga.key is None else order_uuid(saga.key)
+        order = await saga.step("take", self.take, request, order_id, undo=self.reject)
+        if order.refusal is not None:
+            raise order.refusal.failure()
+        items = request.items
+        await saga.step("reserve", self.reserve, order_id, items, undo=self.let_stock_go)
+        await saga.step(
+            "authorise",
+            self.authorise,
+            order,
+            undo=self.void,
+            patience_s=PAYMENT_WINDOW_S,
+        )
+        await saga.step("commit", self.commit, order_id, patience_s=PAYMENT_WINDOW_S)
+        await saga.pivot("capture", self.capture, order_id)
+        await saga.step("confirm", self.confirm, order_id)
+        return order.confirmation()
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    async def take(self, step: Step, request: PlaceOrder, order_id: UUID) -> Order:
+        """Store the order as received."""
+        del step
+        return await self._orders.take(request, order_id)
+
+    async def reject(self, undo: Undo[Order], request: PlaceOrder, order_id: UUID) -> None:
+        """Reject the order, once nothing of it is held, for the reason that it failed with.
+
+        One that was never stored is stored for that: a step that comes late finds it rejected.
+        """
+        refusal = Refusal(undo.error.code, undo.error.message, undo.error.details)
+        order = await self._orders.take(request, order_id)
+        if order.state is OrderState.REJECTED:
+            return
+        is_new = order.state is OrderState.RECEIVED
+        await self._move(order_id, OrderEvent.REFUSE if is_new else OrderEvent.DECLINE, refusal)
+
+    async def reserve(self, step: Step, order_id: UUID, items: Lines) -> None:
+        """Hold the stock, if every line quotes a price of the list."""
+        self._prices.refuse_invented(items)
+        try:
+            await _answer(self._services.reserve(Reserve(order_id, _units(items)), step.key))
+        except Failure as error:
+            if error.code not in _NO_STOCK:
+                raise
+            raise Failure(error.message, code=INVENTORY_ERROR, details=error.details) from error
+        await self._move(order_id, OrderEvent.RESERVE)
+
+    async def let_stock_go(self, undo: Undo[None], order_id: UUID, items: Lines) -> None:
+        """Put the stock back on the shelf: what is held, or what has been committed already."""
+        try:
+            await self._services.release(order_id, undo.key)
+        except Failure as error:
+            if error.code != RESERVATION_CLOSED:
+                raise
+            return_id = derived_uuid("undone", order_id)
+            await self._services.take_back(order_id, return_id, _units(items), undo.key)
+
+    async def authorise(self, step: Step, order: Order) -> None:
+        """Hold the money; while nobody knows whether it is held, the order says so."""
+        amount = to_pounds(order.total_pence)
+        request = Authorise(order.customer_id, amount, order.order_id)
+        try:
+            await _answer(self._services.authorise(request, step.key))
+        except Failure as error:
+            if error.code != PAYMENT_DECLINED:
+                raise
+            raise Failure(error.message, code=PAYMENT_ERROR, details=error.details) from error
+        except (RequestError, StoreError, TransportError):
+            await self._lose_sight(order.order_id)
+            raise
+        await self._move(order.order_id, OrderEvent.AUTHORISE)
+
+    async def void(self, undo: Undo[None], order: Order) -> None:
+        """Let go of the money."""
+        await self._services.void(order.order_id, undo.key)
+
+    async def commit(self, step: Step, order_id: UUID) -> None:
+        """Make the stock the customer's."""
+        await self._services.commit(order_id, step.key)
+
+    async def capture(self, step: Step, order_id: UUID) -> None:
+        """Take the money."""
+        await self._services.capture(order_id, step.key)
+        await self._move(order_id, OrderEvent.PAY)
+
+    async def confirm(self, step: Step, order_id: UUID) -> None:
+        """Confirm the order: what follows it begins."""
+        del step
+        await self._move(order_id, OrderEvent.CONFIRM)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _lose_sight(self, order_id: UUID) -> None:
+        try:
+            await self._orders.move(order_id, OrderEvent.LOSE_SIGHT_OF_PAYMENT)
+        except (IllegalTransitionError, Agent99Error):
+            return  # it is known by now, or nothing can be written: the step is tried again
+
+    async def _move(
+        self, order_id: UUID, event: OrderEvent, refusal: Refusal | None = None
+    ) -> None:
+        """Move the order.
+
+        Raises:
+            RuntimeError: it cannot be moved. No `Failure`: a step that fails with one took no
+                effect, and what this one asked for is held by now.
+            StoreError: and its kinds: it can be moved later.
+        """
+        try:
+            await self._orders.move(order_id, event, refusal)
+        except (Failure, IllegalTransitionError, StoreError) as error:
+            if error.retryable:
+                raise
+            message = f"order {order_id} does not take {event.value!r}: {error}"
+            raise RuntimeError(message) from error
+
+
+async def _answer(asked: Awaitable[T]) -> T:
+    """Return what another agent says.
+
+    Raises:
+        Failure: its answer.
+        StoreUnavailableError: its database went away, in the middle of it perhaps: it took effect,
+            or not.
+        RequestError, TransportError: as little is known.
+    """
+    try:
+        return await asked
+    except Failure as failure:
+        if failure.code != StoreUnavailableError.code:
+            raise
+        raise StoreUnavailableError("of another agent", failure.message) from failure
+
+
+def _units(items: Lines) -> tuple[StockLine, ...]:
+    return tuple(StockLine(line.product_id, line.quantity) for line in items)

@@ -1,0 +1,208 @@
+"""What could not be done: kept with the reason, shown, done again, or given up for good.
+
+A record is one line of JSON, then the original message, byte for byte. It stands in the stream of
+its capability, under the id of the copy that it was made of, so that who repeats the move makes no
+second one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import msgspec
+
+from agent99.clock import Clock
+from agent99.envelope import Header, Name, Subjects, parse_work
+from agent99.errors import JournalError, RemoteProtocolError
+from agent99.journal import Journal, Record
+from agent99.observe import trace_id_of
+from agent99.work._attempt import Outcome
+from agent99.work._jobs import Jobs
+from agent99.work._streams import Streams
+from agent99.work._verdict import Reason
+
+TRACEBACK_CHARACTERS_MAX = 6_000
+MESSAGE_CHARACTERS_MAX = 1_000
+
+_log = logging.getLogger("agent99.work")
+_encode = msgspec.json.Encoder().encode
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """One message in quarantine."""
+
+    id: str
+    """The application's: of the post or the event; empty where it could not be read."""
+    capability: str
+    """That it was posted to; of an event, the agent that followed it."""
+    operation: str
+    """Of an event, the method that followed it."""
+    topic: str = ""
+    """Of an event."""
+    reason: Reason
+    code: str
+    """Of the last error."""
+    message: str
+    """Of the last error, for people."""
+    traceback: str = ""
+    """Of the last error, where the handler broke; the end of it, if it is long."""
+    attempts: int
+    first_us: int
+    """When it was stored, microseconds since the epoch, UTC."""
+    last_us: int
+    """When it was moved here."""
+    trace_id: str = ""
+    stream: str
+    """Where it stood."""
+    stream_sequence: int
+    sequence: int = 0
+    """Its number in this quarantine; starts at 1."""
+    body: bytes = b""
+    """The original message."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a message stood, and for whom."""
+
+    stream: str
+    capability: Name
+    operation: Name
+
+
+class Quarantine:
+    """The quarantine of one mesh."""
+
+    def __init__(
+        self, journal: Journal, subjects: Subjects, streams: Streams, *, clock: Clock
+    ) -> None:
+        self._journal = journal
+        self._subjects = subjects
+        self._streams = streams
+        self._jobs = Jobs(subjects, streams)
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"Quarantine({self._streams!r})"
+
+    async def bury(
+        self,
+        record: Record,
+        header: Header | None,
+        outcome: Outcome,
+        place: Place,
+        *,
+        reason: Reason,
+        attempts: int,
+    ) -> None:
+        """Keep a message. Only then may its copy in the stream be given up.
+
+        Args:
+            record: As it is stored.
+            header: None: it could not be read.
+            outcome: Of the last attempt, which failed.
+
+        Raises:
+            as `Log.append`.
+        """
+        assert outcome.error is not None, "what went well is not buried"
+        is_event = header is not None and header.type == "event"
+        kept = Quarantined(
+            id=header.event_uuid if header is not None else "",
+            capability=place.capability,
+            operation=place.operation,
+            topic=header.to_uuid if header is not None and is_event else "",
+            reason=reason,
+            code=outcome.error.code,
+            message=outcome.error.message,
+            traceback=outcome.traceback,
+            attempts=attempts,
+            first_us=record.stored_us,
+            last_us=self._clock.wall_us(),
+            trace_id=trace_id_of(header.event_uuid, header.traceparent) if header else "",
+            stream=place.stream,
+            stream_sequence=record.sequence,
+            body=record.payload,
+        )
+        await self._streams.append(
+            self._streams.dead(place.capability),
+            self._subjects.dead(place.capability, place.operation),
+            _write(kept),
+            message_id=f"{place.stream}:{record.sequence}",
+            ensure=partial(self._streams.ensure_dead, place.capability),
+        )
+        text = "%s %s: moved to quarantine (%s): %s"
+        _log.error(text, place.capability, place.operation, reason, kept.message)
+
+    async def records(
+        self, where: Callable[[Quarantined], bool] | None = None
+    ) -> AsyncIterator[Quarantined]:
+        """Yield what is in quarantine now, capability by capability, the oldest first.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, ClosedError
+        """
+        for stream in await self._journal.streams(self._streams.dead_prefix):
+            async for stored in self._journal.read(stream.config.name):
+                record = _read(stored)
+                if where is None or where(record):
+                    yield record
+
+    async def get(self, capability: Name, sequence: int) -> Quarantined | None:
+        """Return one by its number, or None.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, ClosedError
+        """
+        stored = await self._journal.get(self._streams.dead(capability), sequence)
+        return _read(stored) if stored is not None else None
+
+    async def redrive(self, record: Quarantined) -> None:
+        """Store the original message once more, as work for the same operation, then let go of it.
+
+        Delivery: at least once: killed in between, it is in both places. The application's id stays
+            the same; a handler with effects asks its store whether it has seen it.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, ClosedError
+        """
+        # A new id, since the old one would be taken for a repeat of the old message; and one for
+        # each record, so that of several who redrive it at once one does.
+        message_id = f"redriven:{record.capability}:{record.sequence}:{record.last_us}"
+        stored = await self._jobs.post(
+            Name(record.capability), Name(record.operation), record.body, message_id=message_id
+        )
+        if stored.duplicate:
+            raise JournalError(f"{record.id} was stored anew already, less than two minutes ago")
+        await self.drop(record)
+
+    async def drop(self, record: Quarantined) -> None:
+        """Let go of a message for good.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, ClosedError
+        """
+        await self._journal.delete(self._streams.dead(Name(record.capability)), record.sequence)
+
+
+def _write(record: Quarantined) -> bytes:
+    short = msgspec.structs.replace(
+        record,
+        message=record.message[:MESSAGE_CHARACTERS_MAX],
+        traceback=record.traceback[-TRACEBACK_CHARACTERS_MAX:],
+        body=b"",
+    )
+    return _encode(short) + b"\n" + record.body
+
+
+def _read(stored: Record) -> Quarantined:
+    line, _, body = stored.payload.partition(b"\n")
+    try:
+        record = msgspec.json.decode(line, type=Quarantined)
+    except msgspec.DecodeError as error:
+        what = parse_work(stored.subject)
+        raise RemoteProtocolError(
+            f"record {stored.sequence} in quarantine of {what.capability} cannot be read: {error}"
+        ) from error
+    return msgspec.structs.replace(record, sequence=stored.sequence, body=body)
