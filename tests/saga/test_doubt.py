@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent99.errors import (
@@ -12,11 +13,14 @@ from agent99.errors import (
     DeadlineExceededError,
     Failure,
     NonDeterminismError,
+    RemoteError,
     RequestError,
+    StoreUnavailableError,
     UsageError,
+    request_error,
 )
-from agent99.saga import Saga, Step, Undo
-from agent99.saga._records import DETAILS_BYTES_MAX, MESSAGE_CHARACTERS_MAX
+from agent99.saga import PENDING, SAGA_STUCK, Saga, Step, Undo
+from agent99.saga._records import ERROR_BYTES_MAX
 from agent99.testing import SagaStage
 from tests.saga._programme import JumpClock
 
@@ -71,10 +75,29 @@ def doubt() -> BaseException:
     return DeadlineExceededError("no answer")
 
 
-BLIND = [ConstraintError("unique", "it is there"), UsageError("wrong"), BadRequestError("wrong")]
+def told(code: str, *, retryable: bool = False) -> Failure:
+    """Return what arrives when the operation at the other end broke with an error of agent99's."""
+    error = request_error(code, "it broke there", {}, retryable)
+    assert isinstance(error, RemoteError)
+    return error
 
 
-@pytest.mark.parametrize("error", BLIND, ids=lambda error: type(error).__name__)
+BLIND = [
+    ConstraintError("unique", "it is there"),
+    UsageError("wrong"),
+    BadRequestError("wrong"),
+    told("CONSTRAINT"),
+    told("IDEMPOTENCY_CONFLICT"),
+    told("PAYLOAD_TOO_LARGE"),
+]
+
+
+def name_of(error: BaseException) -> str:
+    """Return how a test calls an error."""
+    return f"{type(error).__name__}-{getattr(error, 'code', '')}"
+
+
+@pytest.mark.parametrize("error", BLIND, ids=name_of)
 async def test_a_refusal_that_knows_no_key_says_nothing_of_attempts_before(
     error: Exception,
 ) -> None:
@@ -85,7 +108,7 @@ async def test_a_refusal_that_knows_no_key_says_nothing_of_attempts_before(
     assert ["run", "run", "undo"] == till.seen
 
 
-@pytest.mark.parametrize("error", BLIND, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", BLIND, ids=name_of)
 async def test_such_a_refusal_of_a_pivot_takes_nothing_back(error: Exception) -> None:
     """The money may have been taken: the saga is stuck, and what it holds is held."""
     till, stage = Till(doubt(), error), SagaStage(clock=JumpClock())
@@ -93,6 +116,25 @@ async def test_such_a_refusal_of_a_pivot_takes_nothing_back(error: Exception) ->
         await stage.play(till.bound, str, key="k")
     assert ["run", "run"] == till.seen
     assert "stuck" == (await stage.history("k")).state
+
+
+OPEN = [
+    StoreUnavailableError("orders", "it is locked"),
+    told("STORE_UNAVAILABLE", retryable=True),
+    told("SERVER_UNAVAILABLE", retryable=True),
+    told("STREAM_FULL", retryable=True),
+    told(PENDING, retryable=True),
+    told(SAGA_STUCK),
+]
+
+
+@pytest.mark.parametrize("error", OPEN, ids=name_of)
+async def test_what_broke_half_way_leaves_a_doubt(error: Exception) -> None:
+    """It may have taken effect before it broke, or goes on: the step is tried again, and undone."""
+    till = Till(error, told("CONSTRAINT"))
+    with pytest.raises(RequestError):
+        await SagaStage(clock=JumpClock()).play(till.trip, str, key="k")
+    assert ["run", "run", "undo"] == till.seen
 
 
 async def test_a_participant_that_says_no_after_a_doubt_is_believed() -> None:
@@ -141,20 +183,29 @@ async def test_a_saga_that_no_longer_fits_while_it_is_undone_is_stuck() -> None:
     assert history.stuck is not None
 
 
-async def test_a_huge_failure_is_cut() -> None:
-    """What no journal would take ends the saga all the same, and says that it was cut."""
+ODD = {
+    "huge message": Failure("x" * 2_000_000, code="ODD"),
+    "huge details": Failure("odd", code="ODD", details={"all": "y" * 2_000_000}),
+    "no JSON": Failure("odd", code="ODD", details={"who": object()}),
+    "no text": Failure("odd \ud800", code="ODD"),
+    "huge code": Failure("odd", code="ODD" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("error", ODD.values(), ids=ODD)
+async def test_any_failure_can_be_kept(error: Failure) -> None:
+    """What no journal would take is cut, or a note takes its place, and the saga has ended."""
     stage = SagaStage()
 
     async def trip(saga: Saga) -> str:
-        raise Failure("x" * 2_000_000, code="BIG", details={"all": "y" * 2_000_000})
+        raise error
 
     with pytest.raises(Failure) as raised:
         await stage.play(trip, str, key="k")
-    assert MESSAGE_CHARACTERS_MAX == len(raised.value.message)
-    assert raised.value.message.endswith("…")
-    assert {"left_out": f"details of 2,000,010 bytes; {DETAILS_BYTES_MAX:,} are kept"} == (
-        raised.value.details
-    )
+    told = raised.value
+    assert told.code.startswith("ODD")
+    assert "failed" == (await stage.history("k")).state
+    assert len(msgspec.json.encode([told.message, told.code, told.details])) <= ERROR_BYTES_MAX
 
 
 @pytest.mark.parametrize("name", ["a#2", "a:undo"])

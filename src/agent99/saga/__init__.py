@@ -7,12 +7,13 @@ Never:       does twice what its journal has, goes on with what another instance
 """
 
 from agent99.saga._desk import Desk, Listing
-from agent99.saga._door import PENDING, SAGA_CANCELLED, SAGA_FAILED, SAGA_STUCK
+from agent99.saga._door import SAGA_CANCELLED, SAGA_FAILED
 from agent99.saga._drive import Drive
 from agent99.saga._handle import Saga, Step, Undo
 from agent99.saga._history import History, StepState
 from agent99.saga._log import Place, SagaLog
 from agent99.saga._mark import saga
+from agent99.saga._outcome import PENDING, SAGA_STUCK
 from agent99.saga._records import Finished, Started, Taken, Undone
 from agent99.saga._view import SagaEvent, SagaView, StepView
 

@@ -11,6 +11,7 @@ import msgspec
 from agent99.envelope import encode_body
 from agent99.errors import Failure, IdempotencyConflictError, JournalError, RequestError
 from agent99.saga._limit import wait_ended
+from agent99.saga._outcome import PENDING, SAGA_STUCK
 from agent99.saga._records import Error, Finished, Started
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from agent99.saga._history import History
     from agent99.saga._keeper import Held, Keeper
 
-PENDING: Final = "PENDING"
-"""The code of the answer that a saga goes on: whoever asks again with the same key learns more."""
-SAGA_STUCK: Final = "SAGA_STUCK"
-"""The code of the answer that a saga cannot go on until somebody has mended something."""
 SAGA_FAILED: Final = "SAGA_FAILED"
 """The code of the answer that a step was given up, and all is undone; `cause` has its code."""
 SAGA_CANCELLED: Final = "SAGA_CANCELLED"

@@ -10,13 +10,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from agent99.envelope import decode_error, encode_error
 from agent99.errors import RequestError, request_error
 
 Effect = Literal["none", "unknown"]
 """What a step that failed may have left behind: nothing, or nobody knows."""
 Ended = Literal["done", "failed", "cancelled"]
-MESSAGE_CHARACTERS_MAX = 8_192
-DETAILS_BYTES_MAX = 16_384
+ERROR_BYTES_MAX = 65_536
 """Of an error that is kept; as JSON."""
 
 
@@ -40,14 +40,9 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, error: RequestError) -> Error:
-        """Return an error as it is kept: cut, where it is so long that no journal might take it."""
-        message, details = error.message, error.details
-        if len(message) > MESSAGE_CHARACTERS_MAX:
-            message = f"{message[: MESSAGE_CHARACTERS_MAX - 1]}…"
-        size = len(msgspec.json.encode(details))
-        if size > DETAILS_BYTES_MAX:
-            details = {"left_out": f"details of {size:,} bytes; {DETAILS_BYTES_MAX:,} are kept"}
-        return cls(error.code, message, details, error.retryable)
+        """Return an error as it is kept: like one that travels, and no larger than fits."""
+        told = decode_error(encode_error(error, bytes_max=ERROR_BYTES_MAX))
+        return cls(told.code, told.message, told.details, told.retryable)
 
     def raised(self) -> RequestError:
         """Return the error as it is raised again."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent99.errors import Failure, HandlerError, PayloadTooLargeError
+from agent99.errors import HandlerError, PayloadTooLargeError
 from agent99.saga._handle import Step
-from agent99.saga._outcome import Says, as_request_error, what_says
+from agent99.saga._outcome import as_request_error, what_says
 from agent99.saga._records import Doubt, Effect, Error, Failed, Result
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class _Attempts:
             RequestError: there is none.
             Halt: it can only be gone on with once something is mended.
         """
-        drive, state, says = self._drive, self._state, self._what_says(error)
-        history = drive.history
+        drive, state, history = self._drive, self._state, self._drive.history
+        says = what_says(error, may_have_run=self._may_have_run)
         if says in ("refused", "broken"):
             if history.has_pivoted or (self._plan.terms.is_pivot and says == "broken"):
                 drive.halt("stuck", error, self._plan.step)
@@ -109,17 +109,6 @@ class _Attempts:
     def _may_have_run(self) -> bool:
         """Whether an attempt before this one may have taken effect."""
         return self._was_begun or self._state.doubt is not None
-
-    def _what_says(self, error: Exception) -> Says:
-        """Return what an error says of the step, and not of this attempt alone.
-
-        What is refused by who would have recognised the key took no effect. What is refused before
-        that, by this side, a dispatcher or a table, says nothing of attempts before.
-        """
-        says = what_says(error)
-        if says == "refused" and self._may_have_run and not isinstance(error, Failure):
-            return "broken"
-        return says
 
     async def _check_patience(self, error: Exception) -> None:
         """Give up, if it was tried for long enough, and there is a way back.
