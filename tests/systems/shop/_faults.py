@@ -156,6 +156,7 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
             "stock_shipped_wrong",
             "shipment_missing",
             "message_missing",
+            "message_unexpected",
             "reservation_lines_wrong",
         },
     ),
@@ -175,6 +176,7 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
             "stock_shipped_wrong",
             "shipment_unexpected",
             "message_unexpected",
+            "message_missing",
             "shipped_without_order",
         },
     ),
@@ -303,7 +305,7 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
     ),
     "a shipment was lost": (
         (f"DELETE FROM shipments WHERE order_id = {_ONE_CONFIRMED}",),
-        {"shipment_missing", "shipment_not_noted", "event_invented"},
+        {"shipment_missing", "shipment_not_noted", "message_unexpected", "event_invented"},
     ),
     "a rejected order was shipped": (
         (
@@ -312,7 +314,7 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
                 f" VALUES ('another', {_ONE_DECLINED}, 'DHL', 'shipped', 0)"
             ),
         ),
-        {"shipment_unexpected", "shipment_not_noted", "event_missing"},
+        {"shipment_unexpected", "shipment_not_noted", "message_missing", "event_missing"},
     ),
     "a shipment never came to its order's history": (
         (
@@ -336,7 +338,13 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
     ),
     "a shipment was cancelled and nobody was told": (
         (f"UPDATE shipments SET state = 'cancelled' WHERE order_id = {_ONE_CONFIRMED}",),
-        {"shipment_missing", "shipment_not_noted", "event_invented", "event_missing"},
+        {
+            "shipment_missing",
+            "shipment_not_noted",
+            "message_unexpected",
+            "event_invented",
+            "event_missing",
+        },
     ),
     "a message went to somebody else": (
         (f"UPDATE notifications SET customer_id = 'x' WHERE order_id = {_ONE_CONFIRMED}",),
@@ -347,10 +355,27 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
             (
                 "INSERT INTO notifications (notification_id, order_id, customer_id, type, channel,"
                 " at_us) SELECT 'another', order_id, customer_id, 'again', channel, at_us"
-                f" FROM notifications WHERE order_id = {_ONE_CONFIRMED}"
+                f" FROM notifications WHERE order_id = {_ONE_CONFIRMED} AND number = 1 LIMIT 1"
             ),
         ),
         {"message_unexpected", "message_not_noted", "message_undelivered", "event_missing"},
+    ),
+    "a customer was never told that an order was rejected": (
+        (
+            f"DELETE FROM notifications WHERE order_id = {_ONE_DECLINED}",
+            (f"DELETE FROM provider_messages WHERE text LIKE '%' || {_ONE_DECLINED} || '%'"),
+            f"UPDATE order_messages SET told_us = NULL WHERE order_id = {_ONE_DECLINED}",
+        ),
+        {"message_missing", "event_invented"},
+    ),
+    "an order does not know that its customer was told": (
+        (
+            (
+                "UPDATE order_messages SET told_us = NULL WHERE type = 'order_shipped'"
+                f" AND order_id = {_ONE_CONFIRMED}"
+            ),
+        ),
+        {"message_not_noted"},
     ),
     "a message was never carried": (
         (

@@ -11,10 +11,13 @@ from uuid import UUID, uuid5
 from agent99.store import Store
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._declines import DeclineRule
+from agent99.systems.shop._events import CustomerTold, OrderShipped
+from agent99.systems.shop._handover import tell
 from agent99.systems.shop._identity import NAMESPACE
 from agent99.systems.shop._messages import Messages
 from agent99.systems.shop._model import (
     Address,
+    MessageType,
     Notify,
     OrderLine,
     PlaceOrder,
@@ -23,7 +26,6 @@ from agent99.systems.shop._model import (
     Ship,
     StockLine,
 )
-from agent99.systems.shop._order import Step
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import (
     Authorisation,
@@ -87,6 +89,18 @@ CONFIRMING = (OrderEvent.RESERVE, OrderEvent.AUTHORISE, OrderEvent.PAY, OrderEve
 """What happens to an order until it is confirmed."""
 
 
+def shipped(order_id: UUID) -> OrderShipped:
+    """Return the event that an order is on its way."""
+    return OrderShipped(order_id, an_id("shipment"), "Evri", 1)
+
+
+def told(order_id: UUID, kind: MessageType = "order_confirmation", number: int = 1) -> CustomerTold:
+    """Return the event that the customer of an order was told."""
+    return CustomerTold(
+        order_id, ORDER.customer_id, an_id("message"), kind, "email", 1, number=number
+    )
+
+
 class AtOnce:
     """What follows a confirmed order, done at once and noted, without the bus."""
 
@@ -96,12 +110,13 @@ class AtOnce:
     async def ship(self, request: Ship) -> None:
         """Ship it."""
         await self._shop.shipments.ship(request)
-        await self._shop.orders.note(request.order_id, Step.SHIP)
+        await self._shop.orders.note_shipment(shipped(request.order_id))
+        await tell(self._shop.orders, self, request.order_id, "order_shipped")
 
     async def notify(self, request: Notify) -> None:
         """Tell its customer."""
         await self._shop.messages.send(request)
-        await self._shop.orders.note(request.order_id, Step.NOTIFY)
+        await self._shop.orders.note_message(told(request.order_id, request.type, request.number))
 
 
 class Faults:

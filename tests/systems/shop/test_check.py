@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 import polars as pl
@@ -38,9 +39,10 @@ from agent99.systems.shop._check_sources import (
 from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._giving_back import GivingBack
-from agent99.systems.shop._handover import hand_over
+from agent99.systems.shop._handover import hand_over, tell
+from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._journey import Journey
-from agent99.systems.shop._model import OrderConfirmation
+from agent99.systems.shop._model import MessageType, OrderConfirmation
 from agent99.systems.shop._return_model import GivenBack
 from agent99.systems.shop._returns import Returns
 from agent99.systems.shop._year import Invoice, Year, give_back, place_order
@@ -69,6 +71,7 @@ class Instance:
         try:
             done = await SagaStage().play(order, OrderConfirmation, key=invoice.number)
         except Failure as failure:
+            await self._tell(order_uuid(invoice.number), "order_rejected")
             return failure.code
         await hand_over(self._shop.orders, AtOnce(self._shop), done.order_id)
         return done.status
@@ -76,7 +79,12 @@ class Instance:
     async def give_back(self, invoice: Invoice) -> None:
         """Give back what a cancellation takes back."""
         back = partial(self._giving_back.give_back, give_back(invoice))
-        await SagaStage().play(back, GivenBack, key=invoice.number)
+        given = await SagaStage().play(back, GivenBack, key=invoice.number)
+        for order_id in given.orders:
+            await self._tell(order_id, "order_refunded")
+
+    async def _tell(self, order_id: UUID, kind: MessageType) -> None:
+        await tell(self._shop.orders, AtOnce(self._shop), order_id, kind)
 
 
 async def _replay(open_shop: OpenShop, year: Year, terms: Terms) -> Counter[str]:

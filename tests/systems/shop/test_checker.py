@@ -30,13 +30,13 @@ from agent99.systems.shop import (
 from agent99.systems.shop._checker_model import VIOLATION, Verdict, split_log
 from agent99.systems.shop._checker_rules import Violation
 from agent99.systems.shop._checker_watch import OVERLAP_S, VIOLATIONS_MAX, Watch
-from agent99.systems.shop._order import Refusal, Step
+from agent99.systems.shop._order import Refusal
 from agent99.systems.shop._payment_model import Authorise, Capture
 from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.systems.shop._states import OrderEvent
 from agent99.testing import ManualClock, MemoryEngine
 from tests._wait import eventually
-from tests.systems.shop._shop import OpenShop, Shop, an_id, order_of, reserve
+from tests.systems.shop._shop import OpenShop, Shop, an_id, order_of, reserve, shipped
 from tests.systems.shop._stand import TEA, a_stand
 from tests.systems.shop.conftest import opened
 
@@ -61,7 +61,7 @@ async def _live(shop: Shop) -> None:
     await payments.capture(Capture(yes))
     await move(yes, OrderEvent.PAY)
     await move(yes, OrderEvent.CONFIRM)
-    await shop.orders.note(yes, Step.SHIP)
+    await shop.orders.note_shipment(shipped(yes))
     await payments.void(no)
     await shop.stock.release(no)
     await move(no, OrderEvent.DECLINE, Refusal("PAYMENT_ERROR", "no"))

@@ -37,6 +37,7 @@ def _figures(verdict: Verdict | None, *told: str) -> Figures:
         refunded_pence=0,
         shipped=0,
         notified=0,
+        messages=0,
         events=0,
     )
     counts = msgspec.convert(dict.fromkeys(Counts.__struct_fields__, 0) | {"skipped": {}}, Counts)

@@ -99,11 +99,12 @@ def test_one_object_and_nothing_else(start: Start, tiny: Path) -> None:
     # Each order's money is held, a confirmed one's taken, and what is given back comes as well.
     refunds = messages["payment"] - found["orders"] - confirmed
     assert 0 <= refunds <= found["lines_refunded"]
-    # Orders, and of each confirmed one: to hand it over, and what came of both halves of that.
-    assert found["orders"] + 3 * confirmed < messages["order-processing"]
-    assert confirmed == messages["fulfillment"] == messages["notification"]
-    assert confirmed == found["shipped"] == found["notified"]
-    assert 7 * confirmed + 3 * rejected + refunds == found["events"]
+    # Orders, and of each confirmed one: to hand it over, what came of both halves of that, and
+    # that it was told of the second.
+    assert found["orders"] + 4 * confirmed < messages["order-processing"]
+    assert confirmed == messages["fulfillment"] == found["shipped"] == found["notified"]
+    assert 2 * confirmed + rejected + refunds == messages["notification"] == found["messages"]
+    assert 8 * confirmed + 4 * rejected + 2 * refunds == found["events"]
 
 
 def test_without_declines_the_money_is_the_files(

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from agent99.agent._blueprint import blueprint_of
+from agent99.clock import SystemClock
 from agent99.errors import Failure, RemoteError
+from agent99.ids import SystemIds
 from agent99.systems.shop import (
     FulfillmentAgent,
     InventoryAgent,
@@ -19,10 +21,17 @@ from agent99.systems.shop import (
 )
 from agent99.systems.shop._events import OrderMoved
 from agent99.systems.shop._model import Ship, Shipment
+from agent99.systems.shop._opening import open_messages
+from agent99.systems.shop._return_model import GiveBack
 from agent99.work import Quarantined
 from tests._wait import eventually
 from tests.systems.shop._shop import MUG, ORDER, TEA, an_id, order_of
 from tests.systems.shop._stand import Listener, Stand, a_stand
+
+_SENT = (
+    "SELECT n.type, n.number, p.text FROM notifications AS n JOIN provider_messages AS p"
+    " ON p.key = n.notification_id WHERE n.state = 'sent' ORDER BY n.type, n.number"
+)
 
 
 class StubbornFulfillment(FulfillmentAgent):
@@ -76,6 +85,50 @@ async def test_every_step_of_an_order_is_an_event(tmp_path: Path, rate: float) -
         assert {(ORDER.customer_id, 520)} == {
             (m.customer_id, m.total_pence) for m in listener.heard
         }
+
+
+async def _told(stand: Stand, count: int) -> list[tuple[str, int, str]]:
+    """Return what customers were told, once nothing is owed any more and it is so much."""
+    store, _ = await open_messages(stand.settings, SystemClock(), SystemIds())
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                backlog = await stand.ask("order_processing", None, "backlog")
+                rows = await store.read(lambda tx: tx.execute(_SENT).all())
+                if not any(backlog.values()) and len(rows) >= count:
+                    return [(row.type, row.number, row.text) for row in rows]
+    finally:
+        await store.aclose()
+
+
+async def test_a_customer_is_told_of_each_state_once(tmp_path: Path) -> None:
+    """Of the confirmation, the shipment and each refund."""
+    async with a_stand(tmp_path) as stand:
+        await stand.host_all()
+        answer = await stand.place()
+        for _ in range(2):
+            back = GiveBack(ORDER.customer_id, order_of((TEA, 1, "1.10")).items)
+            await stand.ask("order_processing", back, "give_back")
+        told = await _told(stand, 4)
+        assert [
+            ("order_confirmation", 1),
+            ("order_refunded", 1),
+            ("order_refunded", 2),
+            ("order_shipped", 1),
+        ] == [(kind, number) for kind, number, _ in told]
+        assert all(str(answer.order_id) in text for _, _, text in told)
+        assert ["£1.10" in text for _, _, text in told] == [False, True, True, False]
+
+
+async def test_a_customer_is_told_why_an_order_was_not_taken(tmp_path: Path) -> None:
+    """Once, in words, however often it is asked for."""
+    async with a_stand(tmp_path, rate=1.0) as stand:
+        await stand.host_all()
+        for _ in range(3):
+            assert "PAYMENT_ERROR" == (await stand.refused()).code
+        ((kind, number, text),) = await _told(stand, 1)
+        assert ("order_rejected", 1) == (kind, number)
+        assert "the payment was declined" in text
 
 
 async def test_a_shipment_that_cannot_be_made_is_kept_with_its_reason(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ async def test_a_long_price_list_is_read_in_parts(
     open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list longer than one statement may give arrives whole."""
-    monkeypatch.setattr("agent99.systems.shop._orders._PRICES_MAX", 4)
+    monkeypatch.setattr("agent99.systems.shop._order_rows._PRICES_MAX", 4)
     orders = (await open_shop()).orders
     for size in (3, 4, 9):
         prices = PriceList.of([(an_id(index % 3), index + 1) for index in range(size)])

@@ -15,7 +15,7 @@ from agent99.systems.shop._events import CustomerTold, OrderMoved, OrderShipped
 from agent99.systems.shop._model import Backlog, Notify, Ship
 from agent99.systems.shop._order import Refusal, Step
 from agent99.systems.shop._states import OrderEvent
-from tests.systems.shop._shop import CONFIRMING, OpenShop, an_id, order_of
+from tests.systems.shop._shop import CONFIRMING, OpenShop, an_id, order_of, shipped, told
 
 _ROWS = "SELECT topic, key, body FROM agent99_outbox ORDER BY position"
 _TEA = an_id("tea")
@@ -69,16 +69,21 @@ async def test_what_follows_an_order_is_noted_once(open_shop: OpenShop) -> None:
         await orders.move(order.order_id, event)
     assert Backlog(1, 1, 5) == await orders.backlog()
     before = await _left(shops[0].store)
-    noting = [shops[n % 2].orders.note(order.order_id, Step.SHIP) for n in range(8)]
-    await asyncio.gather(*noting, orders.note(order.order_id, Step.NOTIFY))
+    noting = [shops[n % 2].orders.note_shipment(shipped(order.order_id)) for n in range(8)]
+    await asyncio.gather(*noting, orders.note_message(told(order.order_id)))
     history = (await orders.view(order.order_id)).history
     assert {"ship": 1, "notify": 1} == {
         step.value: [entry.event for entry in history].count(step.value) for step in Step
     }
     assert (7, {"confirmed"}) == (len(history), {entry.state for entry in history[4:]})
+    assert Backlog(0, 1, 5) == await orders.backlog()  # the message that it is on its way
+    await orders.note_message(told(order.order_id, "order_shipped"))
     assert Backlog(0, 0, 5) == await orders.backlog()
     assert before == await _left(shops[0].store)
-    for nothing in (orders.note(an_id("nothing"), Step.SHIP), orders.placed(an_id("nothing"))):
+    for nothing in (
+        orders.note_shipment(shipped(an_id("nothing"))),
+        orders.placed(an_id("nothing")),
+    ):
         with pytest.raises(Failure, match="there is no order"):
             await nothing
 

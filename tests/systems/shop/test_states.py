@@ -17,7 +17,7 @@ from agent99.systems.shop._states import (
     OrderEvent,
     OrderState,
     legal_events,
-    move,
+    state_after,
 )
 
 
@@ -29,11 +29,11 @@ def test_any_sequence_of_events_keeps_to_the_rules(events: list[OrderEvent]) -> 
     for event in events:
         if event not in legal_events(state):
             with pytest.raises(IllegalTransitionError) as caught:
-                move(state, event)
+                state_after(state, event)
             assert (state, event) == (caught.value.state, caught.value.event)
             assert legal_events(state) == caught.value.legal
             continue
-        after = move(state, event)
+        after = state_after(state, event)
         assert after is TRANSITIONS[state, event]
         state = after
         path.append(state)
@@ -65,9 +65,9 @@ def test_every_state_is_reachable() -> None:
 def test_an_illegal_event_says_what_is_legal() -> None:
     """The error names the state, the event and the events that would do."""
     with pytest.raises(IllegalTransitionError, match="it may take confirm"):
-        move(OrderState.PAID, OrderEvent.DECLINE)
+        state_after(OrderState.PAID, OrderEvent.DECLINE)
     with pytest.raises(IllegalTransitionError, match="the state is final"):
-        move(OrderState.CONFIRMED, OrderEvent.PAY)
+        state_after(OrderState.CONFIRMED, OrderEvent.PAY)
 
 
 def test_the_document_draws_the_table() -> None:

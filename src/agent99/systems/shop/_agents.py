@@ -16,15 +16,17 @@ from agent99.ids import Ids, SystemIds
 from agent99.saga import Saga, saga
 from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._events import (
+    REFUNDED,
     SHIPPED,
     TOLD,
     CustomerTold,
     OrderMoved,
+    OrderRefunded,
     OrderShipped,
     order_topic,
 )
 from agent99.systems.shop._expiry import Expiry
-from agent99.systems.shop._handover import hand_over
+from agent99.systems.shop._handover import hand_over, tell
 from agent99.systems.shop._model import (
     Backlog,
     Charge,
@@ -41,7 +43,6 @@ from agent99.systems.shop._model import (
     StockLevel,
     StockQuery,
 )
-from agent99.systems.shop._order import Step
 from agent99.systems.shop._payment_model import (
     Authorisation,
     Authorise,
@@ -170,16 +171,26 @@ class OrderProcessingAgent(ShopAgent):
         """Post the shipment and the message of a confirmed order."""
         await hand_over(self._orders, self._services, moved.order_id)
 
+    @follow(order_topic(OrderState.REJECTED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
+    async def tell_rejection(self, moved: OrderMoved) -> None:
+        """Post the message of a rejected order."""
+        await tell(self._orders, self._services, moved.order_id, "order_rejected")
+
+    @follow(REFUNDED, attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
+    async def tell_refund(self, refunded: OrderRefunded) -> None:
+        """Post the message of a refund."""
+        await tell(self._orders, self._services, refunded.order_id, "order_refunded")
+
     @follow(SHIPPED, attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
     async def note_shipment(self, shipped: OrderShipped) -> None:
-        """Write the shipment into its order's history."""
-        await self._orders.note(shipped.order_id, Step.SHIP)
+        """Write the shipment into its order's history, and post its message."""
+        await self._orders.note_shipment(shipped)
+        await tell(self._orders, self._services, shipped.order_id, "order_shipped")
 
     @follow(TOLD, attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
     async def note_message(self, told: CustomerTold) -> None:
-        """Write into an order's history that its customer was told of the confirmation."""
-        if told.type == "order_confirmation":
-            await self._orders.note(told.order_id, Step.NOTIFY)
+        """Write down that a customer was told."""
+        await self._orders.note_message(told)
 
 
 class InventoryAgent(ShopAgent):

@@ -13,7 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from agent99.systems.shop._check_aftermath import compare_aftercare, compare_events
+from agent99.systems.shop._check_aftermath import (
+    compare_aftercare,
+    compare_events,
+    compare_messages,
+)
 from agent99.systems.shop._check_findings import Finding, differ, found
 from agent99.systems.shop._check_money import (
     compare_ledger,
@@ -84,7 +88,9 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     shipped: int
     """Orders shipped, by the database."""
     notified: int
-    """Orders of which the customer was told, by the database."""
+    """Orders of whose confirmation the customer was told, by the database."""
+    messages: int
+    """Messages that customers were sent, of whatever kind."""
     events: int
     """Different events in the log."""
 
@@ -136,6 +142,7 @@ def compare(file: FileSide, stores: StoreSide, events: Frame, terms: Terms) -> C
             *compare_returns(file, stores),
             *compare_ledger(stores),
             *compare_aftercare(file, stores),
+            *compare_messages(stores),
             *compare_events(stores, events),
         ),
         counts=file.counts,
@@ -146,7 +153,8 @@ def compare(file: FileSide, stores: StoreSide, events: Frame, terms: Terms) -> C
         captured_pence=stores.payments["captured_pence"].sum(),
         refunded_pence=stores.refunds["amount_pence"].sum(),
         shipped=stores.shipments.filter(state="shipped").height,
-        notified=stores.notifications.filter(state="sent").height,
+        notified=stores.notifications.filter(state="sent", type="order_confirmation").height,
+        messages=stores.notifications.filter(state="sent").height,
         events=events["id"].n_unique(),
     )
 

@@ -13,40 +13,65 @@ _FOLLOWED: Final = ("ship", "notify")
 
 
 def compare_aftercare(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
-    """Compare shipments, messages and what the histories say of them with the confirmed orders."""
+    """Compare shipments, and what the histories say of them, with the confirmed orders."""
+    pl = load_polars()
     confirmed = stores.orders.filter(state="confirmed")
-    told = confirmed.select("order_id", "customer_id")
+    wanted = confirmed.select("order_id")
     shipped = stores.shipments.filter(state="shipped")
-    sent = stores.notifications.filter(state="sent")
-    kinds = (
-        ("shipment", "ship", shipped, confirmed.select("order_id")),
-        ("message", "notify", sent, told),
+    yield from found(
+        "shipment_missing",
+        "a confirmed order has its shipment",
+        wanted.join(shipped, on="order_id", how="anti"),
     )
-    for what, event, made, wanted in kinds:
-        columns = wanted.columns
-        noted = stores.order_history.filter(event=event)
-        yield from found(
-            f"{what}_missing",
-            f"a confirmed order has its {what}",
-            wanted.join(made, on=columns, how="anti"),
-        )
-        yield from found(
-            f"{what}_unexpected",
-            f"only a confirmed order has a {what}, and only one",
-            made.filter(made["order_id"].is_duplicated()).vstack(
-                made.join(wanted, on=columns, how="anti")
-            ),
-        )
-        yield from found(
-            f"{what}_not_noted",
-            f"an order's history has its {what}, once",
-            differ(_counted(made), _counted(noted), ["order_id"], ["count"]),
-        )
-
+    yield from found(
+        "shipment_unexpected",
+        "only a confirmed order has a shipment, and only one",
+        shipped.filter(pl.col("order_id").is_duplicated()).vstack(
+            shipped.join(wanted, on="order_id", how="anti")
+        ),
+    )
+    yield from found(
+        "shipment_not_noted",
+        "an order's history has its shipment, once",
+        _differ_in_count(shipped, stores.order_history.filter(event="ship")),
+    )
     yield from found(
         "shipment_lines_wrong",
         "what is shipped of a confirmed order are its lines",
         _wrong_lines(file, stores, shipped.join(confirmed, on="order_id", how="semi")),
+    )
+
+
+def compare_messages(stores: StoreSide) -> Iterator[Finding]:
+    """Compare what customers were told with what became of their orders."""
+    pl = load_polars()
+    keys = ["order_id", "type", "number"]
+    sent = stores.notifications.filter(state="sent")
+    owed = _owed(stores).join(stores.orders.select("order_id", "customer_id"), on="order_id")
+    yield from found(
+        "message_missing",
+        "a customer is told of every state that an order is in, shipment and refund",
+        owed.join(sent, on=[*keys, "customer_id"], how="anti"),
+    )
+    yield from found(
+        "message_unexpected",
+        "a customer is told of nothing else, and of each once",
+        sent.filter(pl.struct(keys).is_duplicated()).vstack(
+            sent.join(owed, on=[*keys, "customer_id"], how="anti")
+        ),
+    )
+    yield from found(
+        "message_not_noted",
+        "an order knows what its customer was told, and its history has the confirmation, once",
+        pl.concat(
+            [
+                _differ_in_count(
+                    sent.filter(type="order_confirmation"),
+                    stores.order_history.filter(event="notify"),
+                ).select("order_id"),
+                *_either(sent, stores.order_messages.filter(pl.col("told_us").is_not_null()), keys),
+            ]
+        ),
     )
     yield from found(
         "message_undelivered",
@@ -61,6 +86,28 @@ def compare_aftercare(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
     )
 
 
+def _owed(stores: StoreSide) -> Frame:
+    """Return order, type and number of every message that there must be."""
+    pl = load_polars()
+    states = (("order_confirmation", "confirmed"), ("order_rejected", "rejected"))
+    refunds = stores.order_history.filter(event="refund").with_columns(
+        number=pl.col("step").rank("ordinal").over("order_id")
+    )
+    shipped = stores.shipments.filter(state="shipped").with_columns(number=pl.col("part"))
+    told = (
+        *(
+            (kind, stores.orders.filter(state=state).with_columns(number=pl.lit(1)))
+            for kind, state in states
+        ),
+        ("order_refunded", refunds),
+        ("order_shipped", shipped),
+    )
+    return pl.concat(
+        rows.select("order_id", pl.col("number").cast(pl.Int64), type=pl.lit(kind))
+        for kind, rows in told
+    )
+
+
 def _wrong_lines(file: FileSide, stores: StoreSide, shipped: Frame) -> Frame:
     pl = load_polars()
     keys = ["order_id", "product_id"]
@@ -70,9 +117,17 @@ def _wrong_lines(file: FileSide, stores: StoreSide, shipped: Frame) -> Frame:
     return differ(wanted, left, keys, ["quantity"]).unique("order_id")
 
 
-def _counted(rows: Frame) -> Frame:
+def _either(left: Frame, right: Frame, keys: list[str]) -> Iterator[Frame]:
+    """Yield the orders of the rows that only one side has."""
+    for one, other in ((left, right), (right, left)):
+        yield one.join(other, on=keys, how="anti").select("order_id")
+
+
+def _differ_in_count(left: Frame, right: Frame) -> Frame:
+    """Return the orders that have more rows on one side than on the other."""
     pl = load_polars()
-    return rows.group_by("order_id").agg(count=pl.len().cast(pl.Int64))
+    one, other = (rows.group_by("order_id").agg(count=pl.len()) for rows in (left, right))
+    return differ(one, other, ["order_id"], ["count"])
 
 
 def compare_events(stores: StoreSide, events: Frame) -> Iterator[Finding]:

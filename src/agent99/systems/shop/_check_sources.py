@@ -60,6 +60,7 @@ class StoreSide(msgspec.Struct, frozen=True):
     orders: Frame
     order_lines: Frame
     order_history: Frame
+    order_messages: Frame
     stock: Frame
     reservations: Frame
     reservation_lines: Frame
@@ -99,6 +100,7 @@ _ORDER_TABLES: Final[_Tables] = {
     "orders": ("order_id customer_id state reason", "total_pence steps"),
     "order_lines": ("order_id product_id", "quantity unit_price_pence refunded"),
     "order_history": ("order_id event state", "step"),
+    "order_messages": ("order_id type", "number told_us"),
 }
 _STOCK_TABLES: Final[_Tables] = {
     "stock": ("product_id", "opening on_hand reserved shipped restocked"),
@@ -114,11 +116,11 @@ _PAYMENT_TABLES: Final[_Tables] = {
     "ledger": ("transaction_id payment_id account", "pence"),
 }
 _SHIPMENT_TABLES: Final[_Tables] = {
-    "shipments": ("shipment_id order_id state", "leaves_us"),
+    "shipments": ("shipment_id order_id state", "part leaves_us"),
     "shipment_items": ("shipment_id product_id", "quantity"),
 }
 _MESSAGE_TABLES: Final[_Tables] = {
-    "notifications": ("notification_id order_id customer_id type state", ""),
+    "notifications": ("notification_id order_id customer_id type state", "number"),
     "provider_messages": ("key customer_id", ""),
 }
 

@@ -201,6 +201,7 @@ def rows_of(figures: Figures) -> list[tuple[str, str]]:
         rows += [(f"{title}: {reason}", f"{count:,}") for reason, count in counted.items()]
     return [
         *rows,
+        ("messages sent", f"{figures.messages:,}"),
         ("events stored", f"{figures.events:,}"),
         ("revenue", f"£{figures.revenue_pence / 100:,.2f}"),
         ("given back", f"£{figures.refunded_pence / 100:,.2f}"),

@@ -104,6 +104,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Confirmed orders that are with a carrier."""
     notified: int
     """Confirmed orders of which the customer was told."""
+    messages: int
+    """Messages that customers were sent: of what was confirmed, rejected, shipped, refunded."""
     events: int
     """Events that the shop stored: one for each step of an order, shipment and message."""
     unfinished: dict[str, int]
@@ -161,6 +163,7 @@ def figures_of(
         unsellable=counts.unsellable,
         shipped=report.shipped,
         notified=report.notified,
+        messages=report.messages,
         events=report.events,
         unfinished=dict(sorted(tally.unfinished.items())),
         took_s=round(took_s, 2),

@@ -1,4 +1,4 @@
-"""From a confirmed order to its shipment and its message: posted behind the customer's back.
+"""From an order's event to its shipment and its messages: posted behind the customer's back.
 
 A failure there undoes nothing: the customer has the confirmation. It is tried again, and ends in
 quarantine if it cannot be done.
@@ -10,8 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from agent99.systems.shop._model import Notify, PlaceOrder, Ship
-from agent99.systems.shop._order import Order
+from agent99.systems.shop._model import MessageType, Notify, Ship
 
 if TYPE_CHECKING:
     from agent99.systems.shop._orders import Orders
@@ -37,21 +36,19 @@ async def hand_over(orders: Orders, aftercare: Aftercare, order_id: UUID) -> Non
         StoreError: and its kinds.
         what `aftercare` raises; the other half may have been stored.
     """
-    order, request = await orders.placed(order_id)
+    _, request = await orders.placed(order_id)
     await asyncio.gather(
         aftercare.ship(Ship(order_id, request.items, request.shipping_address)),
-        aftercare.notify(_message(order, request)),
+        tell(orders, aftercare, order_id, "order_confirmation"),
     )
 
 
-def _message(order: Order, request: PlaceOrder) -> Notify:
-    confirmation = order.confirmation()
-    return Notify(
-        type="order_confirmation",
-        customer_id=request.customer_id,
-        order_id=order.order_id,
-        template_data={
-            "total": str(confirmation.total),
-            "estimated_delivery": confirmation.estimated_delivery.isoformat(),
-        },
-    )
+async def tell(orders: Orders, aftercare: Aftercare, order_id: UUID, kind: MessageType) -> None:
+    """Have a customer told what is owed of a type; safe to repeat.
+
+    Raises:
+        StoreError: and its kinds.
+        what `aftercare` raises; some of them may have been stored.
+    """
+    for message in await orders.owed(order_id, kind):
+        await aftercare.notify(message)

@@ -16,6 +16,8 @@ from agent99.store import Store, Transaction
 from agent99.systems.shop._events import REFUNDED, OrderRefunded
 from agent99.systems.shop._identity import derived_uuid
 from agent99.systems.shop._model import ORDER_NOT_FOUND, OrderLine, StockLine
+from agent99.systems.shop._money import to_pounds
+from agent99.systems.shop._owed import next_number, owe
 from agent99.systems.shop._return_model import GiveBack, Matched, OrderReturn
 
 TRIALS_MAX = 100
@@ -154,3 +156,6 @@ def _note(
         at_us=at_us,
     )
     tx.append(REFUNDED, event, key=name, traceparent=traceparent)
+    number = next_number(tx, name, "order_refunded")
+    data = {"amount": str(to_pounds(part.amount_pence))}
+    owe(tx, name, "order_refunded", data, at_us=at_us, number=number)

@@ -77,7 +77,7 @@ FINAL: Final = frozenset(OrderState) - {state for state, _ in TRANSITIONS}
 """The states that take no event."""
 
 
-def move(state: OrderState, event: OrderEvent) -> OrderState:
+def state_after(state: OrderState, event: OrderEvent) -> OrderState:
     """Return the state after an event.
 
     Raises:

@@ -282,4 +282,22 @@ ORDERS_MIGRATIONS: Final = (
             "CREATE INDEX orders_of_customer ON orders (customer_id)",
         ),
     ),
+    Migration(
+        3,
+        "what customers are owed to be told",
+        (
+            """
+            CREATE TABLE order_messages (
+                order_id TEXT NOT NULL REFERENCES orders (order_id),
+                type TEXT NOT NULL,
+                number BIGINT NOT NULL CHECK (number >= 1),
+                data TEXT NOT NULL,
+                at_us BIGINT NOT NULL,
+                told_us BIGINT,
+                PRIMARY KEY (order_id, type, number)
+            )
+            """,
+            "CREATE INDEX order_messages_owed ON order_messages (order_id) WHERE told_us IS NULL",
+        ),
+    ),
 )
