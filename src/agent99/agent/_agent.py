@@ -16,6 +16,7 @@ from agent99.registry import Description
 if TYPE_CHECKING:
     from agent99.agent._blocking import Blocking
     from agent99.agent._gather import Survey
+    from agent99.agent._link import Link
     from agent99.agent._log import AgentLog
     from agent99.agent._running import Running
     from agent99.store import Store
@@ -219,3 +220,12 @@ class Agent:
                 " (`await mesh.host(...)`) or start it with `agent99 run`"
             )
         return running
+
+
+def link_of(agent: Agent) -> Link:
+    """Return the parts that the rooms above this one build on, of the mesh that hosts an agent.
+
+    Raises:
+        UsageError: none does.
+    """
+    return agent._here().host.link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of this file's own class

@@ -1,4 +1,4 @@
-"""Look at sagas from outside, and say what shall become of them: for operators."""
+"""Look at sagas from outside, and say what shall become of them: for operators, and for agents."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from agent99.agent import Agent, link_of
 from agent99.envelope import Name
 from agent99.errors import JournalError, StreamNotFoundError, UsageError, WrongSequenceError
 from agent99.saga._history import History
@@ -43,10 +44,13 @@ class Desk:
     All methods raise `JournalError`, `DeadlineExceededError`, `TransportError`,
     `RemoteProtocolError` and `ClosedError`. A journal with a record that cannot be read is
     `SagaView.unreadable` where several are listed, and a `JournalError` where it alone is meant.
+
+    Args:
+        of: The mesh, or an agent that runs on it.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
-        link = mesh.link
+    def __init__(self, of: Mesh | Agent) -> None:
+        link = link_of(of) if isinstance(of, Agent) else of.link
         self._journal = link.journal
         self._subjects = link.subjects
         self._stream = link.durable.streams.sagas

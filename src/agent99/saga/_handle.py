@@ -43,6 +43,8 @@ class Undo(msgspec.Struct, Generic[T], frozen=True):
     """What the step returned; None: whether it took effect is unknown."""
     error: RequestError
     """Why the saga is undone."""
+    is_cancelled: bool
+    """Whether somebody wanted that; else it has failed."""
     attempt: int
 
 

@@ -70,6 +70,7 @@ async def _try(drive: Run, plan: Plan, state: StepState, number: int) -> None:
         step_key=step_key,
         result=result,
         error=failing.error.raised(),
+        is_cancelled=failing.is_cancelled,
         attempt=number,
     )
     with drive.within(plan.terms.timeout_s):

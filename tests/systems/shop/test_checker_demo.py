@@ -38,6 +38,7 @@ def _figures(verdict: Verdict | None, *told: str) -> Figures:
         shipped=0,
         notified=0,
         messages=0,
+        cancelled=0,
         events=0,
     )
     counts = msgspec.convert(dict.fromkeys(Counts.__struct_fields__, 0) | {"skipped": {}}, Counts)

@@ -19,7 +19,8 @@ from agent99.systems.shop._checker_rules import (
     judge_outcomes,
     late_orders,
 )
-from agent99.systems.shop._states import FINAL, INITIAL, TRANSITIONS
+from agent99.systems.shop._states import ENDS as STATES_AT_REST
+from agent99.systems.shop._states import INITIAL, TRANSITIONS
 from tests.systems.shop._tiny_shop import PENCE, TinyShop, life
 
 _TEA, _MUG = "tea", "mug"
@@ -253,7 +254,7 @@ def test_the_second_writing_of_the_table_is_as_the_first() -> None:
     ways = {INITIAL: [Entry(0, "receive", INITIAL.value)]}
     for (before, event), after in TRANSITIONS.items():
         ways.setdefault(after, [*ways[before], Entry(len(ways[before]), event.value, after.value)])
-    assert set(ENDS) == {state.value for state in FINAL}
+    assert set(ENDS) == {state.value for state in STATES_AT_REST}
     for before, way in ways.items():
         for event in {event for _, event in TRANSITIONS}:
             for after in ways:

@@ -17,13 +17,14 @@ from agent99.errors import (
     HandlerError,
     NoAgentError,
     OverloadedError,
+    RequestCancelledError,
     StoreUnavailableError,
 )
 from agent99.saga import Step
 from agent99.saga._records import Cancel, Retry
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._identity import order_uuid
-from agent99.systems.shop._model import Reservation
+from agent99.systems.shop._model import ORDER_CANCELLED, Reservation
 from agent99.systems.shop._payment_model import Authorisation, Authorise
 from tests.saga._programme import Crash, Deaths
 from tests.systems.shop._front import CONFIRMED, PENCE, Front, rejected
@@ -403,7 +404,7 @@ async def test_stock_that_expires_before_the_money_comes_is_not_sold_twice(
 
 @_SQLITE
 async def test_an_order_that_somebody_cancels_is_undone(open_shop: OpenShop) -> None:
-    """As long as it is not paid: what was committed by then comes back."""
+    """As long as it is not paid: what was committed by then comes back, and it is cancelled."""
     front = await _open(open_shop)
 
     class Watched(Local):
@@ -415,7 +416,10 @@ async def test_an_order_that_somebody_cancels_is_undone(open_shop: OpenShop) -> 
     front.journey._services = Watched(front.shop.stock, front.shop.payments, front.faults)
     failure = await front.refused()
     assert ("cancelled", 0) == ((await front.saga()).state, front.faults.calls["capture"])
-    assert rejected(failure.code) == await front.books()
+    nothing = {"held": 0, "gone": 0}, {"held": 0, "taken": 0}
+    assert ("cancelled", ORDER_CANCELLED, *nothing) == await front.books()
+    again = await Front(front.shop).refused()  # without its journal
+    assert (RequestCancelledError.code, ORDER_CANCELLED) == (failure.code, again.code)
 
 
 async def test_many_orders_want_the_last_units(open_shop: OpenShop) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent99.systems.shop import _states
 from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._states import (
+    ENDS,
     FINAL,
     INITIAL,
     TRANSITIONS,
@@ -45,10 +46,12 @@ def test_any_sequence_of_events_keeps_to_the_rules(events: list[OrderEvent]) -> 
         assert OrderState.REJECTED not in path, "what is paid is not thrown away"
 
 
-def test_an_order_ends_confirmed_or_rejected() -> None:
-    """Those two states take no event, and every other state can reach one of them."""
-    assert {OrderState.CONFIRMED, OrderState.REJECTED} == FINAL
-    reaches = set(FINAL)
+def test_an_order_ends_confirmed_or_not() -> None:
+    """Every other state can reach one in which an order stays; what is not confirmed is over."""
+    assert {OrderState.REJECTED, OrderState.CANCELLED} == FINAL
+    assert {OrderState.CONFIRMED} == ENDS - FINAL
+    assert (OrderEvent.CANCEL,) == legal_events(OrderState.CONFIRMED)
+    reaches = set(ENDS)
     for _ in OrderState:
         reaches |= {before for (before, _), after in TRANSITIONS.items() if after in reaches}
     assert set(OrderState) == reaches
@@ -67,7 +70,7 @@ def test_an_illegal_event_says_what_is_legal() -> None:
     with pytest.raises(IllegalTransitionError, match="it may take confirm"):
         state_after(OrderState.PAID, OrderEvent.DECLINE)
     with pytest.raises(IllegalTransitionError, match="the state is final"):
-        state_after(OrderState.CONFIRMED, OrderEvent.PAY)
+        state_after(OrderState.CANCELLED, OrderEvent.PAY)
 
 
 def test_the_document_draws_the_table() -> None:

@@ -32,6 +32,7 @@ from agent99.systems.shop._model import (
     Charge,
     ChargeReceipt,
     CheckStock,
+    OrderCancelled,
     OrderConfirmation,
     OrderQuery,
     OrderView,
@@ -66,6 +67,7 @@ What can never be done ends in quarantine at once."""
 
 if TYPE_CHECKING:
     from agent99.store import Store
+    from agent99.systems.shop._cancelling import Cancelling
     from agent99.systems.shop._giving_back import GivingBack
     from agent99.systems.shop._journey import Journey
     from agent99.systems.shop._orders import Orders
@@ -128,11 +130,13 @@ class OrderProcessingAgent(ShopAgent):
     _orders: Orders
     _journey: Journey
     _giving_back: GivingBack
+    _cancelling: Cancelling
     _services: MeshServices
 
     async def start(self) -> None:
         """Open the store, read the price list, and let the events of orders leave."""
-        from agent99.systems.shop._giving_back import GivingBack  # noqa: PLC0415 - as late as the store
+        from agent99.systems.shop._cancelling import Cancelling  # noqa: PLC0415 - as late as the store
+        from agent99.systems.shop._giving_back import GivingBack  # noqa: PLC0415 - as above
         from agent99.systems.shop._journey import Journey  # noqa: PLC0415 - as above
         from agent99.systems.shop._opening import open_orders  # noqa: PLC0415 - loads SQLAlchemy
         from agent99.systems.shop._returns import Returns  # noqa: PLC0415 - as above
@@ -144,6 +148,7 @@ class OrderProcessingAgent(ShopAgent):
         self._journey = Journey(self._orders, await self._orders.price_list(), self._services)
         returns = Returns(self._store, self._clock, self._traceparent)
         self._giving_back = GivingBack(returns, self._services)
+        self._cancelling = Cancelling(self._orders, returns, self._services)
         self.relay(self._store)
 
     @saga
@@ -155,6 +160,11 @@ class OrderProcessingAgent(ShopAgent):
     async def give_back(self, request: GiveBack, saga: Saga) -> GivenBack:
         """Take goods back, and give the money for them: the same key is the same return."""
         return await self._giving_back.give_back(request, saga)
+
+    @saga
+    async def cancel(self, query: OrderQuery, saga: Saga) -> OrderCancelled:
+        """Cancel an order: it is undone, or kept in the house and given back; once."""
+        return await self._cancelling.cancel(query.order_id, saga)
 
     @operation(idempotent=True)
     async def query(self, query: OrderQuery) -> OrderView:
@@ -169,12 +179,18 @@ class OrderProcessingAgent(ShopAgent):
     @follow(order_topic(OrderState.CONFIRMED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
     async def hand_over(self, moved: OrderMoved) -> None:
         """Post the shipment and the message of a confirmed order."""
-        await hand_over(self._orders, self._services, moved.order_id)
+        hold_s = self._settings.grace_s
+        await hand_over(self._orders, self._services, moved.order_id, hold_s=hold_s)
 
     @follow(order_topic(OrderState.REJECTED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
     async def tell_rejection(self, moved: OrderMoved) -> None:
         """Post the message of a rejected order."""
         await tell(self._orders, self._services, moved.order_id, "order_rejected")
+
+    @follow(order_topic(OrderState.CANCELLED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
+    async def tell_cancellation(self, moved: OrderMoved) -> None:
+        """Post the message of a cancelled order."""
+        await tell(self._orders, self._services, moved.order_id, "order_cancelled")
 
     @follow(REFUNDED, attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
     async def tell_refund(self, refunded: OrderRefunded) -> None:

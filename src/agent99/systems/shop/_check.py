@@ -51,6 +51,12 @@ _STEPS: Final = (
     "authorised pay paid",
     "authorised decline rejected",
     "paid confirm confirmed",
+    "received cancel cancelled",
+    "reserved cancel cancelled",
+    "pending_payment cancel cancelled",
+    "authorised cancel cancelled",
+    "confirmed cancel cancelled",
+    "cancelled notify cancelled",
     "confirmed ship confirmed",
     "confirmed notify confirmed",
     "confirmed refund confirmed",
@@ -79,6 +85,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     """Orders confirmed, by the database."""
     rejected: dict[str, int]
     """Orders rejected, by reason, by the database."""
+    cancelled: int
+    """Orders cancelled, by the database."""
     revenue_pence: int
     """Of the confirmed orders, at the file's prices."""
     captured_pence: int
@@ -149,6 +157,7 @@ def compare(file: FileSide, stores: StoreSide, events: Frame, terms: Terms) -> C
         skipped=file.skipped,
         confirmed=confirmed.height,
         rejected=dict(sorted(rejected.iter_rows())),
+        cancelled=stores.orders.filter(state="cancelled").height,
         revenue_pence=sold["total_pence"].sum(),
         captured_pence=stores.payments["captured_pence"].sum(),
         refunded_pence=stores.refunds["amount_pence"].sum(),
@@ -223,8 +232,12 @@ def _illegal_steps(stores: StoreSide) -> Frame:
 def _outcomes(file: FileSide, stores: StoreSide, terms: Terms) -> Iterator[Finding]:
     pl = load_polars()
     state, reason = pl.col("state"), pl.col("reason")
-    unfinished = stores.orders.filter(~state.is_in(["confirmed", "rejected"]))
-    yield from found("order_unfinished", "every order is confirmed or rejected", unfinished)
+    ends = ["confirmed", "rejected", "cancelled"]
+    yield from found(
+        "order_unfinished",
+        "every order is confirmed, rejected or cancelled",
+        stores.orders.filter(~state.is_in(ends)),
+    )
     both = stores.orders.join(file.orders, on="order_id")
     rejected = both.filter(state == "rejected")
     yield from found(
@@ -302,19 +315,14 @@ def _reservations(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
     both = stores.orders.join(
         stores.reservations, on="order_id", how="full", coalesce=True, suffix="_held"
     ).join(came_back, on="order_id", how="left")
-    fits = (
-        ((pl.col("state") == "confirmed") & (pl.col("state_held") == "committed"))
-        | ((pl.col("state") == "rejected") & pl.col("state_held").is_in(["released", "expired"]))
-        | ((pl.col("state") == "rejected") & pl.col("state_held").is_null())
-        | (
-            (pl.col("state") == "rejected")
-            & (pl.col("state_held") == "committed")
-            & pl.col("came_back")
-        )
-    )
+    held = pl.col("state_held")
+    let_go = held.is_null() | held.is_in(["released", "expired"])
+    is_back = (held == "committed") & pl.col("came_back")
+    over = pl.col("state").is_in(["rejected", "cancelled"])
+    fits = ((pl.col("state") == "confirmed") & (held == "committed")) | (over & (let_go | is_back))
     yield from found(
         "reservation_wrong",
-        "a confirmed order's stock is committed, a rejected one's let go, back or never held",
+        "a confirmed order's stock is committed, any other's let go, back or never held",
         both.filter(~fits.fill_null(value=False)),
     )
     confirmed = stores.orders.filter(state="confirmed")

@@ -89,16 +89,21 @@ def compare_messages(stores: StoreSide) -> Iterator[Finding]:
 def _owed(stores: StoreSide) -> Frame:
     """Return order, type and number of every message that there must be."""
     pl = load_polars()
-    states = (("order_confirmation", "confirmed"), ("order_rejected", "rejected"))
+    orders = stores.orders
+    was_confirmed = stores.order_history.filter(event="confirm")
+    cancelled = orders.filter(state="cancelled")
+    once = (
+        ("order_confirmation", orders.filter(state="confirmed")),
+        ("order_confirmation", cancelled.join(was_confirmed, on="order_id", how="semi")),
+        ("order_rejected", orders.filter(state="rejected")),
+        ("order_cancelled", cancelled),
+    )
     refunds = stores.order_history.filter(event="refund").with_columns(
         number=pl.col("step").rank("ordinal").over("order_id")
     )
     shipped = stores.shipments.filter(state="shipped").with_columns(number=pl.col("part"))
     told = (
-        *(
-            (kind, stores.orders.filter(state=state).with_columns(number=pl.lit(1)))
-            for kind, state in states
-        ),
+        *((kind, rows.with_columns(number=pl.lit(1))) for kind, rows in once),
         ("order_refunded", refunds),
         ("order_shipped", shipped),
     )

@@ -44,15 +44,18 @@ def compare_payments(file: FileSide, stores: StoreSide) -> Iterator[Finding]:
         pl.concat(
             [
                 refused.join(noted, on="order_id", how="anti").select("order_id"),
-                noted.join(refused, on="order_id", how="anti").select("order_id"),
+                noted.join(refused, on="order_id", how="anti")
+                # One that was cancelled may have been declined in the same moment.
+                .join(stores.orders.filter(state="cancelled"), on="order_id", how="anti")
+                .select("order_id"),
             ]
         ),
     )
     # A confirmed order whose money is only held is one that is not paid: `payment_missing`.
-    under_way = stores.orders.filter(pl.col("state") != "rejected")
+    under_way = stores.orders.filter(~pl.col("state").is_in(["rejected", "cancelled"]))
     yield from found(
         "authorisation_left_open",
-        "nothing is held for an order that is rejected, or that nobody placed",
+        "nothing is held for an order that is rejected or cancelled, or that nobody placed",
         stores.payments.filter(state="authorised").join(under_way, on="order_id", how="anti"),
         "payment_id",
     )

@@ -148,9 +148,9 @@ def read_orders(
 def read_stock(link: Connection, orders: Collection[OrderSeen]) -> StockRead:
     """Read the shelves, and what is held for those of the orders that have ended."""
     ended = [each.order_id for each in orders if each.state in ENDS]
-    rejected = [each.order_id for each in orders if each.state == "rejected"]
+    over = [each.order_id for each in orders if each.state in ENDS and each.state != "confirmed"]
     shelves = tuple(ShelfSeen(*row) for row in link.execute(_text(_SHELVES)))
-    kept = dict(_of(link, _KEPT, rejected))
+    kept = dict(_of(link, _KEPT, over))
     holds = {
         order_id: HoldSeen(order_id, state, kept.get(order_id, 0))
         for order_id, state in _of(link, _HOLDS, ended)

@@ -12,8 +12,10 @@ from typing import Final
 
 import msgspec
 
-ENDS: Final = ("confirmed", "rejected")
-"""The states in which an order stays."""
+ENDS: Final = ("confirmed", "rejected", "cancelled")
+"""The states in which an order stays, unless its customer cancels a confirmed one."""
+_NOTHING: Final = frozenset({"rejected", "cancelled"})
+"""The states in which it has neither stock nor money."""
 _NEXT: Final = {
     ("", "receive"): "received",
     ("received", "reserve"): "reserved",
@@ -26,6 +28,11 @@ _NEXT: Final = {
     ("authorised", "pay"): "paid",
     ("authorised", "decline"): "rejected",
     ("paid", "confirm"): "confirmed",
+    ("received", "cancel"): "cancelled",
+    ("reserved", "cancel"): "cancelled",
+    ("pending_payment", "cancel"): "cancelled",
+    ("authorised", "cancel"): "cancelled",
+    ("confirmed", "cancel"): "cancelled",
 }
 _STEPS: Final = frozenset(event for _, event in _NEXT)
 _ONCE: Final = frozenset({"ship", "notify"})
@@ -188,7 +195,8 @@ def judge_outcomes(
     The orders must have been read first. What is asked of stock and money here is settled before
     the order says so, and stays: a confirmed order's stock was committed and its money captured,
     neither of which is ever undone (what comes back is restocked, what is given back refunded); a
-    rejected order's stock and money were let go, with a note that refuses whoever comes late. So
+    rejected or cancelled order's stock and money were let go, with a note that refuses whoever
+    comes late, or are back. So
     what is read after the order shows it, however much later. Read in the other order, an order
     could be reserved, paid and confirmed between the two looks, and a sound shop would be accused.
 
@@ -206,8 +214,8 @@ def judge_outcomes(
             yield Violation("payment_repeated", order.order_id, seen)
         if order.state == "confirmed":
             yield from _judge_confirmed(order, hold, paid)
-        elif order.state == "rejected":
-            yield from _judge_rejected(order, hold, paid)
+        elif order.state in _NOTHING:
+            yield from _judge_nothing(order, hold, paid)
 
 
 def late_orders(
@@ -238,15 +246,15 @@ def _judge_confirmed(
         yield Violation("confirmed_not_committed", order.order_id, seen)
 
 
-def _judge_rejected(
+def _judge_nothing(
     order: OrderSeen, hold: HoldSeen | None, paid: Sequence[PaymentSeen]
 ) -> Iterator[Violation]:
     if hold is not None and (hold.state == "reserved" or hold.kept != 0):
         seen = f"its reservation is {hold.state}, and {hold.kept} units of it are with the customer"
-        yield Violation("rejected_keeps_stock", order.order_id, seen)
+        yield Violation(f"{order.state}_keeps_stock", order.order_id, seen)
     kept = sum(each.captured_pence - each.refunded_pence for each in paid)
     if kept != 0 or any(each.state == "authorised" for each in paid):
-        yield Violation("rejected_keeps_money", order.order_id, _all_said(paid))
+        yield Violation(f"{order.state}_keeps_money", order.order_id, _all_said(paid))
 
 
 def _first_illegal(history: Sequence[Entry]) -> str | None:
@@ -254,7 +262,8 @@ def _first_illegal(history: Sequence[Entry]) -> str | None:
     state, noted = "", set[str]()
     for entry in history:
         expected = _NEXT.get((state, entry.event))
-        if state == "confirmed" and entry.event not in _STEPS | noted:
+        is_told_late = state == "cancelled" and entry.event == "notify"  # of its confirmation
+        if (state == "confirmed" or is_told_late) and entry.event not in _STEPS | noted:
             expected = state  # a note of what followed leaves it as it is
             noted |= _ONCE & {entry.event}
         if entry.state != expected:

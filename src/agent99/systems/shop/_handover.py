@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from agent99.systems.shop._model import MessageType, Notify, Ship
+from agent99.systems.shop._states import OrderState
 
 if TYPE_CHECKING:
     from agent99.systems.shop._orders import Orders
@@ -28,19 +29,28 @@ class Aftercare(Protocol):
         ...
 
 
-async def hand_over(orders: Orders, aftercare: Aftercare, order_id: UUID) -> None:
+async def hand_over(
+    orders: Orders, aftercare: Aftercare, order_id: UUID, *, hold_s: float = 0.0
+) -> None:
     """Have a confirmed order shipped, and its customer told; safe to repeat.
+
+    One that was cancelled meanwhile is not shipped.
+
+    Args:
+        hold_s: Seconds for which it stays in the house, to be cancelled.
 
     Raises:
         Failure: `ORDER_NOT_FOUND`.
         StoreError: and its kinds.
         what `aftercare` raises; the other half may have been stored.
     """
-    _, request = await orders.placed(order_id)
-    await asyncio.gather(
-        aftercare.ship(Ship(order_id, request.items, request.shipping_address)),
-        tell(orders, aftercare, order_id, "order_confirmation"),
-    )
+    order, request = await orders.placed(order_id)
+    telling = tell(orders, aftercare, order_id, "order_confirmation")
+    if order.state is not OrderState.CONFIRMED:
+        await telling
+        return
+    shipment = Ship(order_id, request.items, request.shipping_address, hold_s=hold_s)
+    await asyncio.gather(aftercare.ship(shipment), telling)
 
 
 async def tell(orders: Orders, aftercare: Aftercare, order_id: UUID, kind: MessageType) -> None:

@@ -38,10 +38,10 @@ from agent99.systems.shop._model import (
     StockLine,
 )
 from agent99.systems.shop._money import to_pounds
-from agent99.systems.shop._order import Order, Refusal
+from agent99.systems.shop._order import CANCELLED, Order, Refusal
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import Authorisation, Authorise, CaptureReceipt
-from agent99.systems.shop._states import OrderEvent, OrderState
+from agent99.systems.shop._states import FINAL, OrderEvent, OrderState
 
 T = TypeVar("T")
 
@@ -128,18 +128,21 @@ class Journey:
 
     async def take(self, step: Step, request: PlaceOrder, order_id: UUID) -> Order:
         """Store the order as received."""
-        del step
-        return await self._orders.take(request, order_id)
+        return await self._orders.take(request, order_id, step.saga_id)
 
     async def reject(self, undo: Undo[Order], request: PlaceOrder, order_id: UUID) -> None:
         """Reject the order, once nothing of it is held, for the reason that it failed with.
 
-        One that was never stored is stored for that: a step that comes late finds it rejected.
+        One that was cancelled is not rejected but cancelled. One that was never stored is stored
+        for that: a step that comes late finds it rejected.
         """
-        refusal = Refusal(undo.error.code, undo.error.message, undo.error.details)
-        order = await self._orders.take(request, order_id)
-        if order.state is OrderState.REJECTED:
+        order = await self._orders.take(request, order_id, undo.saga_id)
+        if order.state in FINAL:
             return
+        if undo.is_cancelled:
+            await self._move(order_id, OrderEvent.CANCEL, CANCELLED)
+            return
+        refusal = Refusal(undo.error.code, undo.error.message, undo.error.details)
         is_new = order.state is OrderState.RECEIVED
         await self._move(order_id, OrderEvent.REFUSE if is_new else OrderEvent.DECLINE, refusal)
 

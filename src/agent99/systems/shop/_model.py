@@ -36,6 +36,8 @@ RESERVATION_CLOSED: Final = "RESERVATION_CLOSED"
 SHIPMENT_CLOSED: Final = "SHIPMENT_CLOSED"
 TEMPLATE_ERROR: Final = "TEMPLATE_ERROR"
 NO_CHANNEL: Final = "NO_CHANNEL"
+ORDER_CANCELLED: Final = "ORDER_CANCELLED"
+ORDER_CLOSED: Final = "ORDER_CLOSED"
 
 Quantity: TypeAlias = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 HoldTime: TypeAlias = Annotated[float, Meta(gt=0.0, le=HOLD_S_MAX)]
@@ -107,6 +109,15 @@ class OrderQuery(msgspec.Struct, frozen=True):
     """Asks for one order; the reservation and the payment of an order are named alike."""
 
     order_id: UUID
+
+
+class OrderCancelled(msgspec.Struct, frozen=True):
+    """An order that its customer does not want any more: nothing of it is held, shipped or owed."""
+
+    order_id: UUID
+    refunded_pence: int
+    """What was given back; 0 where it was not paid for."""
+    status: Literal["cancelled"] = "cancelled"
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
@@ -267,6 +278,8 @@ HOLD_BACK_S_MAX: Final = 30 * 86_400.0
 NUMBER_MAX: Final = 1_000
 """Messages of one type that one order may have."""
 
+HoldBackTime: TypeAlias = Annotated[float, Meta(ge=0.0, le=HOLD_BACK_S_MAX)]
+"""Seconds."""
 Part: TypeAlias = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
 Channel: TypeAlias = Literal["email", "sms"]
 MessageType: TypeAlias = Literal[
@@ -283,7 +296,7 @@ class Ship(msgspec.Struct, frozen=True):
     shipping_address: Address
     part: Part = 1
     """Which part of the order these items are. What was shipped with one is not shipped again."""
-    hold_s: Annotated[float, Meta(ge=0, le=HOLD_BACK_S_MAX)] = 0.0
+    hold_s: HoldBackTime = 0.0
     """Seconds that it stays in the house, to be cancelled; then it leaves by itself. What a part
     was asked for with first holds."""
 
@@ -292,9 +305,10 @@ class Shipment(msgspec.Struct, frozen=True):
     """The order, or a part of it, is with a carrier, or about to be."""
 
     shipment_id: UUID
-    carrier: str
-    status: Literal["prepared", "shipped"] = "shipped"
-    """`prepared`: it is held back, and leaves by itself."""
+    carrier: str | None
+    """None: it was cancelled before anybody asked for it."""
+    status: Literal["prepared", "shipped", "cancelled"] = "shipped"
+    """`prepared`: it is held back, and leaves by itself. `cancelled`: it stays, for good."""
     part: int = 1
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from agent99.errors import Failure
-from agent99.systems.shop._model import OrderConfirmation
+from agent99.systems.shop._model import ORDER_CANCELLED, OrderConfirmation
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._states import OrderState
 
@@ -35,6 +35,10 @@ class Refusal(msgspec.Struct, frozen=True):
         return Failure(self.message, code=self.code, details=self.details)
 
 
+CANCELLED: Final = Refusal(ORDER_CANCELLED, "it was cancelled; nothing of it is owed")
+"""What is said of an order that was cancelled."""
+
+
 class Step(StrEnum):
     """What follows a confirmed order: entries of its history that leave its state as it is."""
 
@@ -51,7 +55,9 @@ class Order(msgspec.Struct, frozen=True):
     total_pence: int
     received_us: int
     refusal: Refusal | None = None
-    """Why it was rejected."""
+    """Why it was rejected, or cancelled."""
+    saga_id: str = ""
+    """What takes it to its end; empty: it was taken before anybody noted that."""
 
     def confirmation(self) -> OrderConfirmation:
         """Return the customer's answer: the same whenever it is asked for."""

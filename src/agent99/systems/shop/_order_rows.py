@@ -32,8 +32,8 @@ _PRICES_MAX = 50_000  # rows of the price list in one statement
 
 _TAKE = (
     "INSERT INTO orders (order_id, customer_id, state, total_pence, address, fingerprint, steps,"
-    " received_us, updated_us) VALUES (:order_id, :customer_id, :state, :total_pence, :address,"
-    " :fingerprint, 0, :now_us, :now_us) ON CONFLICT DO NOTHING"
+    " received_us, updated_us, saga_id) VALUES (:order_id, :customer_id, :state, :total_pence,"
+    " :address, :fingerprint, 0, :now_us, :now_us, :saga_id) ON CONFLICT DO NOTHING"
 )
 _TAKE_LINE = (
     "INSERT INTO order_lines (order_id, line, product_id, quantity, unit_price_pence)"
@@ -77,7 +77,9 @@ def fingerprint(request: PlaceOrder) -> str:
     return sha256(msgspec.json.encode(said)).hexdigest()
 
 
-def take(tx: Transaction, *, order_id: UUID, request: PlaceOrder, at: Moment) -> Order:
+def take(
+    tx: Transaction, *, order_id: UUID, request: PlaceOrder, saga_id: str, at: Moment
+) -> Order:
     """Store an order as received, or find it."""
     name, said = str(order_id), fingerprint(request)
     row = {
@@ -87,6 +89,7 @@ def take(tx: Transaction, *, order_id: UUID, request: PlaceOrder, at: Moment) ->
         "total_pence": request.total_pence,
         "address": msgspec.json.encode(request.shipping_address).decode(),
         "fingerprint": said,
+        "saga_id": saga_id,
         "now_us": at.now_us,
     }
     if not tx.execute(_TAKE, row).changed:
@@ -105,7 +108,14 @@ def take(tx: Transaction, *, order_id: UUID, request: PlaceOrder, at: Moment) ->
         for index, line in enumerate(request.items)
     ]
     tx.execute(_TAKE_LINE, lines)
-    order = Order(order_id, request.customer_id, INITIAL, request.total_pence, at.now_us)
+    order = Order(
+        order_id,
+        request.customer_id,
+        INITIAL,
+        request.total_pence,
+        at.now_us,
+        saga_id=saga_id,
+    )
     _tell(tx, order, {**row, "step": 0, "event": _RECEIVE, "reason": None}, at)
     return order
 
@@ -172,6 +182,8 @@ def _owe(
     elif state is OrderState.REJECTED:
         data = {"reason": in_words("" if refusal is None else refusal.code)}
         owe(tx, name, "order_rejected", data, at_us=at_us)
+    elif state is OrderState.CANCELLED:
+        owe(tx, name, "order_cancelled", {}, at_us=at_us)
 
 
 def note_shipment(tx: Transaction, *, shipped: OrderShipped, now_us: int) -> None:
@@ -268,6 +280,7 @@ def _order(row: Any) -> Order:
         total_pence=row.total_pence,
         received_us=row.received_us,
         refusal=None if failure is None else msgspec.json.decode(failure, type=Refusal),
+        saga_id=row.saga_id,
     )
 
 

@@ -55,12 +55,13 @@ class Orders:
     def __repr__(self) -> str:
         return f"Orders({self._store!r})"
 
-    async def take(self, request: PlaceOrder, order_id: UUID) -> Order:
+    async def take(self, request: PlaceOrder, order_id: UUID, saga_id: str = "") -> Order:
         """Store an order as received, once, and return it as it stands by now.
 
         Args:
             request: The order.
             order_id: The same id is the same order, across restarts.
+            saga_id: What takes it to its end.
 
         Raises:
             Failure: `ORDER_TOO_LARGE`: the total is beyond the bound of money; not stored.
@@ -71,7 +72,9 @@ class Orders:
             raise Failure(
                 f"the order's total is above {to_pounds(MONEY_PENCE_MAX)}", code=ORDER_TOO_LARGE
             )
-        work = partial(rows.take, order_id=order_id, request=request, at=self._at())
+        work = partial(
+            rows.take, order_id=order_id, request=request, saga_id=saga_id, at=self._at()
+        )
         return await self._store.transaction(work)
 
     async def move(
@@ -85,7 +88,7 @@ class Orders:
         Args:
             order_id: Which order.
             event: What happens.
-            refusal: Why, where it ends rejected; kept for whoever asks again.
+            refusal: Why, where it ends rejected or cancelled; kept for whoever asks again.
 
         Raises:
             IllegalTransitionError: the order's state does not take the event; nothing changed.

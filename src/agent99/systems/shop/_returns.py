@@ -19,6 +19,7 @@ from agent99.systems.shop._model import ORDER_NOT_FOUND, OrderLine, StockLine
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._owed import next_number, owe
 from agent99.systems.shop._return_model import GiveBack, Matched, OrderReturn
+from agent99.systems.shop._states import OrderState
 
 TRIALS_MAX = 100
 """Times that a line is looked for again, where others gave it back a moment before."""
@@ -37,6 +38,10 @@ _NOTE = (
     "INSERT INTO order_returns (return_id, place, order_id, line, product_id, quantity,"
     " unit_price_pence, at_us) VALUES (:return_id, :place, :order_id, :line, :product_id,"
     " :quantity, :unit_price_pence, :at_us)"
+)
+_LEFT = (
+    "SELECT line, product_id, quantity - refunded AS quantity, unit_price_pence FROM order_lines"
+    " WHERE order_id = :order_id AND quantity > refunded ORDER BY line"
 )
 _ENTER = (
     "INSERT INTO order_history (order_id, step, event, state, reason, at_us)"
@@ -68,6 +73,19 @@ class Returns:
         """
         work = partial(_match, request=request, return_id=return_id, at_us=self._clock.wall_us())
         return await self._store.once(f"return:{return_id}", request, work, Matched)
+
+    async def match_order(self, order_id: UUID, return_id: UUID) -> OrderReturn:
+        """Take everything that is left of a confirmed order off what may be given back; once.
+
+        Returns an empty part where nothing is left, or the order is not confirmed.
+
+        Raises:
+            StoreError: and its kinds.
+        """
+        work = partial(
+            _match_order, order_id=order_id, return_id=return_id, at_us=self._clock.wall_us()
+        )
+        return await self._store.once(f"return:{return_id}", order_id, work, OrderReturn)
 
     async def note(self, return_id: UUID, part: OrderReturn) -> None:
         """Write into an order's history that money was given back, and tell of it; once.
@@ -123,6 +141,23 @@ def _match_line(
             )
             return str(row.order_id)
     return None
+
+
+def _match_order(tx: Transaction, *, order_id: UUID, return_id: UUID, at_us: int) -> OrderReturn:
+    name = str(order_id)
+    row = tx.lock("orders", (name,), key="order_id").get(name)
+    if row is None or row.state != OrderState.CONFIRMED:
+        return _part(name, ())
+    items: list[OrderLine] = []
+    for place, line in enumerate(tx.execute(_LEFT, {"order_id": name}).all()):
+        values = {"order_id": name, "line": line.line, "quantity": line.quantity}
+        tx.execute(_TAKE_OFF, values)
+        named = {"return_id": str(return_id), "place": place, "at_us": at_us}
+        what = {"product_id": line.product_id, "unit_price_pence": line.unit_price_pence}
+        tx.execute(_NOTE, named | values | what)
+        price = to_pounds(line.unit_price_pence)
+        items.append(OrderLine(UUID(line.product_id), line.quantity, price))
+    return _part(name, items)
 
 
 def _part(order_id: str, items: Iterable[OrderLine]) -> OrderReturn:

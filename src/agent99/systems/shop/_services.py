@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from agent99 import Agent
+from agent99.errors import UsageError
+from agent99.saga import Desk
+from agent99.systems.shop._delivery import CancelShipment, ShipmentView
 from agent99.systems.shop._model import Notify, OrderQuery, Reservation, Reserve, Ship, StockLine
 from agent99.systems.shop._payment_model import (
     Authorisation,
@@ -72,6 +76,15 @@ class MeshServices:
         """Give money back."""
         request = Refund(order_id, refund_id, amount_pence)
         await self._ask("payment", "refund", request, RefundReceipt, key)
+
+    async def turn_back(self, saga_id: str) -> None:
+        """Have an order's saga undone, if there is still a way back."""
+        with suppress(UsageError):  # it has ended, or goes only forward: what became of it is seen
+            await Desk(self._agent).cancel(saga_id)
+
+    async def keep(self, order_id: UUID, key: str) -> None:
+        """Keep an order's shipment in the house."""
+        await self._ask("fulfillment", "cancel", CancelShipment(order_id), ShipmentView, key)
 
     async def ship(self, request: Ship) -> None:
         """Have an order sent on its way."""

@@ -4,6 +4,8 @@ AGENT99_SHOP_STORE          a database URL for all agents; unset: SQLite files i
 AGENT99_SHOP_DECLINE_RATE   the share of payments that the bank declines, 0 to 1; unset: 0
 AGENT99_SHOP_SEED           which ones; unset: 0
 AGENT99_SHOP_HOLD_S         seconds that stock is held for an order, up to 7 days; unset: 900
+AGENT99_SHOP_GRACE_S        seconds that a confirmed order can be cancelled before it leaves, up to
+                            30 days; unset: 0
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import msgspec
 from agent99.errors import UsageError
 from agent99.settings import load_settings
 from agent99.systems.shop._declines import DeclineRule
-from agent99.systems.shop._model import HOLD_S_MAX, HoldTime
+from agent99.systems.shop._model import HOLD_BACK_S_MAX, HOLD_S_MAX, HoldBackTime, HoldTime
 
 HOLD_S: Final = 900.0
 """Seconds that stock is held for an order where nobody says for how long."""
@@ -47,12 +49,17 @@ class ShopSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which payments the bank declines."""
     hold_s: HoldTime = HOLD_S
     """Seconds that stock is held for an order that does not say for how long."""
+    grace_s: HoldBackTime = 0.0
+    """Seconds that a confirmed order stays in the house, where it can be cancelled."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.hold_s <= HOLD_S_MAX:
             message = (
                 f"stock is held for {self.hold_s} s; it must be more than 0 and at most 7 days"
             )
+            raise UsageError(message)
+        if not 0.0 <= self.grace_s <= HOLD_BACK_S_MAX:
+            message = f"an order waits for {self.grace_s} s; it must be 0 to 30 days"
             raise UsageError(message)
 
     def __repr__(self) -> str:
@@ -63,7 +70,7 @@ def settings_on(
     url: str, declines: DeclineRule = _NO_DECLINES, hold_s: float = HOLD_S
 ) -> ShopSettings:
     """Return settings that keep everything in one database."""
-    urls = {f"{name}_url": url for name in _PARTS}
+    urls: dict[str, Any] = {f"{name}_url": url for name in _PARTS}
     return ShopSettings(**urls, declines=declines, hold_s=hold_s)
 
 
@@ -71,7 +78,7 @@ def settings_in(
     folder: Path, declines: DeclineRule = _NO_DECLINES, hold_s: float = HOLD_S
 ) -> ShopSettings:
     """Return settings that keep everything in SQLite files in a folder, one for each agent."""
-    urls = {f"{name}_url": f"sqlite:///{folder / name}.db" for name in _PARTS}
+    urls: dict[str, Any] = {f"{name}_url": f"sqlite:///{folder / name}.db" for name in _PARTS}
     return ShopSettings(**urls, declines=declines, hold_s=hold_s)
 
 
@@ -87,11 +94,14 @@ def load_shop_settings(environ: Mapping[str, str] | None = None) -> ShopSettings
         seed=_number(environ, "AGENT99_SHOP_SEED", int, 0),
     )
     hold_s = _number(environ, "AGENT99_SHOP_HOLD_S", float, HOLD_S)
+    grace_s = _number(environ, "AGENT99_SHOP_GRACE_S", float, 0.0)
     url = environ.get("AGENT99_SHOP_STORE", "")
     if url:
-        return settings_on(url, declines, hold_s)
+        settings = settings_on(url, declines, hold_s)
+        return msgspec.structs.replace(settings, grace_s=grace_s)
     folder = load_settings(environ=environ).state_folder / "shop"
     settings = settings_in(folder, declines, hold_s)
+    settings = msgspec.structs.replace(settings, grace_s=grace_s)
     folder.mkdir(parents=True, exist_ok=True)
     return settings
 

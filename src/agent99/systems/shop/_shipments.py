@@ -81,7 +81,6 @@ class Shipments:
         """Send a part on its way, or hold it back; the same part again is the same shipment.
 
         Raises:
-            Failure: `SHIPMENT_CLOSED` (`order_id`, `part`, `status`): it was cancelled.
             IdempotencyConflictError: the part came before with other lines or another address.
             StoreError: and its kinds.
         """
@@ -168,8 +167,6 @@ def _ship(tx: Transaction, *, request: Ship, at: _Moment) -> Shipment:
 def _shipped_before(tx: Transaction, request: Ship, said: str) -> Shipment:
     shipment_id = shipment_uuid(request.order_id, request.part)
     row = tx.execute(_FIND, {"shipment_id": str(shipment_id)}).one()
-    if row.state == "cancelled":
-        raise _closed(row)
     if row.fingerprint not in (None, said):  # None: shipped before anybody kept it
         raise IdempotencyConflictError(f"{request.order_id}:{request.part}")
     return Shipment(shipment_id, row.carrier, row.state, request.part)

@@ -8,9 +8,10 @@
         ▲──────────────────────────────── decline ────╯
 
 Refusing and declining are two events: what is refused for want of stock never held any.
+Until it is paid, and once it is confirmed, an order can be cancelled.
 
 A payment whose outcome is unknown is a state of its own: it is asked for again, never guessed. What
-comes after `confirmed` (shipping, cancelling, refunding) adds rows to the table and changes none.
+comes after `confirmed` (shipping, refunding) is no state of the order.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class OrderState(StrEnum):
     """It is paid, and the customer was told."""
     REJECTED = "rejected"
     """Nothing is held and nothing is owed; the reason says why."""
+    CANCELLED = "cancelled"
+    """Somebody wanted it no more: its stock and its money are back."""
 
 
 class OrderEvent(StrEnum):
@@ -54,6 +57,8 @@ class OrderEvent(StrEnum):
     """It breaks a rule, or its stock is not there; nothing is held."""
     DECLINE = "decline"
     """What it had held is let go: the money was refused, or something else could not be had."""
+    CANCEL = "cancel"
+    """What it had held is let go, or given back: somebody wanted it no more."""
 
 
 _S, _E = OrderState, OrderEvent
@@ -70,11 +75,18 @@ TRANSITIONS: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = Mapping
         (_S.AUTHORISED, _E.PAY): _S.PAID,
         (_S.AUTHORISED, _E.DECLINE): _S.REJECTED,
         (_S.PAID, _E.CONFIRM): _S.CONFIRMED,
+        (_S.RECEIVED, _E.CANCEL): _S.CANCELLED,
+        (_S.RESERVED, _E.CANCEL): _S.CANCELLED,
+        (_S.PENDING_PAYMENT, _E.CANCEL): _S.CANCELLED,
+        (_S.AUTHORISED, _E.CANCEL): _S.CANCELLED,
+        (_S.CONFIRMED, _E.CANCEL): _S.CANCELLED,
     }
 )
 """Every legal step; what is not here is illegal."""
 FINAL: Final = frozenset(OrderState) - {state for state, _ in TRANSITIONS}
 """The states that take no event."""
+ENDS: Final = FINAL | {OrderState.CONFIRMED}
+"""The states in which an order stays unless its customer wants otherwise."""
 
 
 def state_after(state: OrderState, event: OrderEvent) -> OrderState:

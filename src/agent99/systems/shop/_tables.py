@@ -284,8 +284,9 @@ ORDERS_MIGRATIONS: Final = (
     ),
     Migration(
         3,
-        "what customers are owed to be told",
+        "what customers are owed to be told, and which saga an order is",
         (
+            "ALTER TABLE orders ADD COLUMN saga_id TEXT NOT NULL DEFAULT ''",
             """
             CREATE TABLE order_messages (
                 order_id TEXT NOT NULL REFERENCES orders (order_id),
