@@ -126,6 +126,22 @@ async def test_a_model_made_anew_is_the_same_and_mends_what_is_wrong(tmp_path: P
         assert found.after == await _digest(stand)
 
 
+async def test_a_log_without_its_beginning_makes_no_model(tmp_path: Path) -> None:
+    """Once its oldest event is gone a rebuild is refused, and what was heard of it is kept."""
+    async with a_stand(tmp_path) as stand:
+        await stand.host_all(OrderHistoryAgent(stand.settings))
+        order_id = (await stand.place()).order_id
+        await _complete(stand, order_id)
+        link, before = stand.client.link, await _digest(stand)
+        await link.journal.delete(link.durable.streams.log, 1)
+        with pytest.raises(RemoteError) as caught:
+            await _rebuilt(stand)
+        assert ("LOG_INCOMPLETE", {"first_sequence": 2}) == (
+            caught.value.code, caught.value.details
+        )  # fmt: skip
+        assert before == await _digest(stand)
+
+
 async def test_after_restarts_it_is_the_same_on_a_real_server(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
