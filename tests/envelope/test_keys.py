@@ -94,13 +94,17 @@ def test_token_of_no_key_is_refused(token: str) -> None:
 
 
 def test_stored_event_says_its_parts() -> None:
-    """Partition, sender, key and topic come back from the subject; listeners hear every key."""
+    """Its subject tells partition, sender, key and topic; listeners hear every key, or one."""
     key = parse_key("Order 42")
     subject = SUBJECTS.log(parse_topic("order.placed.eu"), key)
     parts = parse_log(subject)
     assert (partition_of(key), "alice", key, "order.placed.eu") == parts
     assert "a99.main.log.*.*.*.order.>" == SUBJECTS.log_listen(parse_pattern("order.>"))
     assert "a99.main.log.*.*.*.>" == SUBJECTS.log_listen()
+    one = f"a99.main.log.{partition_of(key)}.*.{key}."
+    assert (f"{one}>", f"{one}order.*") == (
+        SUBJECTS.log_listen_key(key), SUBJECTS.log_listen_key(key, parse_pattern("order.*"))
+    )  # fmt: skip
 
 
 def test_stored_work_says_its_parts() -> None:

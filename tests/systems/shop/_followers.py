@@ -1,4 +1,4 @@
-"""Fulfilment and notification in one process, to be killed.
+"""Those who follow the orders in one process, to be killed.
 
 `python -m tests.systems.shop._followers URL MESH DATABASE`. What a killed process had in hand comes
 again soon, and what fails is tried again soon.
@@ -17,11 +17,11 @@ import msgspec
 
 import agent99.work
 from agent99 import Mesh, Settings, job
-from agent99.systems.shop import FulfillmentAgent, NotificationAgent
+from agent99.systems.shop import FulfillmentAgent, NotificationAgent, OrderHistoryAgent
 from agent99.systems.shop._model import Channel, Notified, Notify
 from agent99.systems.shop._provider import Provider, Receipt
 from agent99.systems.shop._settings import settings_on
-from agent99.work import Assignment, jobs_for
+from agent99.work import Assignment, events_for, jobs_for
 
 ACK_WAIT_S = 0.5
 LINGER_S = 0.2
@@ -72,11 +72,12 @@ async def main(url: str, mesh_name: str, database: str) -> None:
     shop, folder = settings_on(database), Path(database.removeprefix("sqlite:///")).parent
     settings = Settings(project=folder, state_folder=folder, url=url, mesh=mesh_name)
     async with Mesh(settings=settings) as mesh:
-        await mesh.host(FulfillmentAgent(shop), Hasty(shop))
+        await mesh.host(FulfillmentAgent(shop), Hasty(shop), OrderHistoryAgent(shop))
         print("ready", flush=True)  # noqa: T201 - the test waits for it
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     setattr(agent99.work, "jobs_for", _soon(jobs_for))  # noqa: B010 - where durable work looks for it
+    setattr(agent99.work, "events_for", _soon(events_for))  # noqa: B010 - likewise
     asyncio.run(main(*sys.argv[1:]))

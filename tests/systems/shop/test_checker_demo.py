@@ -16,15 +16,18 @@ from agent99.systems.shop._check import CheckReport
 from agent99.systems.shop._checker_model import Verdict
 from agent99.systems.shop._display import rows_of
 from agent99.systems.shop._figures import Figures, Work, figures_of
+from agent99.systems.shop._history_model import HistoryDigest, Rebuilt
 from agent99.systems.shop._replay import Tally
 from agent99.systems.shop._year import Counts
 from tests._wait import wait_until
 from tests.systems.shop._programme import READY, Programme, write_tiny
 
+_EMPTY = HistoryDigest(0, {}, "e3b0")
+_ALIKE = Rebuilt(_EMPTY, _EMPTY, 0, identical=True)
 _SOUND = Verdict(looks=3, rounds=1, violations=(), late=(), last_look_us=1, unread="")
 
 
-def _figures(verdict: Verdict | None, *told: str) -> Figures:
+def _figures(verdict: Verdict | None, *told: str, rebuilt: Rebuilt | None = _ALIKE) -> Figures:
     """Return the figures of a run in which nobody placed an order."""
     report = CheckReport(
         findings=(),
@@ -42,7 +45,8 @@ def _figures(verdict: Verdict | None, *told: str) -> Figures:
         events=0,
     )
     counts = msgspec.convert(dict.fromkeys(Counts.__struct_fields__, 0) | {"skipped": {}}, Counts)
-    return figures_of(counts, Work(Tally(), 0.0, None, (), None, verdict), report, told)
+    work = Work(Tally(), 0.0, None, (), None, verdict, rebuilt)
+    return figures_of(counts, work, report, told)
 
 
 def test_a_violation_is_not_ok() -> None:
@@ -62,6 +66,21 @@ def test_what_nobody_saw_is_not_proved() -> None:
     blind = msgspec.structs.replace(_SOUND, rounds=0, unread="stock.db is away")
     (finding,) = _figures(blind).findings
     assert "checker_blind: the checker did not see all: stock.db is away" == finding
+
+
+def test_a_read_model_that_differs_is_not_ok() -> None:
+    """From itself, made anew, or from the check's counts; one that was not made anew is not ok."""
+    assert ("read model, made anew", "identical, 0 orders, hash e3b0") in rows_of(_figures(_SOUND))
+    other = HistoryDigest(1, {"paid": 1}, "aaaa")
+    figures = _figures(_SOUND, rebuilt=Rebuilt(_EMPTY, other, 4, identical=False))
+    differs, counts = figures.findings
+    assert "history_differs: the read model's hash was e3b0 and is aaaa, " in differs
+    assert (
+        "history_counts: orders by state are {'paid': 1} by the events, {} by the check" == counts
+    )
+    assert ("read model, made anew", "different, 1 orders, hash aaaa") in rows_of(figures)
+    (silent,) = _figures(_SOUND, rebuilt=None).findings
+    assert "history_silent: the read model was not made anew" == silent
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_one_object_and_nothing_else(start: Start, tiny: Path) -> None:
     assert 0 < found["p50_ms"] <= found["p99_ms"]
     instances = found["instances"]
     assert {"inventory/1", "inventory/2", "checker/1"} <= {i["place"] for i in instances}
-    assert 9 == len({each["pid"] for each in instances}) == len(instances)
+    assert 10 == len({each["pid"] for each in instances}) == len(instances)
     messages: Counter[str] = Counter()
     for each in instances:
         messages[each["agent"]] += each["messages"]
@@ -105,6 +105,10 @@ def test_one_object_and_nothing_else(start: Start, tiny: Path) -> None:
     assert confirmed == messages["fulfillment"] == found["shipped"] == found["notified"]
     assert 2 * confirmed + rejected + refunds == messages["notification"] == found["messages"]
     assert 8 * confirmed + 4 * rejected + 2 * refunds == found["events"]
+    history = found["history"]
+    assert (True, found["orders"]) == (history["identical"], history["orders"])
+    states = {"confirmed": confirmed, "rejected": rejected}
+    assert {state: count for state, count in states.items() if count} == history["by_state"]
 
 
 def test_without_declines_the_money_is_the_files(
@@ -257,7 +261,7 @@ def test_ctrl_c_leaves_nothing(start: Start, tiny: Path, number: signal.Signals)
     demo = start("--data", str(tiny), "--speed", "0.01")
     demo.wait_line(READY)
     family = demo.family()
-    assert 11 == len(family)
+    assert 12 == len(family)
     demo.process.send_signal(number)
     assert 130 == demo.wait()
     assert demo.lines[-1] == "agent99: interrupted"
@@ -278,7 +282,7 @@ def test_it_can_be_watched_from_another_terminal(start: Start, tiny: Path) -> No
     seen = subprocess.run(
         command, cwd=found[1], env=environ, capture_output=True, text=True, timeout=60, check=True
     )
-    assert 9 == json.loads(seen.stdout)["total"]["instances"]
+    assert 10 == json.loads(seen.stdout)["total"]["instances"]
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
 """An order pipeline on real data: orders, stock and payments that close to the penny.
 
 Given:       orders of customers, as messages; a file of order lines to replay; URLs of databases.
-Gives:       five agents and one that checks them, a demo that runs each in a process of its own,
+Gives:       five agents, one that checks them and one that tells what became of each order, a
+             live stream of an order's steps; a demo that runs each in a process of its own,
              and a check of the end result; neither check shares code with what it checks; Failure
              with the sample's codes, DataFileError.
-May import:  errors clock ids settings embedded store dispatch registry agent saga agent99;
-             msgspec polars rich sqlalchemy
+May import:  errors clock ids settings embedded envelope journal store dispatch registry agent
+             saga agent99; msgspec polars rich sqlalchemy
 Never:       holds money in floats, trusts a client's price, loads SQLAlchemy or polars before it
              needs a database or a file.
 """
@@ -19,6 +20,9 @@ from agent99.systems.shop._checker import CheckerAgent
 from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._demo import run_demo
 from agent99.systems.shop._errors import DataFileError, IllegalTransitionError, MoneyError
+from agent99.systems.shop._events import OrderMoved
+from agent99.systems.shop._history_agent import OrderHistoryAgent
+from agent99.systems.shop._order_stream import follow_order
 from agent99.systems.shop._settings import ShopSettings, load_shop_settings
 from agent99.systems.shop._year import Counts, Invoice, Year, place_order
 
@@ -37,12 +41,15 @@ __all__ = [
     "Invoice",
     "MoneyError",
     "NotificationAgent",
+    "OrderHistoryAgent",
+    "OrderMoved",
     "OrderProcessingAgent",
     "PaymentAgent",
     "ShopSettings",
     "Terms",
     "Year",
     "check_shop",
+    "follow_order",
     "load_shop_settings",
     "place_order",
     "read_event",

@@ -1,4 +1,4 @@
-"""`agent99 demo shop`: the six agents, each in a process of its own, work off a file of orders."""
+"""`agent99 demo shop`: seven agents, each in a process of its own, work off a file of orders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from agent99.systems.shop._figures import ChaosFigures, Figures, Instance, Work,
 from agent99.systems.shop._following import follow_up
 from agent99.systems.shop._ground import Ground, mesh_of_its_own, read_log
 from agent99.systems.shop._options import DemoOptions, read_options
-from agent99.systems.shop._proof import ask_verdict
+from agent99.systems.shop._proof import ask_rebuilt, ask_verdict
 from agent99.systems.shop._replay import FULL, GIVE_UP_S, Customer, Pace, Tally, in_time, replay
 from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
 from agent99.systems.shop._worker import RESTARTS_MAX, Catalogue, Place, Plan
@@ -59,7 +59,7 @@ STREAM_BYTES_PER_ORDER: Final = 16 * 1024
 _CATALOGUE: Final = "catalogue.json"
 _AGENTS: Final = (
     *("order-processing", "inventory", "payment", "fulfillment", "notification"),
-    "checker",
+    *("order-history", "checker"),
 )
 """In the order in which they call each other; who calls nobody and is not needed comes last."""
 
@@ -202,10 +202,11 @@ class _Run:
         took_s = self._clock.monotonic_s() - start_s
         await self._unless_lost(follow_up(self._mesh, self._clock, self._display))
         verdict = await self._unless_lost(ask_verdict(self._mesh, self._clock))
+        rebuilt = await self._unless_lost(ask_rebuilt(self._mesh, self._clock))
         instances: list[Instance] = []
         await self._unless_lost(self._stop(instances))
         by_place = tuple(sorted(instances, key=lambda each: each.place))
-        return Work(tally, took_s, self._first_s, by_place, chaos, verdict)
+        return Work(tally, took_s, self._first_s, by_place, chaos, verdict, rebuilt)
 
     async def _replay_in_chaos(self, year: Year, tally: Tally, bar: Bar) -> ChaosFigures | None:
         """Replay the orders; with `--chaos` under fire, and return what came of that."""
@@ -345,7 +346,7 @@ def _places(options: DemoOptions) -> tuple[Place, ...]:
         for agent in ("order-processing", "inventory", "payment")
     ]
     rest = [Place(agent, 1) for agent in ("fulfillment", "notification")]
-    return (*rest, *several, Place("checker", 1))
+    return (*rest, *several, Place("order-history", 1), Place("checker", 1))
 
 
 def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings, year: Year) -> Plan:

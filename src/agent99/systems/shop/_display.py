@@ -13,6 +13,7 @@ from agent99.systems.shop._figures import (
     ChaosFigures,
     CheckerFigures,
     Figures,
+    HistoryFigures,
     as_document,
 )
 from agent99.systems.shop._options import DemoOptions
@@ -211,12 +212,20 @@ def rows_of(figures: Figures) -> list[tuple[str, str]]:
         ("latency, 99 of 100", f"{figures.p99_ms:,.1f} ms"),
         ("time", f"{figures.took_s:,.1f} s"),
         ("looked at while it ran", _looked(figures.checker)),
+        ("read model, made anew", _remade(figures.history)),
         *_rows_of_chaos(figures.chaos),
     ]
 
 
 def _looked(checker: CheckerFigures) -> str:
     return f"{checker.looks:,} times, {checker.violations or 'no'} violations"
+
+
+def _remade(history: HistoryFigures | None) -> str:
+    if history is None:
+        return "it was not"
+    how = "identical" if history.identical else "different"
+    return f"{how}, {history.orders:,} orders, hash {history.hash[:12]}"
 
 
 def _rows_of_chaos(chaos: ChaosFigures | None) -> list[tuple[str, str]]:

@@ -5,12 +5,15 @@ Every event is keyed by its order, so that those of one order stay in order.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from agent99.systems.shop._model import Channel
+from agent99.systems.shop._states import OrderState
 
 PREPARED: Final = "shipment.prepared"
 SHIPPED: Final = "shipment.shipped"
@@ -94,3 +97,40 @@ class OrderRefunded(msgspec.Struct, frozen=True):
     step: int
     amount_pence: int
     at_us: int
+
+
+Told: TypeAlias = (
+    OrderMoved | OrderRefunded | ShipmentPrepared | OrderShipped | ShipmentCancelled | CustomerTold
+)
+"""Whatever the shop tells of an order."""
+TOPICS: Final = ("order.*", "shipment.*", TOLD)
+"""Patterns of all that the shop tells of orders."""
+_KINDS: Final[Mapping[str, type[Told]]] = MappingProxyType(
+    {
+        **{order_topic(state): OrderMoved for state in OrderState},
+        REFUNDED: OrderRefunded,
+        PREPARED: ShipmentPrepared,
+        SHIPPED: OrderShipped,
+        SHIPMENT_CANCELLED: ShipmentCancelled,
+        TOLD: CustomerTold,
+    }
+)
+
+
+def read_told(topic: str, body: bytes | Mapping[str, Any]) -> Told | None:
+    """Return what an event says; None: its topic is none of the shop's.
+
+    Args:
+        topic: The event's.
+        body: The stored message, or its payload by name.
+
+    Raises:
+        msgspec.ValidationError: it says something else than its topic.
+        msgspec.DecodeError: the message is no JSON.
+    """
+    kind = _KINDS.get(topic)
+    if kind is None:
+        return None
+    if isinstance(body, bytes):
+        return msgspec.json.decode(body, type=kind)  # the header stands among the fields
+    return msgspec.convert(body, kind)

@@ -8,6 +8,7 @@ import msgspec
 
 from agent99.systems.shop._check import CheckReport, describe
 from agent99.systems.shop._checker_model import Verdict
+from agent99.systems.shop._history_model import Rebuilt
 from agent99.systems.shop._replay import Tally
 from agent99.systems.shop._year import Counts
 
@@ -56,6 +57,20 @@ class CheckerFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Different ones, also those that it told of before it was killed; of many the first."""
 
 
+class HistoryFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The read model, made anew at the end from the first event of the log."""
+
+    orders: int
+    by_state: dict[str, int]
+    """Orders by their state, as the events tell it."""
+    events: int
+    """Read from the log, repeated ones too."""
+    identical: bool
+    """Whether the one that was kept while the shop worked has the same hash."""
+    hash: str
+    """SHA-256 of every record."""
+
+
 class Work(msgspec.Struct, frozen=True):
     """What was done, as the demo saw it."""
 
@@ -69,6 +84,8 @@ class Work(msgspec.Struct, frozen=True):
     """What was killed; None: nothing was, on purpose."""
     verdict: Verdict | None = None
     """What the checker said at the end; None: nothing."""
+    rebuilt: Rebuilt | None = None
+    """The read model, made anew at the end; None: it was not."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +138,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """With `--chaos`: what was killed, and what came of it."""
     checker: CheckerFigures
     """What was looked at while it ran; a violation is not `ok`."""
+    history: HistoryFigures | None = None
+    """The read model made anew; one that differs, or none, is not `ok`."""
 
 
 def figures_of(
@@ -143,6 +162,7 @@ def figures_of(
         *_left_open(work.chaos),
         *(f"violation: {each}" for each in seen),
         *_unseen(work.verdict),
+        *_untold(work.rebuilt, report),
     )
     return Figures(
         ok=not findings,
@@ -174,6 +194,7 @@ def figures_of(
         checker=CheckerFigures(
             looks=0 if work.verdict is None else work.verdict.looks, violations=len(seen)
         ),
+        history=_history(work.rebuilt),
     )
 
 
@@ -223,3 +244,36 @@ def _unseen(verdict: Verdict | None) -> tuple[str, ...]:
         why = verdict.unread or "its time was up"
         return (f"checker_blind: the checker did not see all: {why}",)
     return ()
+
+
+def _history(rebuilt: Rebuilt | None) -> HistoryFigures | None:
+    if rebuilt is None:
+        return None
+    after = rebuilt.after
+    return HistoryFigures(
+        orders=after.orders,
+        by_state=after.by_state,
+        events=rebuilt.events,
+        identical=rebuilt.identical,
+        hash=after.hash,
+    )
+
+
+def _untold(rebuilt: Rebuilt | None, report: CheckReport) -> tuple[str, ...]:
+    """Compare the read model with itself, made anew, and with what the check counted."""
+    if rebuilt is None:
+        return ("history_silent: the read model was not made anew",)
+    findings: list[str] = []
+    if not rebuilt.identical:
+        findings.append(
+            f"history_differs: the read model's hash was {rebuilt.before.hash}"
+            f" and is {rebuilt.after.hash}, made anew from the log"
+        )
+    counted = {"confirmed": report.confirmed, "rejected": sum(report.rejected.values())}
+    wanted = {state: count for state, count in counted.items() if count}
+    if rebuilt.after.by_state != wanted:
+        findings.append(
+            f"history_counts: orders by state are {rebuilt.after.by_state} by the events,"
+            f" {wanted} by the check"
+        )
+    return tuple(findings)

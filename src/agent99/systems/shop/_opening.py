@@ -1,4 +1,4 @@
-"""Opening the five stores. Imported when an agent starts: SQLAlchemy loads late.
+"""Opening the six stores. Imported when an agent starts: SQLAlchemy loads late.
 
 Each raises a `StoreError` or one of its kinds, and `UsageError` for a URL that is none. What is
 given as `traceparent` returns the trace that an event belongs to, or nothing.
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from agent99.clock import Clock
 from agent99.ids import Ids
 from agent99.store import Migration, Store, open_store
+from agent99.systems.shop._history import History
 from agent99.systems.shop._messages import Messages
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payments import Payments
@@ -32,6 +33,7 @@ from agent99.systems.shop._tables_aftercare import (
     SHIPMENTS_MIGRATIONS,
     SHIPMENTS_SCHEMA,
 )
+from agent99.systems.shop._tables_history import HISTORY_MIGRATIONS, HISTORY_SCHEMA
 
 
 async def open_orders(
@@ -73,6 +75,12 @@ async def open_messages(
     store = await _open(settings.messages_url, MESSAGES_SCHEMA, MESSAGES_MIGRATIONS, clock, ids)
     carrier = provider or PretendProvider(store, clock, ids)
     return store, Messages(store, clock, traceparent, carrier)
+
+
+async def open_history(settings: ShopSettings, clock: Clock, ids: Ids) -> tuple[Store, History]:
+    """Open the store of the read model."""
+    store = await _open(settings.history_url, HISTORY_SCHEMA, HISTORY_MIGRATIONS, clock, ids)
+    return store, History(store)
 
 
 async def _open(

@@ -25,7 +25,7 @@ from agent99.systems.shop._model import HOLD_BACK_S_MAX, HOLD_S_MAX, HoldBackTim
 HOLD_S: Final = 900.0
 """Seconds that stock is held for an order where nobody says for how long."""
 _NO_DECLINES = DeclineRule(rate=0.0)
-_PARTS = ("orders", "stock", "payments", "shipments", "messages")
+_PARTS = ("orders", "stock", "payments", "shipments", "messages", "history")
 
 
 class ShopSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +45,8 @@ class ShopSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The database of the shipments."""
     messages_url: str
     """The database of the messages to customers."""
+    history_url: str
+    """The database of the read model of the orders."""
     declines: DeclineRule = _NO_DECLINES
     """Which payments the bank declines."""
     hold_s: HoldTime = HOLD_S

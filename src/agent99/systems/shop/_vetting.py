@@ -11,6 +11,7 @@ from agent99.errors import StoreError, StoreFullError, StoreUnavailableError, Us
 from agent99.ids import Ids
 from agent99.store import Transaction
 from agent99.systems.shop._opening import (
+    open_history,
     open_messages,
     open_orders,
     open_payments,
@@ -25,6 +26,7 @@ _OPENINGS: Final[tuple[tuple[Callable[..., Any], tuple[str, ...]], ...]] = (
     (open_payments, ("payments", "ledger")),
     (open_shipments, ("shipments",)),
     (open_messages, ("notifications",)),
+    (open_history, ("order_records",)),
 )
 """By store: its tables that every run of the shop fills."""
 

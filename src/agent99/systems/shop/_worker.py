@@ -12,8 +12,10 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -29,6 +31,7 @@ from agent99.systems.shop._agents_aftercare import FulfillmentAgent, Notificatio
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._checker import CheckerAgent
 from agent99.systems.shop._disk import is_nearly_full
+from agent99.systems.shop._history_agent import OrderHistoryAgent
 from agent99.systems.shop._settings import ShopSettings
 
 END_S: Final = 2
@@ -97,21 +100,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"Plan({self.mesh!r}, places={len(self.places)})"
 
 
+_AGENTS: Final[Mapping[str, Callable[[ShopSettings], Agent]]] = MappingProxyType(
+    {
+        "order-processing": OrderProcessingAgent,
+        "inventory": InventoryAgent,
+        "payment": PaymentAgent,
+        "fulfillment": FulfillmentAgent,
+        "notification": NotificationAgent,
+        "order-history": OrderHistoryAgent,
+        "checker": CheckerAgent,
+    }
+)
+"""By the name of a place."""
+
+
 def make_agent(place: Place, settings: ShopSettings) -> Agent:
     """Return the agent of a place."""
-    match place.agent:
-        case "order-processing":
-            return OrderProcessingAgent(settings)
-        case "inventory":
-            return InventoryAgent(settings)
-        case "payment":
-            return PaymentAgent(settings)
-        case "fulfillment":
-            return FulfillmentAgent(settings)
-        case "checker":
-            return CheckerAgent(settings)
-        case _:
-            return NotificationAgent(settings)
+    return _AGENTS[place.agent](settings)
 
 
 def run_worker(place: Place, plan: Plan, excuses: int) -> int:
