@@ -14,10 +14,10 @@ from agent99.agent import Host
 from agent99.clock import wait_done
 from agent99.dispatch import Context, use_context
 from agent99.envelope import Header
-from agent99.errors import Agent99Error, OverloadedError, StreamNotFoundError
+from agent99.errors import Agent99Error, OverloadedError, PermissionDeniedError, StreamNotFoundError
 from agent99.saga._drive import Code, Drive
 from agent99.saga._halt import Reason
-from agent99.saga._log import LostError, Place, SagaLog
+from agent99.saga._log import LostError, Place, SagaLog, ended_us
 from agent99.saga._markers import Marker, Markers, OpenSaga
 from agent99.saga._patrol import Patrol
 from agent99.saga._records import Finished, Started
@@ -157,6 +157,21 @@ class Keeper:
         work = self._take_over(held, code, found)
         self._hold(found.saga_id, held, work, contextvars.Context())
 
+    async def weed(self, found: OpenSaga) -> bool:
+        """Remove the marker of a saga that has ended; returns whether it has.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        subject = self._subjects.saga(self.host.name, found.saga_id)
+        try:
+            ended = await ended_us(self.host.link.journal, self._streams.sagas, subject)
+        except (StreamNotFoundError, PermissionDeniedError):
+            return False  # its owner died before it made the stream; who may not ask knows nothing
+        if ended is not None:
+            await self.markers.remove_unchanged(found)
+        return ended is not None
+
     def look(self, saga_id: str) -> None:
         """Have a saga that is in hand look at what others wrote."""
         held = self.held.get(saga_id)
@@ -240,7 +255,7 @@ class Keeper:
             return None
         if history.started is None:  # its marker was written, and then its process died
             if self.clock.wall_us() - marker.started_us > ORPHAN_US:
-                await self.markers.remove_orphan(found)
+                await self.markers.remove_unchanged(found)
             return "lost"
         if history.stuck is not None:
             await self.markers.put(name, saga_id, _flagged(marker, history.owner, "stuck"))

@@ -28,7 +28,14 @@ from agent99.errors import (
 from agent99.ids import Ids
 from agent99.journal import Journal
 from agent99.saga._history import History
-from agent99.saga._records import Record, Started, Taken, decode_record, encode_record
+from agent99.saga._records import (
+    Finished,
+    Record,
+    Started,
+    Taken,
+    decode_record,
+    encode_record,
+)
 
 PAUSE_S_MIN = 0.05
 PAUSE_S_MAX = 2.0
@@ -257,3 +264,22 @@ class SagaLog:
                     ) from error
         except StreamNotFoundError:
             return  # no saga was ever begun on this mesh
+
+
+async def ended_us(journal: Journal, stream: str, subject: str) -> int | None:
+    """Return when a saga ended, in microseconds since the epoch, by the journal's clock.
+
+    None: it has not, as its last record says. That is one request, where a journal may be long.
+
+    Raises:
+        StreamNotFoundError: no saga was ever begun on this mesh.
+        JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+    """
+    last = await journal.last(stream, subject)
+    if last is None:
+        return None
+    try:
+        record = decode_record(last.payload)
+    except msgspec.DecodeError:
+        return None  # a later version's
+    return last.stored_us if isinstance(record, Finished) else None

@@ -6,13 +6,11 @@ import asyncio
 import logging
 from contextlib import suppress
 
-import msgspec
-
 from agent99.clock import Clock
 from agent99.envelope import Name, Subjects
 from agent99.errors import Agent99Error, StreamNotFoundError
 from agent99.journal import Journal
-from agent99.saga._records import Finished, decode_record
+from agent99.saga._log import ended_us
 
 KEPT_S = 7 * 86_400.0
 """So long an ended saga answers whoever asks again with its key: as long as the store's keys."""
@@ -75,13 +73,8 @@ class Sweep:
         return count
 
     async def _has_ended(self, subject: str, before_us: int) -> bool:
-        last = await self._journal.last(self._stream, subject)
-        if last is None or last.stored_us >= before_us:
-            return False
-        try:
-            return isinstance(decode_record(last.payload), Finished)
-        except msgspec.DecodeError:
-            return False
+        ended = await ended_us(self._journal, self._stream, subject)
+        return ended is not None and ended < before_us
 
     async def _go_on(self) -> None:
         while True:
