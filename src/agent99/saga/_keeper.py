@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -85,6 +85,8 @@ class Keeper:
         self.markers = Markers(link.journal, link.subjects.mesh, replicas=self._streams.replicas)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = False
+        self.is_stopping = False
+        """Nothing is run here any more that does not run yet."""
         self._patrol = Patrol(self)
         self._sweep = Sweep(link.journal, self._streams.sagas, host.name, link.subjects, self.clock)
 
@@ -107,15 +109,17 @@ class Keeper:
 
     async def stop(self, timeout_s: float) -> bool:
         """Let each saga come to a place where others can go on; returns False where one did not."""
+        self.is_stopping = True
         await self.leave()
         for held in self.held.values():
             if held.drive is not None:
                 held.drive.leave()
-        running = [held.task for held in self.held.values() if held.task is not None]
-        ending = asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        ending = asyncio.ensure_future(self._wait_idle())
         is_done = await wait_done(self.clock, ending, timeout_s)
         ending.cancel()
-        await asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        for task in self._running():
+            task.cancel()
+        await asyncio.gather(ending, *self._running(), return_exceptions=True)
         return is_done
 
     # --- sagas ------------------------------------------------------------------------------------
@@ -187,6 +191,14 @@ class Keeper:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _running(self) -> list[asyncio.Task[Any]]:
+        held = (each.task for each in self.held.values())
+        return [*(task for task in held if task is not None), *self._tasks]
+
+    async def _wait_idle(self) -> None:
+        while running := self._running():  # what a request that is in hand begins, comes on top
+            await asyncio.wait(running)
+
     def _hold(
         self,
         saga_id: str,
@@ -251,8 +263,9 @@ class Keeper:
     async def _take_over(self, held: Held, code: Code, found: OpenSaga) -> Reason | None:
         history = await held.log.read()
         name, saga_id, marker = self.host.name, found.saga_id, found.marker
-        if history.finished is not None:
-            return None
+        if history.finished is not None or self.is_stopping:
+            # Who stops has done nothing with it so far: the next one finds it as this one did.
+            return None if history.finished is not None else "lost"
         if history.started is None:  # its marker was written, and then its process died
             if self.clock.wall_us() - marker.started_us > ORPHAN_US:
                 await self.markers.remove_unchanged(found)
@@ -278,6 +291,9 @@ class Keeper:
         return await self._drive(held, code)
 
     async def _drive(self, held: Held, code: Code) -> Reason | None:
+        if self.is_stopping:  # it came too late to be told so
+            await self._hand_over(held)
+            return "left"
         held.drive = Drive(held.log, code, self.clock, self.ids, self.host.link.deadlines)
         if held.is_to_look:
             held.drive.look()

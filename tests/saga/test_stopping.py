@@ -1,0 +1,85 @@
+"""An instance that stops hands over what it has in hand, wherever that stands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from agent99 import Mesh
+from agent99.errors import RemoteError
+from agent99.saga import PENDING, Desk
+from agent99.saga._keeper import Keeper
+from agent99.saga._log import SagaLog
+from agent99.saga._markers import Markers
+from tests._wait import eventually
+from tests.saga._journals import OWNER, Hand
+from tests.saga._trips import Trips, World
+
+ROME = {"to": "Rome"}
+
+
+class Gate:
+    """Holds the first call of a method until it is opened."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        self.waiting = asyncio.Event()
+        self.opened = asyncio.Event()
+        method = getattr(owner, name)
+
+        async def held(*args: Any, **how: Any) -> Any:
+            self.waiting.set()
+            await self.opened.wait()
+            return await method(*args, **how)
+
+        patch.setattr(owner, name, held)
+
+
+def _keeper(agent: Trips) -> Keeper:
+    assert agent._running is not None
+    (keeper,) = agent._running.host.duties
+    return cast("Keeper", keeper)
+
+
+async def test_a_saga_that_is_being_begun_is_handed_over(
+    mesh: Mesh, client: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored, for that was asked for, and nothing of it runs at who stops."""
+    world, gate = World(), Gate(monkeypatch, Markers, "create")
+    agent = Trips(world)
+    await mesh.host(agent)
+    keeper = _keeper(agent)
+    call = asyncio.create_task(
+        client.request("trips", "book", ROME, idempotency_key="k", timeout_s=0.5)
+    )
+    await gate.waiting.wait()
+    stopping = asyncio.create_task(mesh.stop(agent))
+    await eventually(lambda: keeper.is_stopping)
+    gate.opened.set()
+    await stopping
+    with pytest.raises(RemoteError) as pending:
+        await call
+    assert PENDING == pending.value.code
+    (found,) = await Hand(client).markers.every()
+    assert ("left", {}) == (found.marker.flag, world.attempts)
+
+
+async def test_a_saga_that_is_being_read_is_let_be(
+    mesh: Mesh, client: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose journal is read to take it over is nobody's work yet: it stays as it was."""
+    world, gate = World(), Gate(monkeypatch, SagaLog, "read")
+    agent = Trips(world)
+    saga_id = await Hand(client).open(1)
+    await mesh.host(agent)
+    keeper = _keeper(agent)
+    await gate.waiting.wait()
+    stopping = asyncio.create_task(mesh.stop(agent))
+    await eventually(lambda: keeper.is_stopping)
+    gate.opened.set()
+    await stopping
+    view = await Desk(client).find(saga_id)
+    assert view is not None
+    (found,) = await Hand(client).markers.every()
+    assert (OWNER, OWNER, {}) == (view.history.owner, found.marker.owner, world.attempts)
