@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from agent99.saga._halt import Halt
 from agent99.saga._log import LostError, Place, SagaLog
 from agent99.saga._records import Cancel, Noted, Started, StepId, encode_record
 from agent99.saga._run import Run
+from tests._wait import eventually
 
 
 class _Slow(MemoryJournal):
@@ -28,6 +30,7 @@ class _Slow(MemoryJournal):
         self.receipt.set()
         self.message_ids: list[str] = []
         self.reads_in_vain = 0
+        self.on_read: Callable[[], None] | None = None
 
     async def append(self, *args: Any, **options: Any) -> Any:
         self.message_ids.append(options["message_id"])
@@ -40,6 +43,8 @@ class _Slow(MemoryJournal):
         if self.reads_in_vain:
             self.reads_in_vain -= 1
             raise DeadlineExceededError("the server is away")
+        if self.on_read is not None:
+            self.on_read()
         return super().read(*args, **options)
 
 
@@ -108,3 +113,34 @@ async def test_look_outlives_an_outage() -> None:
     assert halted.value.reason == "turned"
     assert journal.reads_in_vain == 0
     assert not run.pauses.is_to_look
+
+
+async def test_who_stops_while_it_looks_begins_nothing() -> None:
+    """A run that is told to leave while it reads its journal leaves, and waits for nothing more."""
+    journal = _Slow()
+    log = await _begun(journal)
+    clock = SystemClock()
+    run = Run(log, clock, SystemIds(), Deadlines(clock))
+    journal.on_read = run.leave
+    run.look()
+    with pytest.raises(Halt) as halted:
+        await run.check_wanted()
+    assert halted.value.reason == "left"
+
+
+async def test_who_stops_does_not_wait_for_a_server_that_is_away() -> None:
+    """A look that is tried again and again ends when its instance stops; the next one looks."""
+    journal = _Slow()
+    log = await _begun(journal)
+    clock = SystemClock()
+    run = Run(log, clock, SystemIds(), Deadlines(clock))
+    journal.reads_in_vain = 1_000_000
+    run.look()
+    looking = asyncio.create_task(run.check_wanted())
+    await eventually(lambda: journal.reads_in_vain < 1_000_000)
+    run.leave()
+    with pytest.raises(Halt) as halted:
+        async with asyncio.timeout(1):
+            await looking
+    assert halted.value.reason == "left"
+    assert journal.reads_in_vain > 999_990

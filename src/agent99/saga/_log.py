@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -110,15 +110,18 @@ class SagaLog:
             return False
         return True
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Read what others have written since, however long that takes.
+
+        Args:
+            is_wanted: Asked before each try: once it says no, nothing more is read.
 
         Raises:
             LostError: the saga is another's now, or the connection is closed.
         """
         async with self._writing:
             pause_s = PAUSE_S_MIN
-            while True:
+            while is_wanted():
                 try:
                     await self._read_on()
                 except ClosedError as error:
