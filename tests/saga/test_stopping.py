@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from agent99 import Mesh
 from agent99.errors import RemoteError
 from agent99.saga import PENDING, Desk
-from agent99.saga._keeper import Keeper
 from agent99.saga._log import SagaLog
 from agent99.saga._markers import Markers
 from tests._wait import eventually
 from tests.saga._journals import OWNER, Hand
-from tests.saga._trips import Trips, World
+from tests.saga._trips import Trips, World, keeper_of
 
 ROME = {"to": "Rome"}
 
@@ -36,12 +35,6 @@ class Gate:
         patch.setattr(owner, name, held)
 
 
-def _keeper(agent: Trips) -> Keeper:
-    assert agent._running is not None
-    (keeper,) = agent._running.host.duties
-    return cast("Keeper", keeper)
-
-
 async def test_a_saga_that_is_being_begun_is_handed_over(
     mesh: Mesh, client: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +42,7 @@ async def test_a_saga_that_is_being_begun_is_handed_over(
     world, gate = World(), Gate(monkeypatch, Markers, "create")
     agent = Trips(world)
     await mesh.host(agent)
-    keeper = _keeper(agent)
+    keeper = keeper_of(agent)
     call = asyncio.create_task(
         client.request("trips", "book", ROME, idempotency_key="k", timeout_s=0.5)
     )
@@ -73,7 +66,7 @@ async def test_a_saga_that_is_being_read_is_let_be(
     agent = Trips(world)
     saga_id = await Hand(client).open(1)
     await mesh.host(agent)
-    keeper = _keeper(agent)
+    keeper = keeper_of(agent)
     await gate.waiting.wait()
     stopping = asyncio.create_task(mesh.stop(agent))
     await eventually(lambda: keeper.is_stopping)

@@ -88,7 +88,13 @@ class Keeper:
         self.is_stopping = False
         """Nothing is run here any more that does not run yet."""
         self._patrol = Patrol(self)
-        self._sweep = Sweep(link.journal, self._streams.sagas, host.name, link.subjects, self.clock)
+        self._sweep = Sweep(
+            link.journal,
+            self._streams.sagas,
+            link.subjects.saga_listen(host.name),
+            self.clock,
+            is_first=self.is_first,
+        )
 
     def __repr__(self) -> str:
         return f"Keeper({self.host!r}, held={len(self.held)})"
@@ -121,6 +127,11 @@ class Keeper:
             task.cancel()
         await asyncio.gather(ending, *self._running(), return_exceptions=True)
         return is_done
+
+    def is_first(self) -> bool:
+        """Tell whether no instance of the agent is listed before this one."""
+        listed = self.host.link.registry.table.named(self.host.name)
+        return all(self.host.instance <= each.instance for each in listed)
 
     # --- sagas ------------------------------------------------------------------------------------
 
