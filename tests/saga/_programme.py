@@ -243,7 +243,7 @@ async def play(acts: tuple[Act, ...], *, fails: bool, deaths: Deaths) -> Ending:
         ids = SeededIds(runs)
         log = SagaLog(journal, PLACE, f"instance {runs}", clock=clock, ids=ids)
         try:
-            await _begin_or_take(log, clock)
+            await _begin_or_take(log, clock, f"instance {runs}")
             programme = Programme(acts, fails=fails, world=world)
             drive = Drive(log, programme, clock, ids, Deadlines(clock))
             reason = await drive.run()
@@ -258,10 +258,10 @@ async def play(acts: tuple[Act, ...], *, fails: bool, deaths: Deaths) -> Ending:
         return Ending(log.history, world, stored, runs)
 
 
-async def _begin_or_take(log: SagaLog, clock: ManualClock) -> None:
+async def _begin_or_take(log: SagaLog, clock: ManualClock, instance: str) -> None:
     history = await log.read()
     if history.started is None:
-        await log.begin(started(clock.wall_us()))
+        await log.begin(started(clock.wall_us(), instance))
     elif history.finished is None:
         await log.take()
 
@@ -274,12 +274,12 @@ async def _end_all_else() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def started(at_us: int) -> Started:
+def started(at_us: int, owner: str) -> Started:
     """Return the first record of a saga."""
     return Started(
         operation="programme",
         version=1,
-        owner="instance 1",
+        owner=owner,
         fingerprint="",
         request=msgspec.Raw(b"{}"),
         event_id="e",

@@ -15,7 +15,7 @@ from agent99.ids import SystemIds
 from agent99.journal import MemoryJournal, StreamConfig
 from agent99.saga._halt import Halt
 from agent99.saga._log import LostError, Place, SagaLog
-from agent99.saga._records import Cancel, Noted, Started, StepId, encode_record
+from agent99.saga._records import Cancel, Noted, Started, StepId, Taken, encode_record
 from agent99.saga._run import Run
 from tests._wait import eventually
 
@@ -144,3 +144,15 @@ async def test_who_stops_does_not_wait_for_a_server_that_is_away() -> None:
             await looking
     assert halted.value.reason == "left"
     assert journal.reads_in_vain > 999_990
+
+
+async def test_who_waited_while_it_was_lost_writes_nothing() -> None:
+    """Steps side by side write one after the other: what one learns, the next one knows."""
+    journal = _Slow()
+    log = await _begun(journal)
+    taken = encode_record(Taken(owner="another", at_us=2))
+    await journal.append("saga.x", taken, message_id="another's")
+    writing = (log.write(_noted(name)) for name in ("a", "b", "c"))
+    lost = await asyncio.gather(*writing, return_exceptions=True)
+    assert [LostError] * 3 == [type(each) for each in lost]
+    assert 2 == len([each async for each in journal.read("S")])

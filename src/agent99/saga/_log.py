@@ -169,6 +169,9 @@ class SagaLog:
             PayloadTooLargeError: it can never be stored.
         """
         async with self._writing:
+            # Who wrote before may have learnt it while this one waited: what was read then is what
+            # this record would be compared with, and it would be stored.
+            self._check_own()
             pause_s, message_id = PAUSE_S_MIN, self._next_message_id()
             while True:
                 try:
@@ -246,6 +249,9 @@ class SagaLog:
                     known,
                 )
                 raise LostError
+        self._check_own()
+
+    def _check_own(self) -> None:
         if self.history.owner != self._instance or self.history.finished is not None:
             raise LostError
 
