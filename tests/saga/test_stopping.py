@@ -76,3 +76,25 @@ async def test_a_saga_that_is_being_read_is_let_be(
     assert view is not None
     (found,) = await Hand(client).markers.every()
     assert (OWNER, OWNER, {}) == (view.history.owner, found.marker.owner, world.attempts)
+
+
+async def test_a_saga_that_is_being_undone_is_handed_over(
+    mesh: Mesh, client: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The undo that runs is finished, and the next one is another instance's."""
+    world, gate = World(), Gate(monkeypatch, Trips, "let_go")
+    agent = Trips(world)
+    await mesh.host(agent)
+    keeper = keeper_of(agent)
+    trip = {"to": "Rome", "days": 101}
+    call = asyncio.create_task(client.request("trips", "book", trip, timeout_s=0.5))
+    await gate.waiting.wait()
+    stopping = asyncio.create_task(mesh.stop(agent))
+    (held,) = keeper.held.values()
+    await eventually(lambda: held.drive is not None and held.drive._is_leaving)
+    gate.opened.set()
+    await stopping
+    with pytest.raises(RemoteError):
+        await call
+    (found,) = await Hand(client).markers.every()
+    assert ("left", ["room"]) == (found.marker.flag, [name for name, _ in world.undone])
