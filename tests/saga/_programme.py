@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from agent99.saga import Saga, Step, Undo
 from agent99.saga._drive import Drive
 from agent99.saga._history import History
 from agent99.saga._log import Place, SagaLog
-from agent99.saga._records import Record, Started, decode_record
+from agent99.saga._records import Finished, Record, Started, decode_record
 from agent99.testing import ManualClock
 
 STREAM = "SAGAS"
@@ -140,10 +141,19 @@ class Programme:
 
     operation, version, since = "programme", 1, 1
 
-    def __init__(self, acts: tuple[Act, ...], *, fails: bool, world: World) -> None:
+    def __init__(
+        self,
+        acts: tuple[Act, ...],
+        *,
+        fails: bool,
+        world: World,
+        turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._acts = acts
         self._fails = fails
         self._world = world
+        self._turn = turn
+        """What a step and an undo wait for before they do anything."""
 
     async def call(self, request: bytes, saga: Saga) -> tuple[bytes, bool]:
         """Run it."""
@@ -158,14 +168,20 @@ class Programme:
 
     async def _one(self, act: Act, saga: Saga) -> str:
         async def run(step: Step) -> str:
+            await self._wait_turn()
             return self._world.act(act, step)
 
         async def undo(told: Undo[str]) -> None:
+            await self._wait_turn()
             self._world.undo(act, told)
 
         if act.is_pivot:
             return await saga.pivot(act.name, run)
         return await saga.step(act.name, run, undo=undo if act.has_undo else None)
+
+    async def _wait_turn(self) -> None:
+        if self._turn is not None:
+            await self._turn()
 
 
 def grouped(acts: tuple[Act, ...]) -> list[list[Act]]:
@@ -189,6 +205,33 @@ class Ending:
     runs: int
 
 
+def expected(acts: tuple[Act, ...], *, fails: bool) -> tuple[str, set[str], set[str]]:
+    """Return the end, what is in effect, and what was undone, as the naive model has them."""
+    begun: list[Act] = []
+    failed = False
+    for group in grouped(acts):
+        begun += group
+        if any(act.how in ("refuses", "breaks") for act in group):
+            failed = True
+            break
+    if not (failed or fails):
+        return "done", {act.name for act in begun}, set()
+    took_effect = [act for act in begun if act.how != "refuses"]
+    undone = {act.name for act in took_effect if act.has_undo}
+    return "failed", {act.name for act in took_effect} - undone, undone
+
+
+def check(ending: Ending, acts: tuple[Act, ...], *, fails: bool) -> None:
+    """Compare how a saga ended with the model."""
+    state, effects, undone = expected(acts, fails=fails)
+    history, world = ending.history, ending.world
+    assert (state, effects, undone) == (history.state, set(world.effects), set(world.undone))
+    assert all(count == 1 for count in world.done.values()), world.done
+    order = [step.name for step in history.steps if step.name in undone]
+    assert order[::-1] == world.undone
+    assert isinstance(ending.records[-1], Finished)
+
+
 async def play(acts: tuple[Act, ...], *, fails: bool, deaths: Deaths) -> Ending:
     """Run a saga to its end, in as many processes as die of it."""
     clock = JumpClock()
@@ -200,7 +243,7 @@ async def play(acts: tuple[Act, ...], *, fails: bool, deaths: Deaths) -> Ending:
         ids = SeededIds(runs)
         log = SagaLog(journal, PLACE, f"instance {runs}", clock=clock, ids=ids)
         try:
-            await _begin_or_take(log, clock)
+            await _begin_or_take(log, clock, f"instance {runs}")
             programme = Programme(acts, fails=fails, world=world)
             drive = Drive(log, programme, clock, ids, Deadlines(clock))
             reason = await drive.run()
@@ -215,10 +258,10 @@ async def play(acts: tuple[Act, ...], *, fails: bool, deaths: Deaths) -> Ending:
         return Ending(log.history, world, stored, runs)
 
 
-async def _begin_or_take(log: SagaLog, clock: ManualClock) -> None:
+async def _begin_or_take(log: SagaLog, clock: ManualClock, instance: str) -> None:
     history = await log.read()
     if history.started is None:
-        await log.begin(started(clock.wall_us()))
+        await log.begin(started(clock.wall_us(), instance))
     elif history.finished is None:
         await log.take()
 
@@ -231,12 +274,12 @@ async def _end_all_else() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def started(at_us: int) -> Started:
+def started(at_us: int, owner: str) -> Started:
     """Return the first record of a saga."""
     return Started(
         operation="programme",
         version=1,
-        owner="instance 1",
+        owner=owner,
         fingerprint="",
         request=msgspec.Raw(b"{}"),
         event_id="e",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from agent99 import Agent, Failure
 from agent99.errors import DeadlineExceededError, NoAgentError
 from agent99.saga import Saga, Step, Undo, saga
+from agent99.saga._keeper import Keeper
 
 
 class Trip(msgspec.Struct, frozen=True):
@@ -177,3 +178,10 @@ class Trips(Agent):
     async def let_go(self, undo: Undo[Ticket], *_what: Any) -> None:
         """Undo a booking."""
         self.world.let_go(undo)
+
+
+def keeper_of(agent: Trips) -> Keeper:
+    """Return what keeps the sagas of an agent that is hosted."""
+    assert agent._running is not None
+    (keeper,) = agent._running.host.duties
+    return cast("Keeper", keeper)

@@ -66,9 +66,9 @@ async def test_an_orphan_that_is_begun_anew_stays_marked(mesh: Mesh) -> None:
     await markers.create(Name("trips"), "x", marker)
     (found,) = await markers.every("trips")
     await markers.create(Name("trips"), "x", marker)
-    await markers.remove_orphan(found)
+    await markers.remove_unchanged(found)
     (again,) = await markers.every("trips")
-    await markers.remove_orphan(again)
+    await markers.remove_unchanged(again)
     assert [] == await markers.every("trips")
 
 
@@ -96,7 +96,7 @@ async def test_an_orphan_that_is_removed_while_it_is_begun_anew(
     orphans = await markers.every("trips")
 
     def remove_first(value: bytes) -> Marker:
-        removing.append(asyncio.ensure_future(others.remove_orphan(orphans[0])))
+        removing.append(asyncio.ensure_future(others.remove_unchanged(orphans[0])))
         return decode(value)
 
     class Removing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from agent99.ids import SystemIds
 from agent99.journal import MemoryJournal, StreamConfig
 from agent99.saga._halt import Halt
 from agent99.saga._log import LostError, Place, SagaLog
-from agent99.saga._records import Cancel, Noted, Started, StepId, encode_record
+from agent99.saga._records import Cancel, Noted, Started, StepId, Taken, encode_record
 from agent99.saga._run import Run
+from tests._wait import eventually
 
 
 class _Slow(MemoryJournal):
@@ -28,6 +30,7 @@ class _Slow(MemoryJournal):
         self.receipt.set()
         self.message_ids: list[str] = []
         self.reads_in_vain = 0
+        self.on_read: Callable[[], None] | None = None
 
     async def append(self, *args: Any, **options: Any) -> Any:
         self.message_ids.append(options["message_id"])
@@ -40,6 +43,8 @@ class _Slow(MemoryJournal):
         if self.reads_in_vain:
             self.reads_in_vain -= 1
             raise DeadlineExceededError("the server is away")
+        if self.on_read is not None:
+            self.on_read()
         return super().read(*args, **options)
 
 
@@ -108,3 +113,46 @@ async def test_look_outlives_an_outage() -> None:
     assert halted.value.reason == "turned"
     assert journal.reads_in_vain == 0
     assert not run.pauses.is_to_look
+
+
+async def test_who_stops_while_it_looks_begins_nothing() -> None:
+    """A run that is told to leave while it reads its journal leaves, and waits for nothing more."""
+    journal = _Slow()
+    log = await _begun(journal)
+    clock = SystemClock()
+    run = Run(log, clock, SystemIds(), Deadlines(clock))
+    journal.on_read = run.leave
+    run.look()
+    with pytest.raises(Halt) as halted:
+        await run.check_wanted()
+    assert halted.value.reason == "left"
+
+
+async def test_who_stops_does_not_wait_for_a_server_that_is_away() -> None:
+    """A look that is tried again and again ends when its instance stops; the next one looks."""
+    journal = _Slow()
+    log = await _begun(journal)
+    clock = SystemClock()
+    run = Run(log, clock, SystemIds(), Deadlines(clock))
+    journal.reads_in_vain = 1_000_000
+    run.look()
+    looking = asyncio.create_task(run.check_wanted())
+    await eventually(lambda: journal.reads_in_vain < 1_000_000)
+    run.leave()
+    with pytest.raises(Halt) as halted:
+        async with asyncio.timeout(1):
+            await looking
+    assert halted.value.reason == "left"
+    assert journal.reads_in_vain > 999_990
+
+
+async def test_who_waited_while_it_was_lost_writes_nothing() -> None:
+    """Steps side by side write one after the other: what one learns, the next one knows."""
+    journal = _Slow()
+    log = await _begun(journal)
+    taken = encode_record(Taken(owner="another", at_us=2))
+    await journal.append("saga.x", taken, message_id="another's")
+    writing = (log.write(_noted(name)) for name in ("a", "b", "c"))
+    lost = await asyncio.gather(*writing, return_exceptions=True)
+    assert [LostError] * 3 == [type(each) for each in lost]
+    assert 2 == len([each async for each in journal.read("S")])

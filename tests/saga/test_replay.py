@@ -220,6 +220,48 @@ async def test_branches_in_another_order(notes: Notes) -> None:
     assert 5 == len(notes.done)
 
 
+@pytest.mark.parametrize("how", ["fails", "returns", "is stuck"])
+async def test_a_branch_that_waits_ends_with_the_function(notes: Notes, how: str) -> None:
+    """What the function has left waiting when it ends is ended too, and does nothing more."""
+    branches: list[asyncio.Future[None]] = []
+    before = asyncio.all_tasks()
+
+    async def branch(saga: Saga) -> None:
+        await saga.sleep(3_600.0)
+        await saga.step("late", notes.do, "late")
+
+    async def trip(saga: Saga) -> None:
+        branches.append(asyncio.ensure_future(branch(saga)))
+        await saga.step("one", notes.do, "a", undo=notes.undo)
+        if how == "is stuck":
+            await asyncio.gather(branches[0], saga.pivot("two", refuse), saga.step("three", stop))
+        if how == "fails":
+            await asyncio.gather(branches[0], saga.step("two", refuse))
+
+    async def refuse(step: Step) -> None:
+        if how == "fails":
+            raise Failure("no", code="NO")
+
+    async def stop(step: Step) -> None:
+        await asyncio.sleep(0)
+        raise Failure("no", code="NO")
+
+    stage = SagaStage()
+    async with asyncio.timeout(5):
+        if how == "returns":
+            await stage.play(trip, type(None), key="k")
+        else:
+            with pytest.raises(Failure, match="no"):
+                await stage.play(trip, type(None), key="k")
+    states = {"fails": "failed", "returns": "done", "is stuck": "stuck"}
+    assert states[how] == (await stage.history("k")).state
+    await asyncio.wait(branches, timeout=1)
+    assert [True] == [each.done() for each in branches]
+    assert before == asyncio.all_tasks()
+    assert ["a"] == notes.done
+    branches[0].exception()
+
+
 @pytest.mark.parametrize(
     ("call", "why"),
     [

@@ -16,6 +16,7 @@ from tests.saga._trips import Ticket, Trips, World
 _ROOM = """
   "a99.main.saga.trips.*", "$JS.API.STREAM.CREATE.A99_main_SAGA", "$JS.API.STREAM.NAMES"
   "$JS.API.DIRECT.GET.A99_main_SAGA", "$JS.API.STREAM.MSG.GET.A99_main_SAGA"
+  "$JS.API.DIRECT.GET.A99_main_SAGA.a99.main.saga.trips.*"
   "$JS.API.STREAM.MSG.DELETE.A99_main_SAGA"
   "$JS.API.STREAM.CREATE.KV_a99_main_sagas", "$KV.a99_main_sagas.trips.*"
   "$JS.API.DIRECT.GET.KV_a99_main_sagas", "$JS.API.DIRECT.GET.KV_a99_main_sagas.>"

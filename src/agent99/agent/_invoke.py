@@ -74,7 +74,7 @@ def ends_at_once(host: Host, method: Method) -> bool:
 
 def _in_loop(bound: Callable[..., Awaitable[Any]], method: Method) -> Handler:
     signature = method.signature
-    if signature.whole:
+    if signature.whole and not signature.keyword_fields:
 
         def take_whole(_context: Context, payload: Any) -> Awaitable[Any]:
             return bound(payload)

@@ -55,13 +55,14 @@ class Signature:
         self.whole = len(parameters) == 1 and _is_object(hints[parameters[0].name], of)
         """The payload itself is the one argument."""
         self.fields: tuple[str, ...] = ()
-        self.keyword_fields: tuple[str, ...] = ()
+        named = _by_name(every, given)
+        self.keyword_fields = tuple(p.name for p in parameters if p.name in named)
+        """Those that are passed by name, the one argument among them."""
         if self.whole:
             body_type = hints[parameters[0].name]
         else:
             body_type = _struct(function, parameters, hints, of)
-            self.fields = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
-            self.keyword_fields = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+            self.fields = tuple(p.name for p in parameters if p.name not in named)
         _check_fields(parameters, hints, of)
         self.body: BodyCodec[Any] = BodyCodec(body_type, of=of)
         self.answer: AnswerCodec[Any] = AnswerCodec(hints["return"], of=of)
@@ -72,7 +73,9 @@ class Signature:
     def arguments(self, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments that a decoded payload stands for."""
         if self.whole:
-            return (payload,), {}
+            return (
+                ((), {self.keyword_fields[0]: payload}) if self.keyword_fields else ((payload,), {})
+            )
         return (
             tuple(getattr(payload, field) for field in self.fields),
             {field: getattr(payload, field) for field in self.keyword_fields},
@@ -109,6 +112,16 @@ def _parameters(
                 " name it otherwise, and read headers from self.context.header"
             )
     return parameters
+
+
+def _by_name(parameters: list[inspect.Parameter], given: frozenset[str]) -> set[str]:
+    """Return the parameters that can only be passed by name: whoever fills in the given does so."""
+    first = next((at for at, each in enumerate(parameters) if each.name in given), len(parameters))
+    return {
+        each.name
+        for at, each in enumerate(parameters)
+        if each.kind is each.KEYWORD_ONLY or at > first
+    }
 
 
 def _is_object(hint: Any, of: str) -> bool:

@@ -73,6 +73,8 @@ class Drive(Run):
         self._is_unwinding = False
         self._is_over = False
         """The function has ended: what it left running begins nothing new."""
+        self._waiting = 0
+        """Branches that wait until a moment."""
 
     async def run(self) -> Reason | None:
         """Run the saga; returns None when it has ended, or why it goes on without this run.
@@ -150,8 +152,10 @@ class Drive(Run):
         except BaseException as raised:  # a group of errors may hold the halt, which is noted
             if self.halted is None or isinstance(raised, (KeyboardInterrupt, SystemExit)):
                 raise
-        self._is_over = True
-        while self.replay.busy:  # what ran beside the call that ended it
+        finally:
+            self._is_over = True
+            self.pauses.wake()  # nothing would else end a branch that waits beside what has ended
+        while self.replay.busy or self._waiting:  # what ran beside the call that ended it
             await self.pauses.wait_moved()
         if self.halted is not None:
             raise self.halted
@@ -249,7 +253,17 @@ class Drive(Run):
         timer = self.history.timers.get(step)
         if timer is None:
             self.halt("stuck", self.replay.is_of_another_kind(step), step)
+        self._waiting += 1
+        try:
+            await self._wait(timer)
+        finally:
+            self._waiting -= 1
+            self.pauses.moved()
+
+    async def _wait(self, timer: Timer) -> None:
         while not self._is_unwinding:
+            if self._is_over:
+                raise Halt("turned")
             left_s = (timer.until_us - self.clock.wall_us()) / 1e6
             if left_s <= 0:
                 return

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,10 +14,10 @@ from agent99.agent import Host
 from agent99.clock import wait_done
 from agent99.dispatch import Context, use_context
 from agent99.envelope import Header
-from agent99.errors import Agent99Error, OverloadedError, StreamNotFoundError
+from agent99.errors import Agent99Error, OverloadedError, PermissionDeniedError, StreamNotFoundError
 from agent99.saga._drive import Code, Drive
 from agent99.saga._halt import Reason
-from agent99.saga._log import LostError, Place, SagaLog
+from agent99.saga._log import LostError, Place, SagaLog, ended_us
 from agent99.saga._markers import Marker, Markers, OpenSaga
 from agent99.saga._patrol import Patrol
 from agent99.saga._records import Finished, Started
@@ -85,8 +85,16 @@ class Keeper:
         self.markers = Markers(link.journal, link.subjects.mesh, replicas=self._streams.replicas)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = False
+        self.is_stopping = False
+        """Nothing is run here any more that does not run yet."""
         self._patrol = Patrol(self)
-        self._sweep = Sweep(link.journal, self._streams.sagas, host.name, link.subjects, self.clock)
+        self._sweep = Sweep(
+            link.journal,
+            self._streams.sagas,
+            link.subjects.saga_listen(host.name),
+            self.clock,
+            is_first=self.is_first,
+        )
 
     def __repr__(self) -> str:
         return f"Keeper({self.host!r}, held={len(self.held)})"
@@ -107,16 +115,23 @@ class Keeper:
 
     async def stop(self, timeout_s: float) -> bool:
         """Let each saga come to a place where others can go on; returns False where one did not."""
+        self.is_stopping = True
         await self.leave()
         for held in self.held.values():
             if held.drive is not None:
                 held.drive.leave()
-        running = [held.task for held in self.held.values() if held.task is not None]
-        ending = asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        ending = asyncio.ensure_future(self._wait_idle())
         is_done = await wait_done(self.clock, ending, timeout_s)
         ending.cancel()
-        await asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        for task in self._running():
+            task.cancel()
+        await asyncio.gather(ending, *self._running(), return_exceptions=True)
         return is_done
+
+    def is_first(self) -> bool:
+        """Tell whether no instance of the agent is listed before this one."""
+        listed = self.host.link.registry.table.named(self.host.name)
+        return all(self.host.instance <= each.instance for each in listed)
 
     # --- sagas ------------------------------------------------------------------------------------
 
@@ -157,6 +172,21 @@ class Keeper:
         work = self._take_over(held, code, found)
         self._hold(found.saga_id, held, work, contextvars.Context())
 
+    async def weed(self, found: OpenSaga) -> bool:
+        """Remove the marker of a saga that has ended; returns whether it has.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        subject = self._subjects.saga(self.host.name, found.saga_id)
+        try:
+            ended = await ended_us(self.host.link.journal, self._streams.sagas, subject)
+        except (StreamNotFoundError, PermissionDeniedError):
+            return False  # its owner died before it made the stream; who may not ask knows nothing
+        if ended is not None:
+            await self.markers.remove_unchanged(found)
+        return ended is not None
+
     def look(self, saga_id: str) -> None:
         """Have a saga that is in hand look at what others wrote."""
         held = self.held.get(saga_id)
@@ -171,6 +201,14 @@ class Keeper:
             _log.info("the marker of saga %s stays for now: %s", saga_id, error)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _running(self) -> list[asyncio.Task[Any]]:
+        held = (each.task for each in self.held.values())
+        return [*(task for task in held if task is not None), *self._tasks]
+
+    async def _wait_idle(self) -> None:
+        while running := self._running():  # what a request that is in hand begins, comes on top
+            await asyncio.wait(running)
 
     def _hold(
         self,
@@ -236,11 +274,12 @@ class Keeper:
     async def _take_over(self, held: Held, code: Code, found: OpenSaga) -> Reason | None:
         history = await held.log.read()
         name, saga_id, marker = self.host.name, found.saga_id, found.marker
-        if history.finished is not None:
-            return None
+        if history.finished is not None or self.is_stopping:
+            # Who stops has done nothing with it so far: the next one finds it as this one did.
+            return None if history.finished is not None else "lost"
         if history.started is None:  # its marker was written, and then its process died
             if self.clock.wall_us() - marker.started_us > ORPHAN_US:
-                await self.markers.remove_orphan(found)
+                await self.markers.remove_unchanged(found)
             return "lost"
         if history.stuck is not None:
             await self.markers.put(name, saga_id, _flagged(marker, history.owner, "stuck"))
@@ -263,6 +302,9 @@ class Keeper:
         return await self._drive(held, code)
 
     async def _drive(self, held: Held, code: Code) -> Reason | None:
+        if self.is_stopping:  # it came too late to be told so
+            await self._hand_over(held)
+            return "left"
         held.drive = Drive(held.log, code, self.clock, self.ids, self.host.link.deadlines)
         if held.is_to_look:
             held.drive.look()

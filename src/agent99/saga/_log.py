@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -28,7 +28,14 @@ from agent99.errors import (
 from agent99.ids import Ids
 from agent99.journal import Journal
 from agent99.saga._history import History
-from agent99.saga._records import Record, Started, Taken, decode_record, encode_record
+from agent99.saga._records import (
+    Finished,
+    Record,
+    Started,
+    Taken,
+    decode_record,
+    encode_record,
+)
 
 PAUSE_S_MIN = 0.05
 PAUSE_S_MAX = 2.0
@@ -103,15 +110,18 @@ class SagaLog:
             return False
         return True
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Read what others have written since, however long that takes.
+
+        Args:
+            is_wanted: Asked before each try: once it says no, nothing more is read.
 
         Raises:
             LostError: the saga is another's now, or the connection is closed.
         """
         async with self._writing:
             pause_s = PAUSE_S_MIN
-            while True:
+            while is_wanted():
                 try:
                     await self._read_on()
                 except ClosedError as error:
@@ -159,6 +169,9 @@ class SagaLog:
             PayloadTooLargeError: it can never be stored.
         """
         async with self._writing:
+            # Who wrote before may have learnt it while this one waited: what was read then is what
+            # this record would be compared with, and it would be stored.
+            self._check_own()
             pause_s, message_id = PAUSE_S_MIN, self._next_message_id()
             while True:
                 try:
@@ -236,6 +249,9 @@ class SagaLog:
                     known,
                 )
                 raise LostError
+        self._check_own()
+
+    def _check_own(self) -> None:
         if self.history.owner != self._instance or self.history.finished is not None:
             raise LostError
 
@@ -257,3 +273,22 @@ class SagaLog:
                     ) from error
         except StreamNotFoundError:
             return  # no saga was ever begun on this mesh
+
+
+async def ended_us(journal: Journal, stream: str, subject: str) -> int | None:
+    """Return when a saga ended, in microseconds since the epoch, by the journal's clock.
+
+    None: it has not, as its last record says. That is one request, where a journal may be long.
+
+    Raises:
+        StreamNotFoundError: no saga was ever begun on this mesh.
+        JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+    """
+    last = await journal.last(stream, subject)
+    if last is None:
+        return None
+    try:
+        record = decode_record(last.payload)
+    except msgspec.DecodeError:
+        return None  # a later version's
+    return last.stored_us if isinstance(record, Finished) else None

@@ -113,8 +113,8 @@ class Markers:
         # server is killed soon after (nats-server 2.15: thousands with 1 s, none with 60 s).
         await (await self._open()).delete(f"{agent}.{saga_id}")
 
-    async def remove_orphan(self, found: OpenSaga) -> None:
-        """Remove a marker without a journal, unless somebody has written it since."""
+    async def remove_unchanged(self, found: OpenSaga) -> None:
+        """Remove a marker without an open saga, unless somebody has written it since."""
         with suppress(WrongSequenceError):
             key = f"{found.agent}.{found.saga_id}"
             await (await self._open()).delete(key, revision=found.revision)

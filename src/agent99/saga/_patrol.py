@@ -37,6 +37,8 @@ LOOK_SHARE = 0.05
 """and a look takes no more of the time than this: else the looks are further apart."""
 HURRY_S = 3.0
 """So long after an instance has left, everything is looked at in each round."""
+WEEDED_AT_ONCE = 32
+"""Markers whose sagas are asked at a time whether they have ended."""
 GONE_PINGS = 2
 """Times that the server says that nobody listens, until that is believed: a link may be anew."""
 
@@ -58,6 +60,10 @@ class Watched(Protocol):
 
     def take_over(self, found: OpenSaga) -> None:
         """Go on with a saga whose owner is gone."""
+        ...
+
+    async def weed(self, found: OpenSaga) -> bool:
+        """Remove the marker of a saga that has ended; returns whether it has."""
         ...
 
     def look(self, saga_id: str) -> None:
@@ -131,12 +137,16 @@ class Patrol:
             await self._look_at(await self._keeper.markers.every(self._keeper.host.name))
 
     def _neighbour(self) -> str | None:
-        own = self._keeper.host.instance
+        own = self._instance
         listed = {one.instance for one in self._listed()}
         self._dead &= listed
         ring = sorted((listed - self._dead) | {own})
         before = ring[ring.index(own) - 1]
         return None if before == own else before
+
+    @property
+    def _instance(self) -> str:
+        return self._keeper.host.instance
 
     def _listed(self) -> Iterable[Description]:
         return self._keeper.host.link.registry.table.named(self._keeper.host.name)
@@ -145,7 +155,7 @@ class Patrol:
         """Look at everything that is open; returns how much that is."""
         found = await self._keeper.markers.every(self._keeper.host.name)
         self._dead.clear()
-        own = self._keeper.host.instance
+        own = self._instance
         alive = {one.instance for one in self._listed()} | {own}
         owners = sorted({each.marker.owner for each in found} - alive)
         are_dead = await asyncio.gather(*(self._is_dead(owner) for owner in owners))
@@ -154,15 +164,31 @@ class Patrol:
         return len(found)
 
     async def _look_at(self, found: list[OpenSaga]) -> None:
-        keeper, own = self._keeper, self._keeper.host.instance
+        keeper = self._keeper
+        left: list[OpenSaga] = []
         for each in sorted(found, key=lambda each: each.marker.started_us):
-            owner, flag = each.marker.owner, each.marker.flag
-            if flag == "look" and each.saga_id in keeper.held:
+            is_held, flag = each.saga_id in keeper.held, each.marker.flag
+            if is_held and flag == "look":
                 # In this order: what somebody writes in between is seen, or flagged anew.
                 await keeper.markers.flag(each.agent, each.saga_id, "")
                 keeper.look(each.saga_id)
-            elif flag != "stuck" and (flag == "left" or owner in self._dead or owner == own):
-                keeper.take_over(each)
+            elif not is_held and self._is_left(each):
+                left.append(each)
+        for start in range(0, len(left), WEEDED_AT_ONCE):
+            await self._take_over(left[start : start + WEEDED_AT_ONCE])
+
+    def _is_left(self, found: OpenSaga) -> bool:
+        """Tell whether nobody has a saga in hand that is not in hand here."""
+        owner = found.marker.owner
+        return found.marker.flag == "left" or owner in self._dead or owner == self._instance
+
+    async def _take_over(self, left: list[OpenSaga]) -> None:
+        # Whatever the marker says, and whether there is a place or not: what has ended would else
+        # take the places of what is open, and stay where no code knows it any more.
+        have_ended = await asyncio.gather(*(self._keeper.weed(each) for each in left))
+        for each, has_ended in zip(left, have_ended, strict=True):
+            if not has_ended and each.marker.flag != "stuck":
+                self._keeper.take_over(each)
 
     async def _is_dead(self, instance: str) -> bool:
         """Tell whether an instance is gone, or silent for a lease."""

@@ -117,12 +117,12 @@ class Run:
             Halt: its instance stops.
             LostError: the saga is another's now.
         """
-        if self._is_leaving:
-            raise Halt("left")
-        if self.pauses.is_to_look:
+        if self.pauses.is_to_look and not self._is_leaving:
             self.pauses.is_to_look = False  # before it looks: who asks meanwhile asks for one more
             try:
-                await self.log.catch_up()
+                await self.log.catch_up(lambda: not self._is_leaving)
             except BaseException:
                 self.pauses.is_to_look = True  # it has not looked
                 raise
+        if self._is_leaving:  # since then, perhaps, and whoever waits now is woken by nobody
+            raise Halt("left")

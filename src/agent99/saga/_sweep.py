@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
-
 from agent99.clock import Clock
-from agent99.envelope import Name, Subjects
 from agent99.errors import Agent99Error, StreamNotFoundError
 from agent99.journal import Journal
-from agent99.saga._records import Finished, decode_record
+from agent99.saga._log import ended_us
 
 KEPT_S = 7 * 86_400.0
 """So long an ended saga answers whoever asks again with its key: as long as the store's keys."""
 SWEEP_S = 3_600.0
-DELETES_MAX = 20_000
-"""Records that one sweep deletes at most."""
+BATCH = 20_000
+"""Records that are looked at, and deleted one by one, before a pause;"""
+PAUSE_S = 1.0
+"""which leaves the server time for others."""
 
 _log = logging.getLogger("agent99.saga")
 
@@ -27,15 +27,27 @@ class Sweep:
     """Deletes, now and then, what is older than it is kept for; what is open stays, however old.
 
     The oldest records go first, so that the last one that is left of a saga is its end.
+
+    Args:
+        pattern: Of the journals' subjects.
+        is_first: Whether this instance sweeps for all of its agent. Where two believe it, or none,
+            for a while, no harm is done: to delete none is fine, and there is time.
     """
 
     def __init__(
-        self, journal: Journal, stream: str, agent: Name, subjects: Subjects, clock: Clock
+        self,
+        journal: Journal,
+        stream: str,
+        pattern: str,
+        clock: Clock,
+        *,
+        is_first: Callable[[], bool],
     ) -> None:
         self._journal = journal
         self._stream = stream
-        self._pattern = subjects.saga_listen(agent)
+        self._pattern = pattern
         self._clock = clock
+        self._is_first = is_first
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -60,32 +72,45 @@ class Sweep:
         Raises:
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
+        # One moment for all of it: what had not ended by then, and keeps its first records, keeps
+        # the others too.
         before_us = self._clock.wall_us() - round(KEPT_S * 1e6)
-        ended: dict[str, bool] = {}
-        count = 0
+        count, sequence = 0, 1
         with suppress(StreamNotFoundError):
-            async for record in self._journal.read(self._stream, self._pattern):
-                if record.stored_us >= before_us or count >= DELETES_MAX:
-                    break
-                if record.subject not in ended:
-                    ended[record.subject] = await self._has_ended(record.subject, before_us)
-                if ended[record.subject]:
-                    await self._journal.delete(self._stream, record.sequence)
-                    count += 1
+            while sequence:
+                deleted, sequence = await self._sweep_batch(sequence, before_us)
+                count += deleted
+                if sequence:
+                    await self._clock.sleep(PAUSE_S)
         return count
 
+    async def _sweep_batch(self, from_sequence: int, before_us: int) -> tuple[int, int]:
+        """Delete some; returns how many records, and where to go on; 0: nowhere."""
+        ended: dict[str, bool] = {}
+        looked = count = 0
+        records = self._journal.read(self._stream, self._pattern, from_sequence=from_sequence)
+        async for record in records:
+            if record.stored_us >= before_us:
+                break
+            if looked == BATCH:
+                return count, record.sequence
+            looked += 1
+            if record.subject not in ended:
+                ended[record.subject] = await self._has_ended(record.subject, before_us)
+            if ended[record.subject]:
+                await self._journal.delete(self._stream, record.sequence)
+                count += 1
+        return count, 0
+
     async def _has_ended(self, subject: str, before_us: int) -> bool:
-        last = await self._journal.last(self._stream, subject)
-        if last is None or last.stored_us >= before_us:
-            return False
-        try:
-            return isinstance(decode_record(last.payload), Finished)
-        except msgspec.DecodeError:
-            return False
+        ended = await ended_us(self._journal, self._stream, subject)
+        return ended is not None and ended < before_us
 
     async def _go_on(self) -> None:
         while True:
             await self._clock.sleep(SWEEP_S)
+            if not self._is_first():
+                continue
             try:
                 count = await self.sweep()
             except Agent99Error as error:

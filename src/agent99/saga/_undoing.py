@@ -29,6 +29,7 @@ async def undo_all(drive: Run) -> None:
         LostError: the saga is another's now.
     """
     for state in drive.history.undos():
+        await drive.check_leaving()
         await _undo(drive, drive.plans[state.step], state)
 
 
