@@ -47,6 +47,15 @@ class ShopOptions(Output, frozen=True):
             help="Opening stock as a share of what is sold; else 1: enough.",
         ),
     ] = None
+    cancel_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--cancel-rate",
+            min=0.0,
+            max=1.0,
+            help="Share of orders that their customers cancel; else 0.",
+        ),
+    ] = None
     instances: Annotated[
         int | None,
         typer.Option(

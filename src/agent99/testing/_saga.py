@@ -60,9 +60,10 @@ class SagaStage:
         """
         await self._journal.ensure_stream(StreamConfig(name=_STREAM, subjects=("saga.>",)))
         self._runs += 1
-        log = self._log_of(key)
+        owner = f"run {self._runs}"  # other sagas may be played meanwhile
+        log = self._log_of(key, owner)
         if (await log.read()).started is None:
-            await log.begin(self._started(key, version))
+            await log.begin(self._started(key, version, owner))
         elif log.history.finished is None:
             await log.take()
         code = _Code(function, AnswerCodec[T](returns, of="the saga"), version)
@@ -84,16 +85,16 @@ class SagaStage:
         """Return what the journal says of a saga."""
         return await self._log_of(key).read()
 
-    def _log_of(self, key: str) -> SagaLog:
+    def _log_of(self, key: str, owner: str = "nobody") -> SagaLog:
         saga_id = str(uuid5(NAMESPACE_URL, key))
         place = Place(_STREAM, f"saga.{saga_id}", saga_id)
-        return SagaLog(self._journal, place, f"run {self._runs}", clock=self._clock, ids=self._ids)
+        return SagaLog(self._journal, place, owner, clock=self._clock, ids=self._ids)
 
-    def _started(self, key: str, version: int) -> Started:
+    def _started(self, key: str, version: int, owner: str) -> Started:
         return Started(
             operation="played",
             version=version,
-            owner=f"run {self._runs}",
+            owner=owner,
             fingerprint="",
             request=msgspec.Raw(b"{}"),
             event_id=key,

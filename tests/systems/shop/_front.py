@@ -146,7 +146,7 @@ class Front:
 
     async def say(self, record: type[Cancel | Retry], key: str = "k") -> None:
         """Write what an operator wants into the journal of an order's saga."""
-        log = self.stage._log_of(key)
+        log = self.stage._log_of(key, (await self.saga(key)).owner)
         await log.read()
         await log.write(record(at_us=0))
 

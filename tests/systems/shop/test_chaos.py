@@ -26,7 +26,7 @@ def programmes() -> Iterator[list[Programme]]:
 
 def _run(programmes: list[Programme], *arguments: str, timeout_s: float) -> Any:
     """Run the demo under fire, and return its document."""
-    programme = Programme("--chaos", "--json", *arguments)
+    programme = Programme("--chaos", "--json", "--cancel-rate", "0.05", *arguments)
     programmes.append(programme)
     programme.process.wait(timeout_s)
     assert programme.wait() in (0, 1), programme.text
@@ -44,6 +44,7 @@ def _report(fault: Fault, seen: Any, *, kills_min: int, servers_min: int) -> Non
         Figure("servers killed", servers, at_least=servers_min),
         Figure("orders", seen["orders"]),
         Figure("  confirmed", seen["confirmed"]),
+        Figure("  cancelled by their customers", seen["cancelled"], at_least=1),
         Figure("  without an answer", sum(seen["unfinished"].values()), at_most=0),
         Figure("cancellations given back", seen["given_back"], at_least=seen["cancellations"]),
         Figure("orders taken over", chaos["taken_over"], at_least=min(owners, 1)),

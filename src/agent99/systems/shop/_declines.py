@@ -1,4 +1,7 @@
-"""Which payments are declined: by a hash, so the same ones in every run (rule 9). Pure."""
+"""Which payments are declined, and which orders cancelled: by a hash, the same ones in every run.
+
+Pure. Of the payments it is rule 9.
+"""
 
 from __future__ import annotations
 
@@ -33,5 +36,25 @@ class DeclineRule(msgspec.Struct, frozen=True):
 
     def declines(self, order_id: UUID) -> bool:
         """Tell whether the payment of an order is declined."""
-        drawn = sha256(f"{self.seed}:{order_id}".encode()).digest()
-        return int.from_bytes(drawn[: _BITS // 8], "big") < self.rate * float(2**_BITS)
+        return _is_drawn(self.rate, self.seed, order_id)
+
+
+class Regret(msgspec.Struct, frozen=True):
+    """Which orders their customers cancel: a share, by a hash of their ids."""
+
+    rate: float = 0.0
+    seed: int = 0
+
+    def cancels(self, order_id: UUID) -> bool:
+        """Tell whether the customer of an order thinks better of it."""
+        return _is_drawn(self.rate, f"cancel:{self.seed}", order_id)
+
+    def is_hasty(self, order_id: UUID) -> bool:
+        """Tell whether at once; else when it is confirmed."""
+        return _is_drawn(0.5, f"hasty:{self.seed}", order_id)
+
+
+def _is_drawn(rate: float, seed: object, order_id: UUID) -> bool:
+    """Tell whether an order is one of a share of all orders, 0 to 1; another seed, other orders."""
+    drawn = sha256(f"{seed}:{order_id}".encode()).digest()
+    return int.from_bytes(drawn[: _BITS // 8], "big") < rate * float(2**_BITS)

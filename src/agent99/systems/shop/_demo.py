@@ -36,8 +36,16 @@ from agent99.systems.shop._following import follow_up
 from agent99.systems.shop._ground import Ground, mesh_of_its_own, read_log
 from agent99.systems.shop._options import DemoOptions, read_options
 from agent99.systems.shop._proof import ask_rebuilt, ask_verdict
-from agent99.systems.shop._replay import FULL, GIVE_UP_S, Customer, Pace, Tally, in_time, replay
-from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
+from agent99.systems.shop._replay import (
+    FULL,
+    GIVE_UP_S,
+    Customer,
+    Pace,
+    Tally,
+    in_time,
+    replay,
+)
+from agent99.systems.shop._settings import ShopSettings
 from agent99.systems.shop._worker import RESTARTS_MAX, Catalogue, Place, Plan
 from agent99.systems.shop._year import Invoice, Year
 
@@ -120,7 +128,7 @@ async def run_shop(options: DemoOptions, display: Display) -> Figures:
     if options.chaos and not options.debug:  # what is killed on purpose is no news
         logging.getLogger("agent99").setLevel(logging.ERROR)
     with temporary_folder() as folder:
-        shop = _shop_settings(options, folder)
+        shop = options.shop_settings(folder)
         if options.store is not None:
             await _require_empty(shop)
         year, work, log = await _work_off(options, display, folder, shop)
@@ -276,7 +284,8 @@ class _Run:
 
     async def _replay(self, year: Year, tally: Tally, bar: Bar) -> None:
         give_up_s = CHAOS_GIVE_UP_S if self._options.chaos else GIVE_UP_S
-        customer = Customer(self._mesh, self._clock, self._ids, give_up_s=give_up_s)
+        regret = self._options.regret
+        customer = Customer(self._mesh, self._clock, self._ids, give_up_s=give_up_s, regret=regret)
         clock = self._clock
 
         async def place(invoice: Invoice) -> None:
@@ -370,12 +379,6 @@ def _read(options: DemoOptions, folder: Path) -> Year:
     catalogue = Catalogue(tuple(year.price_list()), year.opening_stock(options.scarcity))
     (folder / _CATALOGUE).write_bytes(msgspec.json.encode(catalogue))
     return year
-
-
-def _shop_settings(options: DemoOptions, folder: Path) -> ShopSettings:
-    if options.store is None:
-        return settings_in(folder, options.declines)
-    return settings_on(options.store, options.declines)
 
 
 async def _log(settings: Settings, clock: Clock, ids: Ids) -> list[bytes]:

@@ -202,10 +202,12 @@ def rows_of(figures: Figures) -> list[tuple[str, str]]:
         rows += [(f"{title}: {reason}", f"{count:,}") for reason, count in counted.items()]
     return [
         *rows,
+        ("orders cancelled", f"{figures.cancelled:,}"),
         ("messages sent", f"{figures.messages:,}"),
         ("events stored", f"{figures.events:,}"),
         ("revenue", f"£{figures.revenue_pence / 100:,.2f}"),
         ("given back", f"£{figures.refunded_pence / 100:,.2f}"),
+        ("  for cancelled orders", f"£{figures.cancelled_pence / 100:,.2f}"),
         ("  for lines", f"{figures.lines_refunded:,}"),
         ("orders per second", f"{figures.orders_per_s:,.1f}"),
         ("latency, half of all orders", f"{figures.p50_ms:,.1f} ms"),

@@ -117,6 +117,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Of their lines, those that fit something that was bought, and confirmed."""
     refunded_pence: int
     """What was given back for them."""
+    cancelled: int
+    """Orders that their customers cancelled."""
+    cancelled_pence: int
+    """What had been paid for them, and was given back."""
     shipped: int
     """Confirmed orders that are with a carrier."""
     notified: int
@@ -170,6 +174,8 @@ def figures_of(
         orders=counts.orders,
         confirmed=tally.confirmed,
         rejected=dict(sorted(tally.rejected.items())),
+        cancelled=tally.cancelled,
+        cancelled_pence=tally.cancelled_pence,
         skipped={str(reason): lines for reason, lines in counts.skipped.items()},
         cancellations=counts.cancellations,
         given_back=tally.given_back,
@@ -206,13 +212,15 @@ def as_document(figures: Figures) -> dict[str, Any]:
 
 def _disagreements(counts: Counts, tally: Tally, report: CheckReport) -> tuple[str, ...]:
     """Compare what the customers were told with what the databases and the file say."""
+    back = tally.cancelled_pence
     pairs = (
         ("orders answered", len(tally.latencies_s) - tally.unfinished.total(), counts.orders),
         ("orders confirmed", tally.confirmed, report.confirmed),
         ("orders rejected", tally.rejected.total(), sum(report.rejected.values())),
+        ("orders cancelled", tally.cancelled, report.cancelled),
         ("pence of revenue", tally.revenue_pence, report.revenue_pence),
-        ("pence given back", tally.refunded_pence, report.refunded_pence),
-        ("pence taken", tally.revenue_pence, report.captured_pence),
+        ("pence given back", tally.refunded_pence + back, report.refunded_pence),
+        ("pence taken", tally.revenue_pence + back, report.captured_pence),
         ("cancellations answered", tally.given_back, counts.cancellations),
         ("invoices", counts.invoices, report.counts["invoices"]),
         ("orders in the file", counts.orders, report.counts["orders"]),
@@ -269,7 +277,11 @@ def _untold(rebuilt: Rebuilt | None, report: CheckReport) -> tuple[str, ...]:
             f"history_differs: the read model's hash was {rebuilt.before.hash}"
             f" and is {rebuilt.after.hash}, made anew from the log"
         )
-    counted = {"confirmed": report.confirmed, "rejected": sum(report.rejected.values())}
+    counted = {
+        "cancelled": report.cancelled,
+        "confirmed": report.confirmed,
+        "rejected": sum(report.rejected.values()),
+    }
     wanted = {state: count for state, count in counted.items() if count}
     if rebuilt.after.by_state != wanted:
         findings.append(

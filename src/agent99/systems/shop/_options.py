@@ -11,11 +11,13 @@ from msgspec import Meta
 
 from agent99.errors import UsageError
 from agent99.systems.shop._data import EXTRACT
-from agent99.systems.shop._declines import DeclineRule
+from agent99.systems.shop._declines import DeclineRule, Regret
+from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
 
 SCARCITY_MAX = 100.0
 INSTANCES_MAX = 32
 SPEED_MAX = 1_000_000.0
+GRACE_S = 2.0
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,9 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Which payments those are."""
     scarcity: Annotated[float, Meta(ge=0.0, le=SCARCITY_MAX)] = 1.0
     """Opening stock as a share of what the file sells; at 1.0 nothing runs out."""
+    cancel_rate: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    """The share of orders that their customers cancel: one half of them at once, the other half
+    when they are confirmed. Confirmed orders leave after a grace, where there are any."""
     instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 2
     """Processes of order processing, inventory, and payment each."""
     speed: Annotated[float, Meta(ge=0.0, le=SPEED_MAX)] = 0.0
@@ -48,9 +53,23 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
         return EXTRACT if self.data is None else Path(self.data)
 
     @property
+    def regret(self) -> Regret:
+        """Which orders their customers cancel."""
+        return Regret(self.cancel_rate, self.seed)
+
+    @property
     def declines(self) -> DeclineRule:
         """Which payments the bank declines."""
         return DeclineRule(rate=self.decline_rate, seed=self.seed)
+
+    def shop_settings(self, folder: Path) -> ShopSettings:
+        """Return what the agents must know, where they keep their data in a folder."""
+        grace_s = GRACE_S if self.cancel_rate else 0.0
+        if self.store is None:
+            settings = settings_in(folder, self.declines)
+        else:
+            settings = settings_on(self.store, self.declines)
+        return msgspec.structs.replace(settings, grace_s=grace_s)
 
 
 def read_options(given: Mapping[str, Any]) -> DemoOptions:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -23,7 +24,15 @@ from agent99.errors import (
     TransportError,
 )
 from agent99.ids import Ids
-from agent99.systems.shop._model import OrderConfirmation, PlaceOrder
+from agent99.systems.shop._declines import Regret
+from agent99.systems.shop._identity import order_uuid
+from agent99.systems.shop._model import (
+    ORDER_NOT_FOUND,
+    OrderCancelled,
+    OrderConfirmation,
+    OrderQuery,
+    PlaceOrder,
+)
 from agent99.systems.shop._return_model import GiveBack, GivenBack
 from agent99.systems.shop._year import Invoice, Year, give_back, place_order
 
@@ -35,11 +44,12 @@ GIVE_UP_S: Final = 60.0
 """Seconds after which an order without an answer counts as unfinished."""
 BROKEN_MAX: Final = 5
 """Times that the agent may break over one order; then it counts as unfinished."""
+PAUSE_S_MIN: Final = 0.02
 PAUSE_S_MAX: Final = 1.0
 FULL: Final = frozenset({StoreFullError.code, StreamFullError.code})
 """What says that there is no room, for orders or for the journals of their sagas."""
 
-Fate: TypeAlias = Literal["confirmed", "rejected", "given_back", "unfinished"]
+Fate: TypeAlias = Literal["confirmed", "rejected", "cancelled", "given_back", "unfinished"]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -68,6 +78,9 @@ class Tally:
         self.revenue_pence = 0
         self.rejected: Counter[str] = Counter()
         self.unfinished: Counter[str] = Counter()
+        self.cancelled = 0
+        self.cancelled_pence = 0
+        """What was paid for them, and given back."""
         self.given_back = 0
         """Cancellations that were answered."""
         self.lines_refunded = 0
@@ -88,6 +101,9 @@ class Tally:
         if outcome.fate == "confirmed":
             self.confirmed += 1
             self.revenue_pence += outcome.total_pence
+        elif outcome.fate == "cancelled":
+            self.cancelled += 1
+            self.cancelled_pence += outcome.total_pence
         elif outcome.fate == "rejected":
             self.rejected[outcome.reason] += 1
         else:
@@ -102,27 +118,77 @@ class Tally:
 
 
 class Customer:
-    """Places orders on the mesh, and asks again until each is answered."""
+    """Places orders on the mesh, and asks again until each is answered.
 
-    def __init__(self, mesh: Mesh, clock: Clock, ids: Ids, *, give_up_s: float = GIVE_UP_S) -> None:
+    Args:
+        mesh: Where the shop is.
+        clock: The source of time.
+        ids: The source of randomness.
+        give_up_s: Seconds after which what brought no answer counts as unfinished.
+        regret: Which orders are cancelled.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        clock: Clock,
+        ids: Ids,
+        *,
+        give_up_s: float = GIVE_UP_S,
+        regret: Regret | None = None,
+    ) -> None:
         self._mesh = mesh
         self._clock = clock
         self._ids = ids
         self._give_up_s = give_up_s
+        self._regret = regret or Regret()
 
     def __repr__(self) -> str:
         return f"Customer({self._mesh!r})"
 
     async def place(self, invoice: Invoice) -> Outcome:
         """Place an order, or give goods back, by the invoice's number; return how that ended."""
+        if invoice.kind != "order":
+            return await self._until_answered(
+                partial(self._give_back, give_back(invoice), invoice.number)
+            )
+        order_id = order_uuid(invoice.number)
+        placing = self._until_answered(partial(self._order, place_order(invoice), invoice.number))
+        if not self._regret.cancels(order_id):
+            return await placing
+        return await self._think_better(order_id, asyncio.ensure_future(placing))
+
+    async def _think_better(self, order_id: UUID, placing: asyncio.Future[Outcome]) -> Outcome:
+        """Cancel an order, and return how it ended: it may be too late for that."""
+        try:
+            if not self._regret.is_hasty(order_id):
+                await asyncio.wait((placing,))
+            cancelled = await self._cancelled(order_id, placing.done)
+            placed = await placing
+        finally:
+            placing.cancel()
+        return placed if cancelled.fate == "rejected" else cancelled
+
+    async def _cancelled(self, order_id: UUID, is_placed: Callable[[], bool]) -> Outcome:
+        """Cancel an order, once it is there to be cancelled."""
+        attempt = 0
+        while True:
+            attempt += 1
+            is_there = is_placed()
+            key = f"{order_id}:cancel:{attempt}"  # the same one would get the same answer
+            outcome = await self._until_answered(partial(self._cancel, order_id, key))
+            if outcome.reason != ORDER_NOT_FOUND or is_there:
+                return outcome
+            await self._clock.sleep(PAUSE_S_MIN)
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Ask, and again by the same key, until there is an answer or patience is at its end."""
         give_up_s = self._clock.monotonic_s() + self._give_up_s
         broken = 0
-        pause_s = 0.02
+        pause_s = PAUSE_S_MIN
         while True:
             try:
-                if invoice.kind == "order":
-                    return await self._order(place_order(invoice), invoice.number)
-                return await self._give_back(give_back(invoice), invoice.number)
+                return await ask()
             except (RequestError, TransportError) as error:
                 # Refused at the door, or not known yet: the same key goes on from there.
                 if isinstance(error, Failure) and not error.retryable:
@@ -143,6 +209,15 @@ class Customer:
             idempotency_key=key,
         )
         return Outcome("given_back", total_pence=answer.refunded_pence, lines=answer.matched)
+
+    async def _cancel(self, order_id: UUID, key: str) -> Outcome:
+        answer = await self._mesh.request(
+            *("order_processing", "cancel", OrderQuery(order_id)),
+            returns=OrderCancelled,
+            timeout_s=TIMEOUT_S,
+            idempotency_key=key,
+        )
+        return Outcome("cancelled", total_pence=answer.refunded_pence)
 
     async def _order(self, request: PlaceOrder, key: str) -> Outcome:
         answer = await self._mesh.request(
