@@ -51,12 +51,15 @@ class Deaths:
     def __init__(self, *at: int) -> None:
         self.points = 0
         self.is_dead = False
+        self.count = 0
+        """How often it has died."""
         self._at = set(at)
 
     def point(self) -> None:
         """Die here, if this is one of the wanted; what is dead stays so until it is begun anew."""
         self.points += not self.is_dead
         if self.is_dead or self.points in self._at:
+            self.count += not self.is_dead
             self.is_dead = True
             self._at.discard(self.points)
             raise Crash

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
@@ -24,11 +26,11 @@ from agent99.saga import Step
 from agent99.saga._records import Cancel, Retry
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._identity import order_uuid
-from agent99.systems.shop._model import ORDER_CANCELLED, Reservation
-from agent99.systems.shop._payment_model import Authorisation, Authorise
+from agent99.systems.shop._model import ORDER_CANCELLED, Charge, Reservation
+from agent99.systems.shop._payment_model import Authorisation, Authorise, CaptureReceipt
 from tests.saga._programme import Crash, Deaths
 from tests.systems.shop._front import CONFIRMED, PENCE, Front, rejected
-from tests.systems.shop._shop import MUG, ORDER, TEA, Local, OpenShop, order_of
+from tests.systems.shop._shop import MUG, ORDER, TEA, Local, OpenShop, Shop, order_of
 
 _STEPS = ("take", "reserve", "authorise", "commit", "capture", "order:confirm")
 """What an order asks for, in its order."""
@@ -305,21 +307,124 @@ async def test_wherever_its_process_dies(
     open_shop: OpenShop, ends: str, planned: dict[str, BaseException]
 ) -> None:
     """Before and after every write and every call: the next one comes to the same end (S5, E3)."""
-    shop = await open_shop()
+    await _die_everywhere(await open_shop(), ends, planned, Front)
+
+
+async def _die_everywhere(
+    shop: Shop,
+    ends: str,
+    planned: dict[str, BaseException],
+    make_front: Callable[..., Front],
+    *,
+    points_max: int = 1_000,
+    pence: int = PENCE,
+) -> None:
+    """Place an order for each point at which its process may die, and look at the books."""
     await shop.stock.fill({TEA: 500, MUG: 500})
-    counting = Front(shop, deaths=Deaths())
+    counting = make_front(shop, deaths=Deaths())
     counting.faults.planned.update(planned)
     assert ends == await counting.ending(key="counting")
-    points = counting.faults.deaths.points
+    points = min(points_max, counting.faults.deaths.points)
     wanted = CONFIRMED if ends == "confirmed" else rejected(ends)
     for point in range(1, points + 1):
-        front, key = Front(shop, deaths=Deaths(point)), f"dies at {point}"
+        front, key = make_front(shop, deaths=Deaths(point)), f"dies at {point}"
         front.faults.planned.update(planned)
         assert (ends, 2) == await front.ending_of_mortals(key)
         assert wanted == await front.books(key)
     orders = points + 1 if ends == "confirmed" else 0
-    assert orders * PENCE == await counting.cash()
+    assert orders * pence == await counting.cash()
     assert ((500 - 2 * orders, 0, 2 * orders), (500 - orders, 0, orders)) == await counting.levels()
+
+
+class ForgetsAnUndo(Front):
+    """Lets no stock go where its process died before."""
+
+    def __init__(self, shop: Shop, *, deaths: Deaths) -> None:
+        super().__init__(shop, deaths=deaths)
+        let_go = self.services.release
+
+        async def release(order_id: UUID, key: str) -> Reservation:
+            if deaths.count:
+                return await self.shop.stock.reservation(order_id)
+            return await let_go(order_id, key)
+
+        self.services.release = release  # type: ignore[method-assign]  # that is the fault
+
+
+class ChargesWithoutKey(Front):
+    """Takes a penny for the packing of each order, under no key."""
+
+    def __init__(self, shop: Shop, *, deaths: Deaths) -> None:
+        super().__init__(shop, deaths=deaths)
+        commit = self.services.commit
+
+        async def charge_and_commit(order_id: UUID, key: str) -> Reservation:
+            await shop.payments.charge(Charge(ORDER.customer_id, Decimal("0.01")), None)
+            return await commit(order_id, key)
+
+        self.services.commit = charge_and_commit  # type: ignore[method-assign]  # that is the fault
+
+
+class AnswersBeforeTheEffect(Front):
+    """Says that the stock is the customer's, keeps in mind to make it so, and does that later."""
+
+    def __init__(self, shop: Shop, *, deaths: Deaths) -> None:
+        super().__init__(shop, deaths=deaths)
+        commit, capture = self.services.commit, self.services.capture
+        owed: set[tuple[UUID, int]] = set()  # a process that dies forgets what it had in mind
+
+        async def promise(order_id: UUID, key: str) -> Reservation:
+            owed.add((order_id, deaths.count))
+            return await shop.stock.reservation(order_id)
+
+        async def commit_and_capture(order_id: UUID, key: str) -> CaptureReceipt:
+            if (order_id, deaths.count) in owed:
+                await commit(order_id, key)
+            return await capture(order_id, key)
+
+        self.services.commit = promise  # type: ignore[method-assign]  # that is the fault
+        self.services.capture = commit_and_capture  # type: ignore[method-assign]  # as above
+
+
+_DECLINE: dict[str, BaseException] = {"authorise": Failure("no", code="PAYMENT_DECLINED")}
+
+
+_PLANTED = pytest.mark.parametrize(
+    ("fault", "ends", "planned", "pence"),
+    [
+        (ForgetsAnUndo, "PAYMENT_ERROR", _DECLINE, PENCE),
+        (ChargesWithoutKey, "confirmed", {}, PENCE + 1),
+        (AnswersBeforeTheEffect, "confirmed", {}, PENCE),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+
+
+@_SQLITE
+@_PLANTED
+async def test_planted_faults_are_found(
+    open_shop: OpenShop,
+    fault: Callable[..., Front],
+    ends: str,
+    planned: dict[str, BaseException],
+    pence: int,
+) -> None:
+    """Wherever its process dies: then the books of some order do not close."""
+    with pytest.raises(AssertionError):
+        await _die_everywhere(await open_shop(), ends, planned, fault, pence=pence)
+
+
+@_SQLITE
+@_PLANTED
+async def test_planted_faults_show_in_no_quiet_run(
+    open_shop: OpenShop,
+    fault: Callable[..., Front],
+    ends: str,
+    planned: dict[str, BaseException],
+    pence: int,
+) -> None:
+    """As long as nobody dies the books close, whatever is planted: it takes the kills."""
+    await _die_everywhere(await open_shop(), ends, planned, fault, points_max=0, pence=pence)
 
 
 @_SQLITE
