@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from agent99.errors import Failure, NoAgentError, NonDeterminismError, RemoteError, UsageError
-from agent99.saga import Saga, Step, Undo, saga
+from agent99.saga import Drive, Saga, SagaLog, Step, Undo, saga
 from agent99.testing import SagaStage
 from tests.saga._programme import JumpClock
 
@@ -260,6 +261,35 @@ async def test_a_branch_that_waits_ends_with_the_function(notes: Notes, how: str
     assert before == asyncio.all_tasks()
     assert ["a"] == notes.done
     branches[0].exception()
+
+
+async def test_a_branch_that_looks_when_the_function_ends_is_ended(notes: Notes) -> None:
+    """It is told so although it did not wait just then, and is not waited for."""
+    stage, ends, waiting = SagaStage(), asyncio.Event(), list[asyncio.Future[None]]()
+    read_on = SagaLog.catch_up
+
+    async def catch_up(log: SagaLog, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        ends.set()
+        for _ in range(20):  # the function ends meanwhile
+            await asyncio.sleep(0)
+        await read_on(log, is_wanted)
+
+    async def trip(saga: Saga) -> None:
+        waiting.append(asyncio.ensure_future(saga.sleep(3_000.0)))
+        await saga.step("one", notes.do, "a")
+        drive = saga._engine
+        assert isinstance(drive, Drive)
+        drive.look()
+        await ends.wait()
+        raise Failure("no", code="NO")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SagaLog, "catch_up", catch_up)
+        async with asyncio.timeout(5):
+            with pytest.raises(Failure, match="no"):
+                await stage.play(trip, type(None), key="k")
+    (ended,) = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(ended, BaseException)
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,8 @@ class Drive(Run):
             if left_s <= 0:
                 return
             await self.check_wanted()
-            await self.pauses.wait(min(left_s, SLEEP_S_MAX))
+            if not self._is_over:  # since then, perhaps, and whoever waits now is woken by nobody
+                await self.pauses.wait(min(left_s, SLEEP_S_MAX))
 
     async def note(self, step: StepId) -> int:
         """Return the time, which is read once."""

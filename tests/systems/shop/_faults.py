@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 _ONE_CONFIRMED = "(SELECT min(order_id) FROM orders WHERE state = 'confirmed')"
+_ONE_CANCELLED = "(SELECT min(order_id) FROM orders WHERE state = 'cancelled')"
 _ONE_DECLINED = "(SELECT min(order_id) FROM orders WHERE reason = 'PAYMENT_ERROR')"
 _ONE_SOLD = "(SELECT min(product_id) FROM stock WHERE shipped > 1)"
 
@@ -299,6 +300,19 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
             ),
         ),
         {"return_not_noted"},
+    ),
+    "a cancelled order's units did not come back": (
+        (f"UPDATE reservation_lines SET returned = 0 WHERE order_id = {_ONE_CANCELLED}",),
+        {
+            "reservation_wrong",
+            "shipped_without_order",
+            "stock_lines_differ",
+            "stock_shipped_wrong",
+        },
+    ),
+    "a cancelled order's money did not go back": (
+        (f"UPDATE payments SET refunded_pence = 0 WHERE order_id = {_ONE_CANCELLED}",),
+        {"payment_without_order", "refunds_differ"},
     ),
     "a decline was not noted": (
         (f"DELETE FROM payments WHERE order_id = {_ONE_DECLINED}",),

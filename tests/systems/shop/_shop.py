@@ -32,6 +32,7 @@ from agent99.systems.shop._payment_model import (
     Authorise,
     Capture,
     CaptureReceipt,
+    PaymentView,
     Refund,
 )
 from agent99.systems.shop._payments import Payments
@@ -199,3 +200,23 @@ class Local:
     async def _call(self, name: str, key: str, effect: Callable[[], Awaitable[T]]) -> T:
         self.faults.keys[name].add(key)
         return await self.faults.around(name, effect)
+
+
+class Others(Local):
+    """Inventory, payment and fulfilment, without the bus."""
+
+    def __init__(self, shop: Shop, faults: Faults) -> None:
+        super().__init__(shop.stock, shop.payments, faults)
+        self._shipments = shop.shipments
+
+    async def turn_back(self, saga_id: str) -> None:
+        """Nothing is under way here."""
+        raise AssertionError(saga_id)
+
+    async def keep(self, order_id: UUID, key: str) -> None:
+        """Keep a shipment in the house."""
+        await self._call("keep", key, lambda: self._shipments.cancel(order_id, 1))
+
+    async def payment(self, order_id: UUID, key: str) -> PaymentView:
+        """Return the payment of an order."""
+        return await self._call("payment", key, lambda: self._payments.payment_of(order_id))

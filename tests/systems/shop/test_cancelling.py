@@ -17,37 +17,33 @@ from agent99.systems.shop import (
     PaymentAgent,
 )
 from agent99.systems.shop._cancelling import Cancelling
+from agent99.systems.shop._events import OrderRefunded
 from agent99.systems.shop._giving_back import GivingBack
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._model import OrderCancelled, Ship
-from agent99.systems.shop._payment_model import Authorisation, Authorise
+from agent99.systems.shop._payment_model import Authorisation, Authorise, Refund
 from agent99.systems.shop._return_model import GiveBack, GivenBack
 from agent99.systems.shop._returns import Returns
 from agent99.testing import SagaStage
+from tests._wait import eventually
 from tests.saga._programme import Crash, Deaths, JumpClock, MortalJournal
 from tests.systems.shop._front import PENCE, Books, Front
-from tests.systems.shop._shop import MUG, ORDER, TEA, Faults, Local, OpenShop, Shop, order_of
+from tests.systems.shop._shop import (
+    MUG,
+    ORDER,
+    TEA,
+    Faults,
+    OpenShop,
+    Others,
+    Shop,
+    an_id,
+    order_of,
+)
 from tests.systems.shop._stand import Stand, a_stand
 
 _SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 _CANCELLED = Books("cancelled", "ORDER_CANCELLED", {"held": 0, "gone": 0}, {"held": 0, "taken": 0})
 _FULL = ((500, 0, 0), (500, 0, 0))
-
-
-class Others(Local):
-    """Inventory, payment and fulfilment, without the bus."""
-
-    def __init__(self, shop: Shop, faults: Faults) -> None:
-        super().__init__(shop.stock, shop.payments, faults)
-        self._shipments = shop.shipments
-
-    async def turn_back(self, saga_id: str) -> None:
-        """Nothing is under way here."""
-        raise AssertionError(saga_id)
-
-    async def keep(self, order_id: UUID, key: str) -> None:
-        """Keep a shipment in the house."""
-        await self._call("keep", key, lambda: self._shipments.cancel(order_id, 1))
 
 
 class Office:
@@ -56,8 +52,8 @@ class Office:
     def __init__(self, shop: Shop, deaths: Deaths | None = None) -> None:
         self.faults = Faults(deaths)
         others, returns = Others(shop, self.faults), Returns(shop.orders._store, SystemClock())
-        self._cancelling = Cancelling(shop.orders, returns, others)
         self._giving_back = GivingBack(returns, others)
+        self._cancelling = Cancelling(shop.orders, returns, self._giving_back, others)
         self._stage = SagaStage(clock=JumpClock())
         if deaths is not None:
             self._stage._journal = MortalJournal(JumpClock(), deaths)
@@ -142,6 +138,71 @@ async def test_what_was_given_back_is_not_refunded_again(open_shop: OpenShop) ->
         await front.cash(),
     )
     assert 1 == (await Office(front.shop).give_back((MUG, 1, "3.00"), key="late")).unmatched
+
+
+async def test_both_at_once(open_shop: OpenShop) -> None:
+    """Of orders that are given back and cancelled in the same moment each unit comes back once."""
+    shops = [await open_shop(), await open_shop()]
+    front = Front(shops[0])
+    await front.shop.stock.fill({TEA: 500, MUG: 500})
+    for number in range(12):
+        key = str(number)
+        await front.place(key=key)
+        offices = [Office(shop) for shop in shops]
+        lines = (TEA, 1, "1.10"), (MUG, 1, "3.00"), (TEA, 1, "1.10")
+        given, cancelled = await asyncio.gather(
+            offices[0].give_back(*lines, key=key), offices[1].cancel(key)
+        )
+        assert PENCE == given.refunded_pence + cancelled.refunded_pence
+        assert _CANCELLED == await front.books(key)
+    assert (_FULL, 0) == (await front.levels(), await front.cash())
+
+
+async def test_it_waits_for_what_is_on_its_way_back(open_shop: OpenShop) -> None:
+    """While some of it is being given back it is not yet cancelled: nothing of it is owed then."""
+    front = await _front(open_shop)
+    await front.place()
+    giving, office = Office(front.shop, Deaths(5)), Office(front.shop)
+    with pytest.raises(Crash):
+        await giving.give_back((TEA, 1, "1.10"))
+    cancelling = asyncio.ensure_future(office.cancel())
+    await eventually(lambda: office.faults.calls["refund"] == 1)
+    assert not (await asyncio.wait((cancelling,), timeout=0.1))[0]
+    assert ["refund"] == (await front.events())[5:]
+    giving.faults.deaths.is_dead = False
+    await giving.give_back((TEA, 1, "1.10"))
+    assert PENCE - 110 == (await cancelling).refunded_pence
+    assert ["refund", "refund", "cancel"] == (await front.events())[5:]
+    assert (_CANCELLED, _FULL, 0) == (
+        await front.books(),
+        await front.levels(),
+        await front.cash(),
+    )
+
+
+async def test_what_was_refunded_by_hand_is_not_refunded_again(open_shop: OpenShop) -> None:
+    """No more goes back than was taken, and it is cancelled all the same."""
+    front = await _front(open_shop)
+    order_id = (await front.place()).order_id
+    await front.shop.payments.refund(Refund(order_id, an_id("a broken mug"), 100))
+    assert PENCE - 100 == (await Office(front.shop).cancel()).refunded_pence
+    assert (_CANCELLED, 0) == (await front.books(), await front.cash())
+
+
+async def test_what_it_tells_is_what_it_did(open_shop: OpenShop) -> None:
+    """The refund that the event names is that of the payment; asked years later it is the same."""
+    front = await _front(open_shop)
+    order_id = (await front.place()).order_id
+    answer = await Office(front.shop).cancel()
+    (refund,) = (await front.shop.payments.payment_of(order_id)).refunds
+    rows = "SELECT body FROM agent99_outbox WHERE topic = 'order.refunded'"
+    (body,) = await front.shop.orders._store.read(lambda tx: tx.execute(rows).scalars())
+    event = msgspec.json.decode(body, type=OrderRefunded)
+    assert (refund.refund_id, PENCE) == (event.refund_id, event.amount_pence)
+    await front.shop.store.transaction(
+        lambda tx: tx.execute("DELETE FROM agent99_idempotency").changed
+    )
+    assert answer == await Office(front.shop).cancel(key="years later")
 
 
 @_SQLITE

@@ -45,6 +45,7 @@ def _report(fault: Fault, seen: Any, *, kills_min: int, servers_min: int) -> Non
         Figure("orders", seen["orders"]),
         Figure("  confirmed", seen["confirmed"]),
         Figure("  cancelled by their customers", seen["cancelled"], at_least=1),
+        Figure("    pence refunded for that", seen["cancelled_pence"], at_least=1),
         Figure("  without an answer", sum(seen["unfinished"].values()), at_most=0),
         Figure("cancellations given back", seen["given_back"], at_least=seen["cancellations"]),
         Figure("orders taken over", chaos["taken_over"], at_least=min(owners, 1)),

@@ -18,6 +18,7 @@ import sqlalchemy
 
 from agent99.clock import SystemClock
 from agent99.errors import Failure, StoreUnavailableError, UsageError
+from agent99.systems.shop._cancelling import Cancelling
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._check import (
     CheckReport,
@@ -42,18 +43,22 @@ from agent99.systems.shop._giving_back import GivingBack
 from agent99.systems.shop._handover import hand_over, tell
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._journey import Journey
-from agent99.systems.shop._model import MessageType, OrderConfirmation
+from agent99.systems.shop._model import MessageType, OrderCancelled, OrderConfirmation
 from agent99.systems.shop._return_model import GivenBack
 from agent99.systems.shop._returns import Returns
 from agent99.systems.shop._year import Invoice, Year, give_back, place_order
 from agent99.testing import SagaStage
 from tests.systems.shop._faults import FAULTS
 from tests.systems.shop._money_faults import MONEY_FAULTS, UNDONE
-from tests.systems.shop._shop import AtOnce, Local, OpenShop, Shop
+from tests.systems.shop._shop import AtOnce, Faults, OpenShop, Others, Shop
 
 _TERMS = Terms(decline_rate=0.2, seed=3)
 _FAULTS = FAULTS | MONEY_FAULTS
 _AN_EVENT = Event("id", "order.received", "order", 0)
+
+
+CANCELLED_OF_256 = 32
+"""Of the confirmed orders, these are cancelled before they leave."""
 
 
 class Instance:
@@ -61,9 +66,11 @@ class Instance:
 
     def __init__(self, shop: Shop, prices: PriceList) -> None:
         self._shop = shop
-        services = Local(shop.stock, shop.payments)
+        services = Others(shop, Faults())
         self._journey = Journey(shop.orders, prices, services)
-        self._giving_back = GivingBack(Returns(shop.orders._store, SystemClock()), services)
+        returns = Returns(shop.orders._store, SystemClock())
+        self._giving_back = GivingBack(returns, services)
+        self._cancelling = Cancelling(shop.orders, returns, self._giving_back, services)
 
     async def place(self, invoice: Invoice) -> str:
         """Place an order and see to what follows; returns how it ended."""
@@ -73,8 +80,10 @@ class Instance:
         except Failure as failure:
             await self._tell(order_uuid(invoice.number), "order_rejected")
             return failure.code
+        if done.order_id.bytes[0] < CANCELLED_OF_256:
+            await self._cancel(done.order_id)
         await hand_over(self._shop.orders, AtOnce(self._shop), done.order_id)
-        return done.status
+        return (await self._shop.orders.find(done.order_id)).state.value
 
     async def give_back(self, invoice: Invoice) -> None:
         """Give back what a cancellation takes back."""
@@ -82,6 +91,12 @@ class Instance:
         given = await SagaStage().play(back, GivenBack, key=invoice.number)
         for order_id in given.orders:
             await self._tell(order_id, "order_refunded")
+
+    async def _cancel(self, order_id: UUID) -> None:
+        cancel = partial(self._cancelling.cancel, order_id)
+        await SagaStage().play(cancel, OrderCancelled, key=str(order_id))
+        for kind in ("order_refunded", "order_cancelled"):
+            await self._tell(order_id, kind)
 
     async def _tell(self, order_id: UUID, kind: MessageType) -> None:
         await tell(self._shop.orders, AtOnce(self._shop), order_id, kind)
@@ -178,13 +193,18 @@ async def test_a_sound_run_passes(open_shop: OpenShop, few: Path, url: str, term
     report = _check(few, url, terms)
     assert [] == describe(report)
     assert report.ok
-    assert dict(ends) == {"confirmed": report.confirmed, **report.rejected}
+    assert 0 < ends["cancelled"]
+    assert dict(ends) == {
+        "confirmed": report.confirmed,
+        "cancelled": report.cancelled,
+        **report.rejected,
+    }
     assert year.counts.orders == ends.total() == report.counts["orders"]
     assert year.counts.cancellations == report.counts["cancellations"]
     assert dict(year.counts.skipped) == report.skipped
-    assert report.revenue_pence == report.captured_pence
+    assert report.revenue_pence < report.captured_pence  # what was cancelled had been paid for
     if terms.decline_rate == 0.0:
-        assert year.revenue_pence() == report.revenue_pence
+        assert year.revenue_pence() == report.captured_pence
 
 
 class Run(NamedTuple):
@@ -306,7 +326,8 @@ def test_a_report_is_json_and_shows_examples(finished: Run, tmp_path: Path) -> N
     engine.dispose()
     report = _check(finished.file, f"sqlite:///{copy}")
     (finding,) = report.findings
-    assert (report.confirmed, 5) == (finding.count, len(finding.examples))
+    paid = report.confirmed + report.cancelled
+    assert (paid, 5) == (finding.count, len(finding.examples))
     found: dict[str, Any] = as_json(report)
     assert found["findings"][0]["name"] == "payment_wrong"
     assert not found["ok"]

@@ -183,6 +183,10 @@ def _gone(shop: TinyShop) -> None:
     shop.commit(_REFUSED)
 
 
+def _cancelled(shop: TinyShop) -> None:
+    shop.move(_PAID, "cancel", "cancelled")
+
+
 FAULTS: dict[str, tuple[Callable[[TinyShop], None], set[str]]] = {
     "a unit vanished": (_shelf(opening=1), {"stock_not_conserved"}),
     "a unit came from nowhere": (_shelf(_MUG, opening=-1), {"stock_not_conserved"}),
@@ -232,6 +236,10 @@ FAULTS: dict[str, tuple[Callable[[TinyShop], None], set[str]]] = {
         {"rejected_keeps_money"},
     ),
     "a rejected order's money was kept": (_kept, {"rejected_keeps_money"}),
+    "a cancelled order keeps what it had": (
+        _cancelled,
+        {"cancelled_keeps_stock", "cancelled_keeps_money"},
+    ),
 }
 
 
@@ -285,6 +293,11 @@ def test_what_follows_a_confirmed_order_follows_it_once() -> None:
     assert ["history_illegal"] == names("ship", "notify", "ship")
     assert ["history_illegal"] == names("confirm")
     assert ["history_illegal"] == names("ship", upto=4)
+    way.append(Entry(5, "cancel", "cancelled"))
+    assert [] == names("notify", upto=6)  # of the confirmation that came before
+    assert ["history_illegal"] == names("notify", "notify", upto=6)
+    assert ["history_illegal"] == names("ship", upto=6)
+    assert ["history_illegal"] == names("refund", upto=6)
 
 
 def test_an_order_without_a_history_is_a_gap() -> None:

@@ -116,6 +116,7 @@ def test_customers_may_cancel(tiny: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 0 == run_demo({"data": str(tiny), "cancel_rate": 0.5, "instances": 1, "json": True})
     found = json.loads(capsys.readouterr().out)
     assert 0 < found["cancelled"]
+    assert 0 < found["cancelled_pence"], "nobody cancelled what was paid for"
     ended = found["confirmed"] + found["cancelled"] + sum(found["rejected"].values())
     assert found["orders"] == ended == sum(found["history"]["by_state"].values())
 

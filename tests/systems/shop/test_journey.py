@@ -137,6 +137,16 @@ async def test_a_product_that_nobody_stocks_is_an_inventory_error(open_shop: Ope
     assert ("INVENTORY_ERROR", str(MUG)) == (failure.code, failure.details["product_id"])
 
 
+@_SQLITE
+async def test_a_confirmed_order_stays_confirmed(open_shop: OpenShop) -> None:
+    """Asked for without its journal it asks for nothing, so that nothing of it can be undone."""
+    front = await _open(open_shop)
+    answer = await front.place()
+    other = Front(front.shop)
+    assert answer == await other.place()
+    assert {"take": 1} == dict(other.faults.calls)
+
+
 async def test_a_rejected_order_stays_rejected(open_shop: OpenShop) -> None:
     """The same key gets the same refusal, without its journal too, though stock has come since."""
     front = Front(await open_shop())

@@ -148,7 +148,7 @@ class OrderProcessingAgent(ShopAgent):
         self._journey = Journey(self._orders, await self._orders.price_list(), self._services)
         returns = Returns(self._store, self._clock, self._traceparent)
         self._giving_back = GivingBack(returns, self._services)
-        self._cancelling = Cancelling(self._orders, returns, self._services)
+        self._cancelling = Cancelling(self._orders, returns, self._giving_back, self._services)
         self.relay(self._store)
 
     @saga

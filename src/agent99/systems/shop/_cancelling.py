@@ -9,24 +9,29 @@ from __future__ import annotations
 from typing import Final, Protocol
 from uuid import UUID
 
+import msgspec
+
 from agent99.errors import Failure
 from agent99.saga import Saga, Step
-from agent99.systems.shop._identity import derived_uuid
-from agent99.systems.shop._journey import PAYMENT_WINDOW_S
+from agent99.systems.shop._giving_back import GivingBack
+from agent99.systems.shop._identity import derived_uuid, refund_uuid
 from agent99.systems.shop._model import (
     ORDER_CLOSED,
+    PAYMENT_NOT_FOUND,
     SHIPMENT_CLOSED,
     OrderCancelled,
-    StockLine,
 )
 from agent99.systems.shop._order import CANCELLED
 from agent99.systems.shop._orders import Orders
+from agent99.systems.shop._payment_model import PaymentView
 from agent99.systems.shop._return_model import OrderReturn
 from agent99.systems.shop._returns import Returns
 from agent99.systems.shop._states import ENDS, OrderEvent, OrderState
 
 UNDER_WAY: Final = "ORDER_UNDER_WAY"
-"""The code of what is tried again until the order has ended."""
+"""The code of what is tried again until the order has ended, and nothing of it is under way."""
+END_S: Final = 7 * 86_400.0
+"""Seconds for which the end of an order is waited for; who asks is told `PENDING` meanwhile."""
 
 
 class Services(Protocol):
@@ -44,23 +49,24 @@ class Services(Protocol):
         """
         ...
 
-    async def take_back(
-        self, order_id: UUID, return_id: UUID, items: tuple[StockLine, ...], key: str
-    ) -> None:
-        """Put back what was shipped."""
-        ...
+    async def payment(self, order_id: UUID, key: str) -> PaymentView:
+        """Return the payment of an order.
 
-    async def refund(self, order_id: UUID, refund_id: UUID, amount_pence: int, key: str) -> None:
-        """Give money back."""
+        Raises:
+            Failure: `PAYMENT_NOT_FOUND`.
+        """
         ...
 
 
 class Cancelling:
     """Cancels orders, whoever asks and however often: each step is named by the order."""
 
-    def __init__(self, orders: Orders, returns: Returns, services: Services) -> None:
+    def __init__(
+        self, orders: Orders, returns: Returns, giving_back: GivingBack, services: Services
+    ) -> None:
         self._orders = orders
         self._returns = returns
+        self._giving_back = giving_back
         self._services = services
 
     def __repr__(self) -> str:
@@ -74,23 +80,17 @@ class Cancelling:
         """
         state = await saga.step("stop", self.stop, order_id)
         if state not in ENDS:
-            state = await saga.step("wait", self.wait, order_id, patience_s=PAYMENT_WINDOW_S)
+            state = await saga.step("wait", self.wait, order_id, patience_s=END_S)
         if state is OrderState.REJECTED:
             raise _closed(order_id, state.value)
-        if state is OrderState.CONFIRMED:
-            await saga.pivot("keep", self.keep, order_id)
-        part = await saga.step("match", self.match, order_id)
-        if state is OrderState.CONFIRMED:
-            await self._settle(part, saga)
+        if state is OrderState.CANCELLED:
+            return OrderCancelled(order_id, await saga.step("refunded", self.refunded, order_id))
+        await saga.pivot("keep", self.keep, order_id)
+        whole = await saga.step("match", self.match, order_id)
+        part = await saga.step("limit", self.limit, whole)
+        await self._giving_back.settle(_return_id(order_id), part, saga)
+        await saga.step("close", self.close, part)
         return OrderCancelled(order_id, part.amount_pence)
-
-    async def _settle(self, part: OrderReturn, saga: Saga) -> None:
-        if part.items:
-            await saga.step("take back", self.take_back, part)
-        if part.amount_pence:
-            await saga.step("refund", self.refund, part)
-            await saga.step("note", self.note, part)
-        await saga.step("close", self.close, part.order_id)
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -124,25 +124,38 @@ class Cancelling:
         del step
         return await self._returns.match_order(order_id, _return_id(order_id))
 
-    async def take_back(self, step: Step, part: OrderReturn) -> None:
-        """Put its goods on the shelf again."""
-        order_id = part.order_id
-        await self._services.take_back(order_id, _return_id(order_id), part.items, step.key)
+    async def limit(self, step: Step, part: OrderReturn) -> OrderReturn:
+        """Return what comes back, for no more money than there is: some was refunded by hand."""
+        payment = await self._services.payment(part.order_id, step.key)
+        left = payment.captured_pence - payment.refunded_pence
+        amount = _refunded(payment, part.order_id) or min(part.amount_pence, left)
+        return msgspec.structs.replace(part, amount_pence=amount)
 
-    async def refund(self, step: Step, part: OrderReturn) -> None:
-        """Give its money back."""
-        order_id = part.order_id
-        await self._services.refund(order_id, _return_id(order_id), part.amount_pence, step.key)
-
-    async def note(self, step: Step, part: OrderReturn) -> None:
-        """Write the refund into its history."""
+    async def close(self, step: Step, part: OrderReturn) -> None:
+        """Write down that it is cancelled, once nothing of it is held, or owed."""
         del step
-        await self._returns.note(_return_id(part.order_id), part)
-
-    async def close(self, step: Step, order_id: UUID) -> None:
-        """Write down that it is cancelled: by now nothing of it is held, or owed."""
-        del step
+        order_id, is_noted = part.order_id, part.amount_pence > 0
+        under_way = await self._returns.count_open(
+            order_id, _return_id(order_id), is_noted=is_noted
+        )
+        if under_way > 0:
+            message = f"{under_way} returns of order {order_id} are under way"
+            raise Failure(message, code=UNDER_WAY, retryable=True)
         await self._orders.move(order_id, OrderEvent.CANCEL, CANCELLED)
+
+    async def refunded(self, step: Step, order_id: UUID) -> int:
+        """Return the pence that went back when it was cancelled."""
+        try:
+            return _refunded(await self._services.payment(order_id, step.key), order_id)
+        except Failure as error:
+            if error.code != PAYMENT_NOT_FOUND:
+                raise
+            return 0  # it was cancelled before anybody asked for money
+
+
+def _refunded(payment: PaymentView, order_id: UUID) -> int:
+    refund_id = refund_uuid(_return_id(order_id), order_id)
+    return sum(each.amount_pence for each in payment.refunds if each.refund_id == refund_id)
 
 
 def _return_id(order_id: UUID) -> UUID:

@@ -13,6 +13,7 @@ import msgspec
 
 from agent99.systems.shop._checker_rules import (
     ENDS,
+    NOTHING,
     BooksSeen,
     Entry,
     HoldSeen,
@@ -148,7 +149,7 @@ def read_orders(
 def read_stock(link: Connection, orders: Collection[OrderSeen]) -> StockRead:
     """Read the shelves, and what is held for those of the orders that have ended."""
     ended = [each.order_id for each in orders if each.state in ENDS]
-    over = [each.order_id for each in orders if each.state in ENDS and each.state != "confirmed"]
+    over = [each.order_id for each in orders if each.state in NOTHING]
     shelves = tuple(ShelfSeen(*row) for row in link.execute(_text(_SHELVES)))
     kept = dict(_of(link, _KEPT, over))
     holds = {

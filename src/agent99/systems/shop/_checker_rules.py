@@ -14,7 +14,7 @@ import msgspec
 
 ENDS: Final = ("confirmed", "rejected", "cancelled")
 """The states in which an order stays, unless its customer cancels a confirmed one."""
-_NOTHING: Final = frozenset({"rejected", "cancelled"})
+NOTHING: Final = frozenset({"rejected", "cancelled"})
 """The states in which it has neither stock nor money."""
 _NEXT: Final = {
     ("", "receive"): "received",
@@ -214,7 +214,7 @@ def judge_outcomes(
             yield Violation("payment_repeated", order.order_id, seen)
         if order.state == "confirmed":
             yield from _judge_confirmed(order, hold, paid)
-        elif order.state in _NOTHING:
+        elif order.state in NOTHING:
             yield from _judge_nothing(order, hold, paid)
 
 

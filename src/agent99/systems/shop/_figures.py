@@ -120,13 +120,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int
     """Orders that their customers cancelled."""
     cancelled_pence: int
-    """What had been paid for them, and was given back."""
+    """What was given back for them as they were cancelled."""
     shipped: int
     """Confirmed orders that are with a carrier."""
     notified: int
     """Confirmed orders of which the customer was told."""
     messages: int
-    """Messages that customers were sent: of what was confirmed, rejected, shipped, refunded."""
+    """Messages that customers were sent: of whatever became of their orders."""
     events: int
     """Events that the shop stored: one for each step of an order, shipment and message."""
     unfinished: dict[str, int]

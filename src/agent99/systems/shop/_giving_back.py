@@ -6,7 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from agent99.saga import Saga, Step
-from agent99.systems.shop._identity import derived_uuid, order_uuid
+from agent99.systems.shop._identity import derived_uuid, order_uuid, refund_uuid
 from agent99.systems.shop._model import StockLine
 from agent99.systems.shop._return_model import GiveBack, GivenBack, Matched, OrderReturn
 from agent99.systems.shop._returns import Returns
@@ -42,9 +42,7 @@ class GivingBack:
         return_id = saga.uuid() if named is None else derived_uuid("return", named)
         matched = await saga.pivot("match", self.match, request, return_id)
         for part in matched.orders:
-            await saga.step("take back", self.take_back, return_id, part)
-            await saga.step("refund", self.refund, return_id, part)
-            await saga.step("note", self.note, return_id, part)
+            await self.settle(return_id, part, saga)
         return GivenBack(
             return_id,
             matched.matched,
@@ -53,6 +51,14 @@ class GivingBack:
             tuple(part.order_id for part in matched.orders),
         )
 
+    async def settle(self, return_id: UUID, part: OrderReturn, saga: Saga) -> None:
+        """Put what a return takes of one order on the shelf again, and give the money for it."""
+        if part.items:
+            await saga.step("take back", self.take_back, return_id, part)
+        if part.amount_pence:
+            await saga.step("refund", self.refund, return_id, part)
+            await saga.step("note", self.note, return_id, part)
+
     async def match(self, step: Step, request: GiveBack, return_id: UUID) -> Matched:
         """Find what was bought, and note that it is given back."""
         del step
@@ -60,12 +66,12 @@ class GivingBack:
 
     async def take_back(self, step: Step, return_id: UUID, part: OrderReturn) -> None:
         """Put the goods of one order on the shelf again."""
-        named = derived_uuid(f"return:{return_id}", part.order_id)
+        named = refund_uuid(return_id, part.order_id)
         await self._services.take_back(part.order_id, named, part.items, step.key)
 
     async def refund(self, step: Step, return_id: UUID, part: OrderReturn) -> None:
         """Give the money for one order back."""
-        named = derived_uuid(f"return:{return_id}", part.order_id)
+        named = refund_uuid(return_id, part.order_id)
         await self._services.refund(part.order_id, named, part.amount_pence, step.key)
 
     async def note(self, step: Step, return_id: UUID, part: OrderReturn) -> None:

@@ -32,6 +32,10 @@ _PAGE_ROWS: Final = 5_000
 _GENERATIONS = "SELECT generation, state FROM history_generations ORDER BY generation"
 _BUILD = "INSERT INTO history_generations (generation, state) VALUES (:generation, 'building')"
 _FORGET_BUILDING = "DELETE FROM history_generations WHERE state = 'building'"
+_FORGET_ONE = (
+    "DELETE FROM history_generations WHERE generation = :generation AND state = 'building'"
+)
+_CLEAR_ONE = "DELETE FROM order_records WHERE generation = :generation"
 _FORGET_LIVE = "DELETE FROM history_generations WHERE state = 'live'"
 _SET_LIVE = "UPDATE history_generations SET state = 'live' WHERE generation = :generation"
 _CLEAR = "DELETE FROM order_records WHERE generation <> :generation"
@@ -122,6 +126,14 @@ class History:
         """
         return await self._store.read(partial(_compare, generation=generation))
 
+    async def forget(self, generation: int) -> None:
+        """Forget a generation that is being built; one that is not any more stays as it is.
+
+        Raises:
+            StoreError: and its kinds.
+        """
+        await self._store.transaction(partial(_forget, generation=generation))
+
     async def replace(self, generation: int) -> None:
         """Let the generation that is being built be the live one, and forget the other.
 
@@ -198,6 +210,11 @@ def _replace(tx: Transaction, *, generation: int) -> None:
     tx.execute(_FORGET_LIVE)
     tx.execute(_SET_LIVE, {"generation": generation})
     tx.execute(_CLEAR, {"generation": generation})
+
+
+def _forget(tx: Transaction, *, generation: int) -> None:
+    if tx.execute(_FORGET_ONE, {"generation": generation}).changed:
+        tx.execute(_CLEAR_ONE, {"generation": generation})
 
 
 def _require(tx: Transaction, generation: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from agent99 import Failure, follow, operation
 from agent99.agent import link_of
 from agent99.clock import Clock
+from agent99.errors import StoreError
 from agent99.ids import Ids
 from agent99.systems.shop._agents import ATTEMPTS_MAX, DELAY_S_MAX, ShopAgent
 from agent99.systems.shop._events import TOLD, read_told
@@ -126,7 +128,15 @@ class OrderHistoryAgent(ShopAgent):
                 code=LOG_INCOMPLETE,
                 details={"first_sequence": first},
             )
-        generation, events = await self._history.begin(), 0
+        generation = await self._history.begin()
+        try:
+            return await self._build(log, generation, patience_s)
+        finally:  # one that was broken off would be kept up with the live one
+            with suppress(StoreError):
+                await self._history.forget(generation)
+
+    async def _build(self, log: HistoryLog, generation: int, patience_s: float) -> Rebuilt:
+        events = 0
         async for batch in log.batches():
             events += len(batch)
             await self._history.add(generation, batch)

@@ -35,3 +35,8 @@ def order_uuid(idempotency_key: str) -> UUID:
 def derived_uuid(what: str, of: UUID) -> UUID:
     """Return the one thing of a sort that belongs to something else: `shipment` of an order."""
     return uuid5(NAMESPACE, f"{what}:{of}")
+
+
+def refund_uuid(return_id: UUID, order_id: UUID) -> UUID:
+    """Return the refund, and the way back to the shelf, of what a return takes of an order."""
+    return derived_uuid(f"return:{return_id}", order_id)

@@ -18,13 +18,15 @@ from agent99.systems.shop._model import (
     ORDER_NOT_FOUND,
     Address,
     HistoryEntry,
+    MessageType,
+    Notify,
     OrderLine,
     OrderView,
     PlaceOrder,
 )
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._order import Order, Refusal, Step
-from agent99.systems.shop._owed import count_owed, in_words, owe, settle
+from agent99.systems.shop._owed import count_owed, in_words, owe, owed, settle
 from agent99.systems.shop._states import INITIAL, OrderEvent, OrderState, state_after
 
 _RECEIVE = "receive"  # the first entry of every history; no event of the table
@@ -173,12 +175,7 @@ def _owe(
     """Write down what the customer is to be told of a state."""
     name = str(order.order_id)
     if state is OrderState.CONFIRMED:
-        confirmation = order.confirmation()
-        data = {
-            "total": str(confirmation.total),
-            "estimated_delivery": confirmation.estimated_delivery.isoformat(),
-        }
-        owe(tx, name, "order_confirmation", data, at_us=at_us)
+        owe(tx, name, "order_confirmation", {}, at_us=at_us)
     elif state is OrderState.REJECTED:
         data = {"reason": in_words("" if refusal is None else refusal.code)}
         owe(tx, name, "order_rejected", data, at_us=at_us)
@@ -269,6 +266,22 @@ def view(tx: Transaction, *, order_id: UUID) -> OrderView:
         ),
         reason=None if order.refusal is None else order.refusal.code,
     )
+
+
+def owed_messages(tx: Transaction, *, order_id: UUID, kind: MessageType) -> tuple[Notify, ...]:
+    """Return what the customer of an order was not told yet, of one type.
+
+    What a confirmation says follows from the order, and is not kept.
+    """
+    messages = owed(tx, order_id=order_id, kind=kind)
+    if not messages or kind != "order_confirmation":
+        return messages
+    confirmation = find(tx, order_id=order_id).confirmation()
+    data = {
+        "total": str(confirmation.total),
+        "estimated_delivery": confirmation.estimated_delivery.isoformat(),
+    }
+    return tuple(msgspec.structs.replace(each, template_data=data) for each in messages)
 
 
 def _order(row: Any) -> Order:

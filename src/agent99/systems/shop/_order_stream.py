@@ -25,8 +25,9 @@ async def follow_order(
 ) -> AsyncGenerator[OrderMoved]:
     """Yield the steps of an order: those that it took already, then each as it takes it.
 
-    It ends with the step by which the order is confirmed, rejected or cancelled. An order that
-    nobody placed yet is waited for.
+    It ends with the step by which the order is confirmed, or rejected or cancelled before that;
+    what follows a confirmation (shipments, refunds, a late cancellation) is for `order_history`. An
+    order that nobody placed yet is waited for.
     Use it with `async for`; who leaves it early closes it (`contextlib.aclosing`), or the server
     forgets the place a minute later.
 
@@ -49,7 +50,7 @@ async def follow_order(
         while queue.state not in ENDS:
             delivery = await _next(deliveries, clock, until_s)
             if delivery is None:
-                message = f"order {order_id} has not ended within {timeout_s:g} s: {queue.state}"
+                message = f"order {order_id} has not ended within {timeout_s:g} s: {queue.standing}"
                 raise DeadlineExceededError(message)
             for step in queue.take(told_by(delivery.record)):
                 yield step
@@ -65,6 +66,13 @@ class _Queue:
 
     def __repr__(self) -> str:
         return f"_Queue(next={self._next}, early={len(self._early)})"
+
+    @property
+    def standing(self) -> str:
+        """How far the order is, and what is missing, for people."""
+        if not self._early:
+            return self.state
+        return f"{self.state}, and its step {self._next} is not in the log (any more)"
 
     def take(self, told: Told | None) -> list[OrderMoved]:
         """Return the steps whose turn it is, now that this was told."""

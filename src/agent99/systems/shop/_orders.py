@@ -20,7 +20,6 @@ from agent99.systems.shop._events import CustomerTold, OrderShipped
 from agent99.systems.shop._model import Backlog, MessageType, Notify, OrderView, PlaceOrder
 from agent99.systems.shop._money import MONEY_PENCE_MAX, to_pounds
 from agent99.systems.shop._order import Order, Refusal
-from agent99.systems.shop._owed import owed
 from agent99.systems.shop._states import OrderEvent
 
 ORDER_TOO_LARGE: Final = "ORDER_TOO_LARGE"
@@ -124,7 +123,7 @@ class Orders:
         Raises:
             StoreError: and its kinds.
         """
-        return await self._store.read(partial(owed, order_id=order_id, kind=kind))
+        return await self._store.read(partial(rows.owed_messages, order_id=order_id, kind=kind))
 
     async def backlog(self) -> Backlog:
         """Return what follows the orders and is not done yet.

@@ -27,7 +27,6 @@ from agent99.ids import Ids
 from agent99.systems.shop._declines import Regret
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._model import (
-    ORDER_NOT_FOUND,
     OrderCancelled,
     OrderConfirmation,
     OrderQuery,
@@ -171,15 +170,16 @@ class Customer:
 
     async def _cancelled(self, order_id: UUID, is_placed: Callable[[], bool]) -> Outcome:
         """Cancel an order, once it is there to be cancelled."""
-        attempt = 0
-        while True:
-            attempt += 1
-            is_there = is_placed()
-            key = f"{order_id}:cancel:{attempt}"  # the same one would get the same answer
-            outcome = await self._until_answered(partial(self._cancel, order_id, key))
-            if outcome.reason != ORDER_NOT_FOUND or is_there:
-                return outcome
+        while not is_placed() and not await self._is_there(order_id):
             await self._clock.sleep(PAUSE_S_MIN)
+        return await self._until_answered(partial(self._cancel, order_id, f"{order_id}:cancel"))
+
+    async def _is_there(self, order_id: UUID) -> bool:
+        try:
+            await self._mesh.request("order_processing", "query", OrderQuery(order_id))
+        except (RequestError, TransportError):
+            return False
+        return True
 
     async def _until_answered(self, ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Ask, and again by the same key, until there is an answer or patience is at its end."""

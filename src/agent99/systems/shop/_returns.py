@@ -14,7 +14,7 @@ from agent99.clock import Clock
 from agent99.errors import Failure
 from agent99.store import Store, Transaction
 from agent99.systems.shop._events import REFUNDED, OrderRefunded
-from agent99.systems.shop._identity import derived_uuid
+from agent99.systems.shop._identity import refund_uuid
 from agent99.systems.shop._model import ORDER_NOT_FOUND, OrderLine, StockLine
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._owed import next_number, owe
@@ -39,6 +39,12 @@ _NOTE = (
     " unit_price_pence, at_us) VALUES (:return_id, :place, :order_id, :line, :product_id,"
     " :quantity, :unit_price_pence, :at_us)"
 )
+_LOCK_LINES = "UPDATE order_lines SET refunded = refunded WHERE order_id = :order_id"
+_OTHERS = (
+    "SELECT count(DISTINCT return_id) FROM order_returns"
+    " WHERE order_id = :order_id AND return_id <> :return_id"
+)
+_NOTES = "SELECT count(*) FROM order_history WHERE order_id = :order_id AND event = 'refund'"
 _LEFT = (
     "SELECT line, product_id, quantity - refunded AS quantity, unit_price_pence FROM order_lines"
     " WHERE order_id = :order_id AND quantity > refunded ORDER BY line"
@@ -86,6 +92,20 @@ class Returns:
             _match_order, order_id=order_id, return_id=return_id, at_us=self._clock.wall_us()
         )
         return await self._store.once(f"return:{return_id}", order_id, work, OrderReturn)
+
+    async def count_open(self, order_id: UUID, return_id: UUID, *, is_noted: bool) -> int:
+        """Return how many returns of an order are under way beside this one.
+
+        Args:
+            order_id: Which order.
+            return_id: The one that does not count.
+            is_noted: Whether it is noted.
+
+        Raises:
+            StoreError: and its kinds.
+        """
+        work = partial(_count_open, order_id=order_id, return_id=return_id)
+        return await self._store.read(work) + is_noted
 
     async def note(self, return_id: UUID, part: OrderReturn) -> None:
         """Write into an order's history that money was given back, and tell of it; once.
@@ -148,16 +168,23 @@ def _match_order(tx: Transaction, *, order_id: UUID, return_id: UUID, at_us: int
     row = tx.lock("orders", (name,), key="order_id").get(name)
     if row is None or row.state != OrderState.CONFIRMED:
         return _part(name, ())
+    tx.execute(_LOCK_LINES, {"order_id": name})  # who gives some of it back is done, or waits
     items: list[OrderLine] = []
     for place, line in enumerate(tx.execute(_LEFT, {"order_id": name}).all()):
         values = {"order_id": name, "line": line.line, "quantity": line.quantity}
-        tx.execute(_TAKE_OFF, values)
+        assert tx.execute(_TAKE_OFF, values).changed, "the lines are locked"
         named = {"return_id": str(return_id), "place": place, "at_us": at_us}
         what = {"product_id": line.product_id, "unit_price_pence": line.unit_price_pence}
         tx.execute(_NOTE, named | values | what)
         price = to_pounds(line.unit_price_pence)
         items.append(OrderLine(UUID(line.product_id), line.quantity, price))
     return _part(name, items)
+
+
+def _count_open(tx: Transaction, *, order_id: UUID, return_id: UUID) -> int:
+    which = {"order_id": str(order_id), "return_id": str(return_id)}
+    others, notes = (int(tx.execute(sql, which).scalar() or 0) for sql in (_OTHERS, _NOTES))
+    return others - notes
 
 
 def _part(order_id: str, items: Iterable[OrderLine]) -> OrderReturn:
@@ -185,7 +212,7 @@ def _note(
     event = OrderRefunded(
         order_id=part.order_id,
         customer_id=UUID(row.customer_id),
-        refund_id=derived_uuid(f"return:{return_id}", part.order_id),
+        refund_id=refund_uuid(return_id, part.order_id),
         step=step,
         amount_pence=part.amount_pence,
         at_us=at_us,

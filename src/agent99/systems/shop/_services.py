@@ -16,6 +16,7 @@ from agent99.systems.shop._payment_model import (
     Authorise,
     Capture,
     CaptureReceipt,
+    PaymentView,
     Refund,
     RefundReceipt,
     Voided,
@@ -85,6 +86,10 @@ class MeshServices:
     async def keep(self, order_id: UUID, key: str) -> None:
         """Keep an order's shipment in the house."""
         await self._ask("fulfillment", "cancel", CancelShipment(order_id), ShipmentView, key)
+
+    async def payment(self, order_id: UUID, key: str) -> PaymentView:
+        """Return the payment of an order."""
+        return await self._ask("payment", "query", OrderQuery(order_id), PaymentView, key)
 
     async def ship(self, request: Ship) -> None:
         """Have an order sent on its way."""

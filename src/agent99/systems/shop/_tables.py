@@ -299,6 +299,13 @@ ORDERS_MIGRATIONS: Final = (
             )
             """,
             "CREATE INDEX order_messages_owed ON order_messages (order_id) WHERE told_us IS NULL",
+            """
+            INSERT INTO order_messages (order_id, type, number, data, at_us, told_us)
+            SELECT order_id, 'order_confirmation', 1, '{}', updated_us,
+                (SELECT min(at_us) FROM order_history AS told
+                    WHERE told.order_id = orders.order_id AND told.event = 'notify')
+            FROM orders WHERE state = 'confirmed'
+            """,
         ),
     ),
 )
