@@ -56,6 +56,14 @@ async def client(watched: Watched) -> AsyncIterator[Mesh]:
         yield made
 
 
+@pytest.fixture
+async def connections() -> AsyncIterator[Connections]:
+    """Give connections to be opened; they are closed also where the test fails."""
+    made = Connections()
+    yield made
+    await made.aclose()
+
+
 class Outages:
     """Kills the server again and again, and measures each return."""
 
@@ -138,6 +146,7 @@ async def test_a_killed_server(
     watched: Watched,
     client: Mesh,
     spawn: Spawn,
+    connections: Connections,
     fault: Fault,
     seed: int,
     delays_s: tuple[float, ...],
@@ -145,7 +154,6 @@ async def test_a_killed_server(
 ) -> None:
     """What is confirmed is there, whoever was connected is again, whoever listened hears."""
     clerks = await spawn(client, 3)
-    connections = Connections()
     await connections.open(watched.server.url, count)
     outages = Outages(watched, client, clerks)
     traffic = Traffic(connections.wires[0])
@@ -160,7 +168,6 @@ async def test_a_killed_server(
     kept = {entry.key: entry.value for entry in await traffic.bucket.snapshot()}
     await eventually(lambda: traffic.followed == kept)
     more = await surplus(followers(4), watched.monitor, timeout_s=20)
-    await connections.aclose()
     back_s = sorted(outages.back_s)
     under_way, others = traffic.lost(outages.ends_s)
     assert {outcome.code for outcome in load.failed()} <= CODES
