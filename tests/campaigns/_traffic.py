@@ -112,6 +112,14 @@ class Traffic:
         for task in self._running:
             await ends(task)
 
+    async def rest(self) -> None:
+        """Write no more, and wait until the follower has heard of all that is stored."""
+        for task in self._running[:-1]:
+            await ends(task)
+        async with asyncio.timeout(5):
+            while self.followed != {each.key: each.value for each in await self.bucket.snapshot()}:
+                await asyncio.sleep(0.05)
+
     def lost(self, ends_s: list[tuple[float, float]]) -> tuple[int, int]:
         """Return how many events never came: of those under way at an end, and of the others.
 

@@ -164,9 +164,8 @@ async def test_a_killed_server(
             await outages.kill(delay_s, connections, traffic)
             await load.wait_answers(300)
         await load.stop()
+        await traffic.rest()
     stored = await traffic.stored()
-    kept = {entry.key: entry.value for entry in await traffic.bucket.snapshot()}
-    await eventually(lambda: traffic.followed == kept)
     more = await surplus(followers(4), watched.monitor, timeout_s=20)
     back_s = sorted(outages.back_s)
     under_way, others = traffic.lost(outages.ends_s)
