@@ -103,8 +103,6 @@ Told: TypeAlias = (
     OrderMoved | OrderRefunded | ShipmentPrepared | OrderShipped | ShipmentCancelled | CustomerTold
 )
 """Whatever the shop tells of an order."""
-TOPICS: Final = ("order.*", "shipment.*", TOLD)
-"""Patterns of all that the shop tells of orders."""
 _KINDS: Final[Mapping[str, type[Told]]] = MappingProxyType(
     {
         **{order_topic(state): OrderMoved for state in OrderState},
