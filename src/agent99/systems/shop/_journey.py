@@ -8,8 +8,7 @@ can be refused.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 from uuid import UUID
 
 from agent99.errors import (
@@ -42,8 +41,6 @@ from agent99.systems.shop._order import CANCELLED, Order, Refusal
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import Authorisation, Authorise, CaptureReceipt
 from agent99.systems.shop._states import ENDS, OrderEvent, OrderState
-
-T = TypeVar("T")
 
 PAYMENT_WINDOW_S: Final = 600.0
 """Seconds for which an order waits for the bank's word; then it is rejected, and its stock let go.
@@ -152,7 +149,7 @@ class Journey:
         """Hold the stock, if every line quotes a price of the list."""
         self._prices.refuse_invented(items)
         try:
-            await _answer(self._services.reserve(Reserve(order_id, _units(items)), step.key))
+            await self._services.reserve(Reserve(order_id, _units(items)), step.key)
         except Failure as error:
             if error.code not in _NO_STOCK:
                 raise
@@ -174,11 +171,13 @@ class Journey:
         amount = to_pounds(order.total_pence)
         request = Authorise(order.customer_id, amount, order.order_id)
         try:
-            await _answer(self._services.authorise(request, step.key))
+            await self._services.authorise(request, step.key)
         except Failure as error:
-            if error.code != PAYMENT_DECLINED:
-                raise
-            raise Failure(error.message, code=PAYMENT_ERROR, details=error.details) from error
+            if error.code == PAYMENT_DECLINED:
+                raise Failure(error.message, code=PAYMENT_ERROR, details=error.details) from error
+            if error.code == StoreUnavailableError.code:  # it went away in the middle, perhaps
+                await self._lose_sight(order.order_id)
+            raise
         except (RequestError, StoreError, TransportError):
             await self._lose_sight(order.order_id)
             raise
@@ -227,23 +226,6 @@ class Journey:
                 raise
             message = f"order {order_id} does not take {event.value!r}: {error}"
             raise RuntimeError(message) from error
-
-
-async def _answer(asked: Awaitable[T]) -> T:
-    """Return what another agent says.
-
-    Raises:
-        Failure: its answer.
-        StoreUnavailableError: its database went away, in the middle of it perhaps: it took effect,
-            or not.
-        RequestError, TransportError: as little is known.
-    """
-    try:
-        return await asked
-    except Failure as failure:
-        if failure.code != StoreUnavailableError.code:
-            raise
-        raise StoreUnavailableError("of another agent", failure.message) from failure
 
 
 def _units(items: Lines) -> tuple[StockLine, ...]:
