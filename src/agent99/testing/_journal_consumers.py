@@ -53,7 +53,10 @@ async def check_consume_again(make: MakeJournal) -> None:
         async with world.journal.consume(config) as deliveries:
             first, second = await all_of(deliveries, 2)
             await first.ack()
-        async with asyncio.timeout(5), world.other.consume(config) as deliveries:
+        async with (
+            asyncio.timeout(config.ack_wait_s / 2),
+            world.other.consume(config) as deliveries,
+        ):
             again = await all_of(deliveries, 3)
             equal([3, 4, 5], sorted(each.record.sequence for each in again), "the unread")
             await second.retry()

@@ -347,11 +347,11 @@ def test_a_database_that_is_gone_is_an_error_of_ours(finished: Run) -> None:
 
 @pytest.mark.slow
 async def test_the_whole_extract_passes(open_shop: OpenShop, extract: Year, url: str) -> None:
-    """Four weeks without the bus, with declines and shortages, close to the penny."""
+    """Four weeks without the bus, with declines, shortages and cancels, close to the penny."""
     terms = Terms(decline_rate=0.05, scarcity=0.9)
     ends = await _replay(open_shop, extract, terms)
     report = _check(EXTRACT, url, terms)
     assert [] == describe(report)
     assert 1_446 == ends.total()
-    assert {"confirmed", "INVENTORY_ERROR", "PAYMENT_ERROR"} == set(ends)
+    assert {"confirmed", "cancelled", "INVENTORY_ERROR", "PAYMENT_ERROR"} == set(ends)
     assert report.refunded_pence > 0, "what the file takes back is given back"

@@ -73,12 +73,12 @@ def test_the_trace_of_an_order_is_complete(shop: Cli) -> None:
     assert 0 == sold.code, sold
     (answer,) = sold.document["answers"]
     event_id = answer["result"]
-    last = "note_"  # what follows the answer ends with two entries in the order's history
-    wait_until(lambda: shop.run("trace", event_id).out.count(last) == 2, timeout_s=TIMEOUT_S)
+    last = "note_"  # what follows the answer ends with three entries in the order's history
+    wait_until(lambda: shop.run("trace", event_id).out.count(last) == 3, timeout_s=TIMEOUT_S)
     done = shop.run("trace", event_id)
     assert (0, "") == (done.code, done.err)
     head, root, *hops = done.out.splitlines()
-    assert re.fullmatch(r"trace [0-9a-f]{32}: 11 requests of 6 instances, [\d.]+ ms", head)
+    assert re.fullmatch(r"trace [0-9a-f]{32}: 13 requests of 6 instances, [\d.]+ ms", head)
     assert root.startswith("control counter.sell  served by counter ")
     assert "?" not in done.out
     asked = {
@@ -94,6 +94,8 @@ def test_the_trace_of_an_order_is_complete(shop: Cli) -> None:
         (3, "event shipment.shipped.note_shipment", "", "order-processing"),
         (2, "job notification.request", "", "notification"),
         (3, "event notification.sent.note_message", "", "order-processing"),
+        (4, "job notification.request", "", "notification"),
+        (5, "event notification.sent.note_message", "", "order-processing"),
     }
     assert asked | followed == {_hop(line) for line in hops}
     order = [_hop(line)[1] for line in hops]
