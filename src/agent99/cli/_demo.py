@@ -56,6 +56,15 @@ class ShopOptions(Output, frozen=True):
             help="Share of orders that their customers cancel; else 0.",
         ),
     ] = None
+    back_order_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--back-order-rate",
+            min=0.0,
+            max=1.0,
+            help="Share of customers who wait for what is not in stock; else 0.",
+        ),
+    ] = None
     instances: Annotated[
         int | None,
         typer.Option(

@@ -65,8 +65,8 @@ FAULTS: Final[dict[str, tuple[tuple[str, ...], set[str]]]] = {
         (
             (
                 "INSERT INTO orders SELECT 'invented', customer_id, state, total_pence, address,"
-                f" fingerprint, reason, failure, steps, received_us, updated_us, saga_id"
-                " FROM orders"
+                " fingerprint, reason, failure, steps, received_us, updated_us, saga_id,"
+                " back_ordered FROM orders"
                 f" WHERE order_id = {_ONE_CONFIRMED}"
             ),
         ),

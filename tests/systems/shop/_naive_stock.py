@@ -53,6 +53,17 @@ class NaiveStock:
             if held.state in ("released", "expired"):
                 return "RESERVATION_CLOSED"
             return "reserved" if wanted == held.wanted else "IDEMPOTENCY_CONFLICT"
+        there = Counter(
+            {
+                product: min(units, len(self._at("shelf", None, product)))
+                for product, units in wanted.items()
+            }
+        )
+        if request.if_short == "part" and there.total():
+            self._move(there, "shelf", None, "held", request.order_id)
+            end_s = self.now_s + (request.hold_s or 0.0)
+            self.orders[request.order_id] = Held("reserved", wanted, end_s)
+            return "reserved"
         if any(units > len(self._at("shelf", None, product)) for product, units in wanted.items()):
             return "INVENTORY_ERROR"
         self._move(wanted, "shelf", None, "held", request.order_id)

@@ -13,12 +13,14 @@ from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._events import CustomerTold, OrderShipped
 from agent99.systems.shop._handover import tell
-from agent99.systems.shop._identity import NAMESPACE
+from agent99.systems.shop._identity import NAMESPACE, order_uuid
 from agent99.systems.shop._messages import Messages
 from agent99.systems.shop._model import (
     Address,
+    IfShort,
     MessageType,
     Notify,
+    OrderCancelled,
     OrderLine,
     PlaceOrder,
     Reservation,
@@ -73,9 +75,12 @@ def reserve(order: object, *lines: tuple[UUID, int]) -> Reserve:
     return Reserve(an_id(order), tuple(StockLine(*line) for line in lines))
 
 
-def order_of(*lines: tuple[UUID, int, str], customer: object = "someone") -> PlaceOrder:
+def order_of(
+    *lines: tuple[UUID, int, str], customer: object = "someone", if_short: IfShort = "refuse"
+) -> PlaceOrder:
     """Return an order of lines: product, quantity, pounds."""
     return PlaceOrder(
+        if_short=if_short,
         customer_id=an_id(customer),
         items=tuple(OrderLine(product, units, Decimal(pounds)) for product, units, pounds in lines),
         shipping_address=Address("1 High Street", "Leeds", "", "LS1 1AA", "United Kingdom"),
@@ -107,12 +112,21 @@ class AtOnce:
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
+        self.rests: dict[str, PlaceOrder] = {}
+        """The back-orders that were begun, by their keys."""
 
     async def ship(self, request: Ship) -> None:
-        """Ship it."""
-        await self._shop.shipments.ship(request)
+        """Ship it, unless it stays in the house for a while."""
+        shipment = await self._shop.shipments.ship(request)
+        if shipment.status == "prepared":
+            return
         await self._shop.orders.note_shipment(shipped(request.order_id))
         await tell(self._shop.orders, self, request.order_id, "order_shipped")
+
+    async def order_rest(self, request: PlaceOrder, key: str) -> None:
+        """Take the back-order, and note it for who goes on with it."""
+        self.rests[key] = request
+        await self._shop.orders.take(request, order_uuid(key))
 
     async def notify(self, request: Notify) -> None:
         """Tell its customer."""
@@ -203,7 +217,12 @@ class Local:
 
 
 class Others(Local):
-    """Inventory, payment and fulfilment, without the bus."""
+    """Inventory, payment and fulfilment, without the bus.
+
+    Back-orders are cancelled by whoever put himself at `cancels`.
+    """
+
+    cancels: Callable[[UUID], Awaitable[OrderCancelled]]
 
     def __init__(self, shop: Shop, faults: Faults) -> None:
         super().__init__(shop.stock, shop.payments, faults)
@@ -212,6 +231,10 @@ class Others(Local):
     async def turn_back(self, saga_id: str) -> None:
         """Nothing is under way here."""
         raise AssertionError(saga_id)
+
+    async def cancel_rest(self, order_id: UUID, key: str) -> OrderCancelled:
+        """Cancel a back-order."""
+        return await self._call("cancel_rest", key, lambda: self.cancels(order_id))
 
     async def keep(self, order_id: UUID, key: str) -> None:
         """Keep a shipment in the house."""

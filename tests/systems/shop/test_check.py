@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import msgspec
 import polars as pl
 import pytest
 import sqlalchemy
+from msgspec import UNSET
 
 from agent99.clock import SystemClock
 from agent99.errors import Failure, StoreUnavailableError, UsageError
@@ -41,9 +43,16 @@ from agent99.systems.shop._data import EXTRACT, read_year
 from agent99.systems.shop._declines import DeclineRule
 from agent99.systems.shop._giving_back import GivingBack
 from agent99.systems.shop._handover import hand_over, tell
-from agent99.systems.shop._identity import order_uuid
+from agent99.systems.shop._identity import order_uuid, rest_key
 from agent99.systems.shop._journey import Journey
-from agent99.systems.shop._model import MessageType, OrderCancelled, OrderConfirmation
+from agent99.systems.shop._model import (
+    MessageType,
+    OrderCancelled,
+    OrderConfirmation,
+    PlaceOrder,
+    Restock,
+)
+from agent99.systems.shop._order import CANCELS_REST
 from agent99.systems.shop._return_model import GivenBack
 from agent99.systems.shop._returns import Returns
 from agent99.systems.shop._year import Invoice, Year, give_back, place_order
@@ -62,28 +71,67 @@ CANCELLED_OF_256 = 32
 
 
 class Instance:
-    """One instance of order processing, whose sagas are each on a journal of its own."""
+    """One instance of order processing, whose sagas are each on a journal of its own.
 
-    def __init__(self, shop: Shop, prices: PriceList) -> None:
+    Where something runs out every second customer waits for it, and it is delivered.
+    """
+
+    def __init__(self, shop: Shop, prices: PriceList, *, is_scarce: bool) -> None:
         self._shop = shop
-        services = Others(shop, Faults())
-        self._journey = Journey(shop.orders, prices, services)
+        self._is_scarce = is_scarce
+        self._others = others = Others(shop, Faults())
+        self._others.cancels = self._cancel
+        self._journey = Journey(shop.orders, prices, others)
         returns = Returns(shop.orders._store, SystemClock())
-        self._giving_back = GivingBack(returns, services)
-        self._cancelling = Cancelling(shop.orders, returns, self._giving_back, services)
+        self._giving_back = GivingBack(returns, others)
+        self._cancelling = Cancelling(shop.orders, returns, self._giving_back, others)
 
-    async def place(self, invoice: Invoice) -> str:
-        """Place an order and see to what follows; returns how it ended."""
-        order = partial(self._journey.place, place_order(invoice))
+    async def place(self, invoice: Invoice) -> list[str]:
+        """Place an order and see to what follows; returns how it, and its back-order, ended."""
+        order_id = order_uuid(invoice.number)
+        waits = self._is_scarce and order_id.bytes[1] % 2 == 0
+        request = place_order(invoice, "split" if waits else "refuse")
         try:
-            done = await SagaStage().play(order, OrderConfirmation, key=invoice.number)
+            done = await self._deliver_to(request, invoice.number)
         except Failure as failure:
-            await self._tell(order_uuid(invoice.number), "order_rejected")
-            return failure.code
-        if done.order_id.bytes[0] < CANCELLED_OF_256:
-            await self._cancel(done.order_id)
-        await hand_over(self._shop.orders, AtOnce(self._shop), done.order_id)
-        return (await self._shop.orders.find(done.order_id)).state.value
+            await self._tell(order_id, "order_back_ordered")
+            await self._tell(order_id, "order_rejected")
+            return [failure.code]
+        rest = [] if done.back_order_id is UNSET else await self._rest(order_id)
+        if order_id.bytes[0] < CANCELLED_OF_256:
+            await self._cancel(order_id)
+        orders = [order_id] if done.back_order_id is UNSET else [order_id, done.back_order_id]
+        for each in orders:
+            await self._follow(each)
+        found = [(await self._shop.orders.find(each)).state.value for each in orders]
+        return found[:1] + (rest or found[1:])
+
+    async def _rest(self, order_id: UUID) -> list[str]:
+        """Have a back-order placed; returns why it was rejected, if it was."""
+        order, request = await self._shop.orders.placed(order_id)
+        rest = msgspec.structs.replace(request, items=order.back_ordered, if_short="wait")
+        try:
+            await self._deliver_to(rest, rest_key(order_id))
+        except Failure as failure:
+            await self._tell(order_uuid(rest_key(order_id)), "order_rejected")
+            return [failure.code]
+        return []
+
+    async def _deliver_to(self, request: PlaceOrder, key: str) -> OrderConfirmation:
+        """Place an order; deliver what it waits for, as often as others are faster."""
+        order = partial(self._journey.place, request)
+        placing = asyncio.ensure_future(SagaStage().play(order, OrderConfirmation, key=key))
+        while not (await asyncio.wait((placing,), timeout=0.05))[0]:
+            with suppress(Failure):  # it is not stored yet
+                if (await self._shop.orders.find(order_uuid(key))).state == "back_ordered":
+                    for line in request.items:
+                        await self._shop.stock.restock(Restock(line.product_id, line.quantity))
+        return await placing
+
+    async def _follow(self, order_id: UUID) -> None:
+        await self._tell(order_id, "order_back_ordered")
+        if (await self._shop.orders.find(order_id)).state != "rejected":
+            await hand_over(self._shop.orders, AtOnce(self._shop), order_id)
 
     async def give_back(self, invoice: Invoice) -> None:
         """Give back what a cancellation takes back."""
@@ -92,11 +140,13 @@ class Instance:
         for order_id in given.orders:
             await self._tell(order_id, "order_refunded")
 
-    async def _cancel(self, order_id: UUID) -> None:
-        cancel = partial(self._cancelling.cancel, order_id)
-        await SagaStage().play(cancel, OrderCancelled, key=str(order_id))
+    async def _cancel(self, order_id: UUID) -> OrderCancelled:
+        cancel, stage = partial(self._cancelling.cancel, order_id), SagaStage()
+        key, version = str(order_id), CANCELS_REST
+        answer = await stage.play(cancel, OrderCancelled, key=key, version=version)
         for kind in ("order_refunded", "order_cancelled"):
             await self._tell(order_id, kind)
+        return answer
 
     async def _tell(self, order_id: UUID, kind: MessageType) -> None:
         await tell(self._shop.orders, AtOnce(self._shop), order_id, kind)
@@ -109,7 +159,8 @@ async def _replay(open_shop: OpenShop, year: Year, terms: Terms) -> Counter[str]
     prices = year.price_list()
     await shops[0].stock.fill(year.opening_stock(terms.scarcity))
     await shops[0].orders.add_prices(prices)
-    instances = [Instance(shop, prices) for shop in shops]
+    is_scarce = terms.scarcity < 1.0
+    instances = [Instance(shop, prices, is_scarce=is_scarce) for shop in shops]
     ends: Counter[str] = Counter()
     gate = asyncio.Semaphore(32)
 
@@ -117,7 +168,7 @@ async def _replay(open_shop: OpenShop, year: Year, terms: Terms) -> Counter[str]
         async with gate:
             for invoice in year.customers[number]:
                 if invoice.kind == "order":
-                    ends[await instances[number % 2].place(invoice)] += 1
+                    ends.update(await instances[number % 2].place(invoice))
                 elif invoice.kind == "cancellation":
                     await instances[number % 2].give_back(invoice)
 
@@ -199,7 +250,9 @@ async def test_a_sound_run_passes(open_shop: OpenShop, few: Path, url: str, term
         "cancelled": report.cancelled,
         **report.rejected,
     }
-    assert year.counts.orders == ends.total() == report.counts["orders"]
+    assert year.counts.orders + report.back_orders == ends.total()
+    assert year.counts.orders == report.counts["orders"]
+    assert (terms.scarcity < 1.0) == (report.back_orders > 0)
     assert year.counts.cancellations == report.counts["cancellations"]
     assert dict(year.counts.skipped) == report.skipped
     assert report.revenue_pence < report.captured_pence  # what was cancelled had been paid for
@@ -352,6 +405,7 @@ async def test_the_whole_extract_passes(open_shop: OpenShop, extract: Year, url:
     ends = await _replay(open_shop, extract, terms)
     report = _check(EXTRACT, url, terms)
     assert [] == describe(report)
-    assert 1_446 == ends.total()
+    assert 1_446 + report.back_orders == ends.total()
+    assert report.back_orders > 0
     assert {"confirmed", "cancelled", "INVENTORY_ERROR", "PAYMENT_ERROR"} == set(ends)
     assert report.refunded_pence > 0, "what the file takes back is given back"

@@ -389,6 +389,18 @@ def test_a_nursery_that_is_killed_ends_the_demo(start: Start, tiny: Path) -> Non
     wait_until(lambda: not any(map(is_alive, family)), timeout_s=10.0)
 
 
+def test_customers_may_wait(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not in stock is delivered to those who wait for it; nobody is refused."""
+    options = {"scarcity": 0.5, "back_order_rate": 1.0, "cancel_rate": 0.2, "decline_rate": 0.0}
+    assert 0 == run_demo({"data": str(tiny), "instances": 1, "json": True, **options})
+    found = json.loads(capsys.readouterr().out)
+    assert 0 < found["back_orders"]
+    assert {} == found["rejected"]
+    ended = found["confirmed"] + found["cancelled"]
+    assert found["orders"] + found["back_orders"] == ended
+    assert ended == sum(found["history"]["by_state"].values())
+
+
 @pytest.mark.slow
 def test_with_scarce_stock_the_books_close(start: Start) -> None:
     """The extract with a tenth too little: orders are refused for want of stock, and no more."""

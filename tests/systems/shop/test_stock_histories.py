@@ -53,7 +53,7 @@ def _lines(units: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[StockLine, 
 _few, _more = _lines(st.integers(1, 2)), _lines(st.integers(1, 4))
 _times = st.sampled_from([10.0, 100.0])
 _kinds: dict[str, st.SearchStrategy[Any]] = {
-    "reserve": st.builds(Reserve, _orders, _more, _times),
+    "reserve": st.builds(Reserve, _orders, _more, _times, st.sampled_from(["refuse", "part"])),
     "part": st.builds(
         Commit, _orders, _few, st.sampled_from(["keep", "release"]), st.none() | _names
     ),

@@ -18,6 +18,7 @@ ORDER_ID = an_id("order")
 NEEDED: dict[MessageType, dict[str, Any]] = {
     "order_confirmation": {},
     "order_shipped": {"carrier": "Evri"},
+    "order_back_ordered": {},
     "order_rejected": {"reason": "it is sold out"},
     "order_cancelled": {},
     "order_refunded": {"amount": "5.20"},

@@ -44,6 +44,7 @@ from agent99.systems.shop._model import (
     StockLevel,
     StockQuery,
 )
+from agent99.systems.shop._order import CANCELS_REST
 from agent99.systems.shop._payment_model import (
     Authorisation,
     Authorise,
@@ -161,9 +162,9 @@ class OrderProcessingAgent(ShopAgent):
         """Take goods back, and give the money for them: the same key is the same return."""
         return await self._giving_back.give_back(request, saga)
 
-    @saga
+    @saga(version=CANCELS_REST)
     async def cancel(self, query: OrderQuery, saga: Saga) -> OrderCancelled:
-        """Cancel an order: it is undone, or kept in the house and given back; once."""
+        """Cancel an order, and its back-order: undone, or kept in the house and given back."""
         return await self._cancelling.cancel(query.order_id, saga)
 
     @operation(idempotent=True)
@@ -178,9 +179,16 @@ class OrderProcessingAgent(ShopAgent):
 
     @follow(order_topic(OrderState.CONFIRMED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
     async def hand_over(self, moved: OrderMoved) -> None:
-        """Post the shipment and the message of a confirmed order."""
+        """Post the shipment and the message of a confirmed order, and begin its back-order."""
         hold_s = self._settings.grace_s
         await hand_over(self._orders, self._services, moved.order_id, hold_s=hold_s)
+
+    @follow(
+        order_topic(OrderState.BACK_ORDERED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX
+    )
+    async def tell_wait(self, moved: OrderMoved) -> None:
+        """Post the message of an order that waits for its stock."""
+        await tell(self._orders, self._services, moved.order_id, "order_back_ordered")
 
     @follow(order_topic(OrderState.REJECTED), attempts_max=ATTEMPTS_MAX, delay_s_max=DELAY_S_MAX)
     async def tell_rejection(self, moved: OrderMoved) -> None:

@@ -1,7 +1,8 @@
 """An order that its customer does not want any more: a saga.
 
 While the order is under way, its own saga is turned back. Once it is confirmed, its shipment stays
-in the house, and goods and money go back. What has left the house cannot be cancelled.
+in the house, and goods and money go back. What has left the house cannot be cancelled. An
+order's back-order is cancelled with it, unless that has left, or was rejected.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agent99.systems.shop._model import (
     SHIPMENT_CLOSED,
     OrderCancelled,
 )
-from agent99.systems.shop._order import CANCELLED
+from agent99.systems.shop._order import CANCELLED, CANCELS_REST
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import PaymentView
 from agent99.systems.shop._return_model import OrderReturn
@@ -46,6 +47,14 @@ class Services(Protocol):
 
         Raises:
             Failure: `SHIPMENT_CLOSED`: it has left.
+        """
+        ...
+
+    async def cancel_rest(self, order_id: UUID, key: str) -> OrderCancelled:
+        """Cancel a back-order.
+
+        Raises:
+            Failure: `ORDER_CLOSED`: it has left, or was rejected; and so for ever.
         """
         ...
 
@@ -86,11 +95,16 @@ class Cancelling:
         if state is OrderState.CANCELLED:
             return OrderCancelled(order_id, await saga.step("refunded", self.refunded, order_id))
         await saga.pivot("keep", self.keep, order_id)
+        rest_pence = 0
+        if saga.version >= CANCELS_REST:
+            rest_pence = await saga.step(
+                "cancel rest", self.cancel_rest, order_id, patience_s=END_S
+            )
         whole = await saga.step("match", self.match, order_id)
         part = await saga.step("limit", self.limit, whole)
         await self._giving_back.settle(_return_id(order_id), part, saga)
         await saga.step("close", self.close, part)
-        return OrderCancelled(order_id, part.amount_pence)
+        return OrderCancelled(order_id, part.amount_pence + rest_pence)
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -119,6 +133,22 @@ class Cancelling:
                 raise
             raise _closed(order_id, "shipped") from error
 
+    async def cancel_rest(self, step: Step, order_id: UUID) -> int:
+        """Cancel its back-order, if it has one; return the pence that went back for that."""
+        order = await self._orders.find(order_id)
+        if order.back_order_id is None:
+            return 0
+        if not await self._orders.is_there(order.back_order_id):  # that there is none is an answer
+            message = f"the back-order of order {order_id} has not begun"
+            raise Failure(message, code=UNDER_WAY, retryable=True)
+        try:
+            rest = await self._services.cancel_rest(order.back_order_id, step.key)
+        except Failure as error:
+            if error.code != ORDER_CLOSED:
+                raise
+            return 0
+        return rest.refunded_pence
+
     async def match(self, step: Step, order_id: UUID) -> OrderReturn:
         """Find what is left of it, and note that it is given back."""
         del step
@@ -144,9 +174,16 @@ class Cancelling:
         await self._orders.move(order_id, OrderEvent.CANCEL, CANCELLED)
 
     async def refunded(self, step: Step, order_id: UUID) -> int:
-        """Return the pence that went back when it was cancelled."""
+        """Return the pence that went back when it was cancelled, and its back-order with it."""
+        order = await self._orders.find(order_id)
+        pence = await self._refunded(order_id, step.key)
+        if order.back_order_id is not None:
+            pence += await self._refunded(order.back_order_id, step.key)
+        return pence
+
+    async def _refunded(self, order_id: UUID, key: str) -> int:
         try:
-            return _refunded(await self._services.payment(order_id, step.key), order_id)
+            return _refunded(await self._services.payment(order_id, key), order_id)
         except Failure as error:
             if error.code != PAYMENT_NOT_FOUND:
                 raise

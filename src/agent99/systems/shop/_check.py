@@ -18,6 +18,7 @@ from agent99.systems.shop._check_aftermath import (
     compare_events,
     compare_messages,
 )
+from agent99.systems.shop._check_apart import taken_apart
 from agent99.systems.shop._check_findings import Finding, differ, found
 from agent99.systems.shop._check_money import (
     compare_ledger,
@@ -43,6 +44,10 @@ _STEPS: Final = (
     "receive received",
     "received reserve reserved",
     "received refuse rejected",
+    "received await_stock back_ordered",
+    "back_ordered reserve reserved",
+    "back_ordered refuse rejected",
+    "back_ordered cancel cancelled",
     "reserved authorise authorised",
     "reserved lose_sight_of_payment pending_payment",
     "reserved decline rejected",
@@ -87,6 +92,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     """Orders rejected, by reason, by the database."""
     cancelled: int
     """Orders cancelled, by the database."""
+    back_orders: int
+    """Orders of what others lacked, by the database."""
     revenue_pence: int
     """Of the confirmed orders, at the file's prices."""
     captured_pence: int
@@ -134,6 +141,7 @@ def check_shop(
 
 def compare(file: FileSide, stores: StoreSide, events: Frame, terms: Terms) -> CheckReport:
     """Return everything in which databases, log and file differ."""
+    file = taken_apart(file, stores, terms)
     confirmed = stores.orders.filter(state="confirmed")
     rejected = stores.orders.filter(state="rejected")["reason"].fill_null("").value_counts()
     sold = file.orders.join(confirmed, on="order_id", how="semi")
@@ -158,6 +166,9 @@ def compare(file: FileSide, stores: StoreSide, events: Frame, terms: Terms) -> C
         confirmed=confirmed.height,
         rejected=dict(sorted(rejected.iter_rows())),
         cancelled=stores.orders.filter(state="cancelled").height,
+        back_orders=file.orders.filter("is_back_order")
+        .join(stores.orders, on="order_id", how="semi")
+        .height,
         revenue_pence=sold["total_pence"].sum(),
         captured_pence=stores.payments["captured_pence"].sum(),
         refunded_pence=stores.refunds["amount_pence"].sum(),

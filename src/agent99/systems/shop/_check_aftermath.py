@@ -95,6 +95,7 @@ def _owed(stores: StoreSide) -> Frame:
     once = (
         ("order_confirmation", orders.filter(state="confirmed")),
         ("order_confirmation", cancelled.join(was_confirmed, on="order_id", how="semi")),
+        ("order_back_ordered", stores.order_history.filter(event="await_stock")),
         ("order_rejected", orders.filter(state="rejected")),
         ("order_cancelled", cancelled),
     )

@@ -31,7 +31,7 @@ class FileSide(msgspec.Struct, frozen=True):
     skipped: dict[str, int]
     """Lines by reason."""
     orders: Frame
-    """order_id, customer_id, total_pence, declined: one row per order."""
+    """order_id, customer_id, total_pence, declined, is_back_order: one row per order."""
     lines: Frame
     """order_id, product_id, price_pence, quantity, lines: lines alike are one row."""
     stock: Frame
@@ -64,6 +64,7 @@ class StoreSide(msgspec.Struct, frozen=True):
     stock: Frame
     reservations: Frame
     reservation_lines: Frame
+    deliveries: Frame
     payments: Frame
     refunds: Frame
     ledger: Frame
@@ -97,7 +98,7 @@ class _Message(msgspec.Struct, frozen=True):
 _Tables: TypeAlias = dict[str, tuple[str, str]]
 """By table: its columns of text, its columns of whole numbers."""
 _ORDER_TABLES: Final[_Tables] = {
-    "orders": ("order_id customer_id state reason", "total_pence steps"),
+    "orders": ("order_id customer_id state reason back_ordered", "total_pence steps"),
     "order_lines": ("order_id product_id", "quantity unit_price_pence refunded"),
     "order_history": ("order_id event state", "step"),
     "order_messages": ("order_id type", "number told_us"),
@@ -106,6 +107,7 @@ _STOCK_TABLES: Final[_Tables] = {
     "stock": ("product_id", "opening on_hand reserved shipped restocked"),
     "reservations": ("order_id state", "updated_us expires_us"),
     "reservation_lines": ("order_id product_id", "quantity shipped returned"),
+    "deliveries": ("product_id", "units"),
 }
 _PAYMENT_TABLES: Final[_Tables] = {
     "payments": (
@@ -239,6 +241,11 @@ def _with_ids(rows: Frame) -> Frame:
     )
 
 
+def back_order_id(order_id: str) -> str:
+    """Return the id of the order of what another lacked."""
+    return str(uuid5(_NAMESPACE, f"{order_id}:rest"))
+
+
 def _ids(values: Any, name: str) -> Frame:
     pl = load_polars()
     made = pl.Series(name, [str(uuid5(_NAMESPACE, str(each))) for each in values], dtype=pl.String)
@@ -251,6 +258,12 @@ def _orders(rows: Frame, rate: float, seed: int) -> Frame:
         pl.col("customer_id").first(),
         total_pence=(pl.col("quantity") * pl.col("price_pence")).sum(),
     )
+    return with_declines(orders, rate, seed).with_columns(is_back_order=pl.lit(value=False))
+
+
+def with_declines(orders: Frame, rate: float, seed: int) -> Frame:
+    """Add to orders whether the rule declines them."""
+    pl = load_polars()
     digests = [sha256(f"{seed}:{each}".encode()).hexdigest() for each in orders["order_id"]]
     declined = [int(digest[:16], 16) < rate * 2**64 for digest in digests]
     return orders.with_columns(declined=pl.Series(declined, dtype=pl.Boolean))

@@ -22,11 +22,17 @@ def compare_lines(stores: StoreSide) -> Iterator[Finding]:
             restocked=pl.col("returned").sum(),
         )
     )
+    delivered = stores.deliveries.group_by(key).agg(delivered=pl.col("units").sum())
+    said = (
+        said.join(delivered, on=key, how="full", coalesce=True)
+        .fill_null(0)
+        .with_columns(restocked=pl.col("restocked") + pl.col("delivered"))
+    )
     columns = ["reserved", "shipped", "restocked"]
     moved = pl.any_horizontal(pl.col(each) != 0 for each in columns)
     yield from found(
         "stock_lines_differ",
-        "what is held, left and came back of a product is what its orders' lines say",
+        "what is held, left and came of a product is what orders' lines and deliveries say",
         differ(said.filter(moved), stores.stock.filter(moved), [key], columns),
         key,
     )

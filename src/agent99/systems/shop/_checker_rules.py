@@ -20,6 +20,10 @@ _NEXT: Final = {
     ("", "receive"): "received",
     ("received", "reserve"): "reserved",
     ("received", "refuse"): "rejected",
+    ("received", "await_stock"): "back_ordered",
+    ("back_ordered", "reserve"): "reserved",
+    ("back_ordered", "refuse"): "rejected",
+    ("back_ordered", "cancel"): "cancelled",
     ("reserved", "authorise"): "authorised",
     ("reserved", "lose_sight_of_payment"): "pending_payment",
     ("reserved", "decline"): "rejected",
@@ -221,9 +225,13 @@ def judge_outcomes(
 def late_orders(
     orders: Iterable[OrderSeen], *, now_us: int, late_s: float, orders_max: int
 ) -> tuple[str, ...]:
-    """Return the orders that have not ended in their time, the oldest first."""
+    """Return the orders that have not ended in their time, the oldest first.
+
+    Those that wait for stock have time.
+    """
     until_us = now_us - int(late_s * 1e6)
-    late = [each for each in orders if each.state not in ENDS and each.received_us < until_us]
+    at_rest = {*ENDS, "back_ordered"}
+    late = [each for each in orders if each.state not in at_rest and each.received_us < until_us]
     late.sort(key=lambda each: each.received_us)
     return tuple(each.order_id for each in late[:orders_max])
 

@@ -1,4 +1,4 @@
-"""Which payments are declined, and which orders cancelled: by a hash, the same ones in every run.
+"""Which payments are declined, which orders cancelled or waited for: by a hash, in every run alike.
 
 Pure. Of the payments it is rule 9.
 """
@@ -52,6 +52,17 @@ class Regret(msgspec.Struct, frozen=True):
     def is_hasty(self, order_id: UUID) -> bool:
         """Tell whether at once; else when it is confirmed."""
         return _is_drawn(0.5, f"hasty:{self.seed}", order_id)
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """Which orders may be sent in two: a share, by a hash of their ids."""
+
+    rate: float = 0.0
+    seed: int = 0
+
+    def waits(self, order_id: UUID) -> bool:
+        """Tell whether the customer of an order waits for what is not in stock."""
+        return _is_drawn(self.rate, f"wait:{self.seed}", order_id)
 
 
 def _is_drawn(rate: float, seed: object, order_id: UUID) -> bool:

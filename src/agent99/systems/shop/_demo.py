@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from agent99 import Settings, named
 from agent99.clock import Clock, SystemClock
 from agent99.dispatch import new_event_loop
@@ -28,13 +26,13 @@ from agent99.systems.shop._check import CheckReport, Terms, check_shop
 from agent99.systems.shop._check_sources import Databases, read_event
 from agent99.systems.shop._checker_model import split_log
 from agent99.systems.shop._crew import Crew, CrewError
-from agent99.systems.shop._data import read_year
 from agent99.systems.shop._disk import full_disk_said, temporary_folder
 from agent99.systems.shop._display import Bar, Display, display_for
 from agent99.systems.shop._figures import ChaosFigures, Figures, Instance, Work, figures_of
 from agent99.systems.shop._following import follow_up
 from agent99.systems.shop._ground import Ground, mesh_of_its_own, read_log
 from agent99.systems.shop._options import DemoOptions, read_options
+from agent99.systems.shop._plan import places_of, plan_of, read_file
 from agent99.systems.shop._proof import ask_rebuilt, ask_verdict
 from agent99.systems.shop._replay import (
     FULL,
@@ -46,7 +44,6 @@ from agent99.systems.shop._replay import (
     replay,
 )
 from agent99.systems.shop._settings import ShopSettings
-from agent99.systems.shop._worker import RESTARTS_MAX, Catalogue, Place, Plan
 from agent99.systems.shop._year import Invoice, Year
 
 T = TypeVar("T")
@@ -61,10 +58,6 @@ SETTLE_S: Final = 60.0
 """Seconds that the orders' sagas have to end, once nothing is killed any more."""
 CHAOS_GIVE_UP_S: Final = 300.0
 """Seconds after which an order without an answer counts as unfinished, with `--chaos`."""
-CHAOS_RESTARTS_MAX: Final = 10_000
-STREAM_BYTES_MIN: Final = 16 * 1024**2
-STREAM_BYTES_PER_ORDER: Final = 16 * 1024
-_CATALOGUE: Final = "catalogue.json"
 _AGENTS: Final = (
     *("order-processing", "inventory", "payment", "fulfillment", "notification"),
     *("order-history", "checker"),
@@ -158,7 +151,7 @@ async def _work_off(
     ):
         with full_disk_said(folder):  # before the agents' end clears the folder
             year = await reading
-            await crew.send(_plan(options, ground.settings, shop, year))
+            await crew.send(plan_of(options, ground.settings, shop, year))
             display.tell(f"watch it from another terminal: cd {folder} && agent99 top")
             run = _Run(options, display, crew, ground, (clock, ids), began_s)
             work = await run.replay(year)
@@ -168,7 +161,7 @@ async def _work_off(
 @asynccontextmanager
 async def _reading(options: DemoOptions, folder: Path) -> AsyncGenerator[asyncio.Future[Year]]:
     """Give what the file holds, once it is read; a user's is read before anything else starts."""
-    reading = asyncio.ensure_future(asyncio.to_thread(_read, options, folder))
+    reading = asyncio.ensure_future(asyncio.to_thread(read_file, options, folder))
     try:
         if options.data is not None:
             await reading
@@ -261,7 +254,7 @@ class _Run:
             await asyncio.wait((task,))
 
     async def _wait_for_agents(self) -> None:
-        wanted = Counter(place.agent for place in _places(self._options))
+        wanted = Counter(place.agent for place in places_of(self._options))
 
         def missing(table: Table) -> Counter[str]:
             return wanted - Counter(d.name for d in table.everybody() if d.state == "ready")
@@ -285,7 +278,13 @@ class _Run:
     async def _replay(self, year: Year, tally: Tally, bar: Bar) -> None:
         give_up_s = CHAOS_GIVE_UP_S if self._options.chaos else GIVE_UP_S
         regret = self._options.regret
-        customer = Customer(self._mesh, self._clock, self._ids, give_up_s=give_up_s, regret=regret)
+        patience = self._options.patience
+        customer = Customer(
+            *(self._mesh, self._clock, self._ids),
+            give_up_s=give_up_s,
+            regret=regret,
+            patience=patience,
+        )
         clock = self._clock
 
         async def place(invoice: Invoice) -> None:
@@ -299,6 +298,8 @@ class _Run:
                 raise CrewError(f"orders stay without an answer: {_counted(tally.unfinished)}")
             if self._first_s is None and outcome.fate == "confirmed":
                 self._first_s = now_s - self._began_s
+            if outcome.back_order_id is not None:
+                tally.add_back_order(await customer.wait_for(outcome.back_order_id))
             bar.advance()
 
         await replay(in_time(year), place, pace=Pace(clock, self._options.speed))
@@ -345,40 +346,6 @@ def _unheard(_news: str) -> None:
 
 def _counted(codes: Counter[str]) -> str:
     return ", ".join(f"{count} with {code}" for code, count in codes.most_common())
-
-
-def _places(options: DemoOptions) -> tuple[Place, ...]:
-    """Return the processes; those that are needed first come first, and who only looks last."""
-    several = [
-        Place(agent, index)
-        for index in range(1, options.instances + 1)
-        for agent in ("order-processing", "inventory", "payment")
-    ]
-    rest = [Place(agent, 1) for agent in ("fulfillment", "notification")]
-    return (*rest, *several, Place("order-history", 1), Place("checker", 1))
-
-
-def _plan(options: DemoOptions, settings: Settings, shop: ShopSettings, year: Year) -> Plan:
-    return Plan(
-        folder=str(settings.project),
-        url=settings.url or "",
-        mesh=settings.mesh,
-        shop=shop,
-        catalogue=str(settings.project / _CATALOGUE),
-        places=_places(options),
-        stream_bytes_max=STREAM_BYTES_MIN + STREAM_BYTES_PER_ORDER * year.counts.orders,
-        is_chaos=options.chaos,
-        restarts_max=CHAOS_RESTARTS_MAX if options.chaos else RESTARTS_MAX,
-        debug=options.debug,
-    )
-
-
-def _read(options: DemoOptions, folder: Path) -> Year:
-    """Read the file, and write down for the agents what it sells."""
-    year = read_year(options.path)
-    catalogue = Catalogue(tuple(year.price_list()), year.opening_stock(options.scarcity))
-    (folder / _CATALOGUE).write_bytes(msgspec.json.encode(catalogue))
-    return year
 
 
 async def _log(settings: Settings, clock: Clock, ids: Ids) -> list[bytes]:

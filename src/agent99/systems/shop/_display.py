@@ -203,6 +203,7 @@ def rows_of(figures: Figures) -> list[tuple[str, str]]:
     return [
         *rows,
         ("orders cancelled", f"{figures.cancelled:,}"),
+        ("back-orders among them all", f"{figures.back_orders:,}"),
         ("messages sent", f"{figures.messages:,}"),
         ("events stored", f"{figures.events:,}"),
         ("revenue", f"£{figures.revenue_pence / 100:,.2f}"),

@@ -119,6 +119,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What was given back for them."""
     cancelled: int
     """Orders that their customers cancelled."""
+    back_orders: int
+    """Of the orders confirmed, rejected or cancelled: those of what was not in stock at first. They
+    are none of the file's; what they took off is."""
     cancelled_pence: int
     """What was given back for them as they were cancelled."""
     shipped: int
@@ -176,6 +179,7 @@ def figures_of(
         rejected=dict(sorted(tally.rejected.items())),
         cancelled=tally.cancelled,
         cancelled_pence=tally.cancelled_pence,
+        back_orders=tally.back_orders,
         skipped={str(reason): lines for reason, lines in counts.skipped.items()},
         cancellations=counts.cancellations,
         given_back=tally.given_back,
@@ -218,6 +222,7 @@ def _disagreements(counts: Counts, tally: Tally, report: CheckReport) -> tuple[s
         ("orders confirmed", tally.confirmed, report.confirmed),
         ("orders rejected", tally.rejected.total(), sum(report.rejected.values())),
         ("orders cancelled", tally.cancelled, report.cancelled),
+        ("back-orders", tally.back_orders, report.back_orders),
         ("pence of revenue", tally.revenue_pence, report.revenue_pence),
         ("pence given back", tally.refunded_pence + back, report.refunded_pence),
         ("pence taken", tally.revenue_pence + back, report.captured_pence),

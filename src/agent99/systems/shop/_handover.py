@@ -7,14 +7,21 @@ quarantine if it cannot be done.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
-from agent99.systems.shop._model import MessageType, Notify, Ship
+import msgspec
+
+from agent99.errors import Failure
+from agent99.systems.shop._identity import rest_key
+from agent99.systems.shop._model import MessageType, Notify, PlaceOrder, Ship
 from agent99.systems.shop._states import OrderState
 
 if TYPE_CHECKING:
     from agent99.systems.shop._orders import Orders
+
+
+NOT_BEGUN: Final = "BACK_ORDER_NOT_BEGUN"
 
 
 class Aftercare(Protocol):
@@ -28,23 +35,34 @@ class Aftercare(Protocol):
         """Have a customer told."""
         ...
 
+    async def order_rest(self, request: PlaceOrder, key: str) -> None:
+        """Have a back-order begun; its end is not waited for."""
+        ...
+
 
 async def hand_over(
     orders: Orders, aftercare: Aftercare, order_id: UUID, *, hold_s: float = 0.0
 ) -> None:
-    """Have a confirmed order shipped, and its customer told; safe to repeat.
+    """Have a confirmed order shipped, its customer told, and its back-order begun; safe to repeat.
 
-    One that was cancelled meanwhile is not shipped.
+    One that was cancelled meanwhile is not shipped. Its back-order is begun all the same: who
+    cancels an order waits for it, and cancels it too.
 
     Args:
         hold_s: Seconds for which it stays in the house, to be cancelled.
 
     Raises:
-        Failure: `ORDER_NOT_FOUND`.
+        Failure: `ORDER_NOT_FOUND`; `BACK_ORDER_NOT_BEGUN`: nobody took it so far.
         StoreError: and its kinds.
-        what `aftercare` raises; the other half may have been stored.
+        what `aftercare` raises; the others may have been stored.
     """
     order, request = await orders.placed(order_id)
+    if order.back_order_id is not None:
+        rest = msgspec.structs.replace(request, items=order.back_ordered, if_short="wait")
+        await aftercare.order_rest(rest, rest_key(order_id))
+        if not await orders.is_there(order.back_order_id):
+            message = f"the back-order of order {order_id} has not begun"
+            raise Failure(message, code=NOT_BEGUN, retryable=True)
     telling = tell(orders, aftercare, order_id, "order_confirmation")
     if order.state is not OrderState.CONFIRMED:
         await telling

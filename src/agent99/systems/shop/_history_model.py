@@ -157,7 +157,7 @@ def fold(record: OrderRecord, told: Told) -> OrderRecord:
             record = replace(
                 record,
                 customer_id=_greater(record.customer_id, told.customer_id),
-                total_pence=_greater(record.total_pence, told.total_pence),
+                total_pence=_lesser(record.total_pence, told.total_pence),
                 steps=_joined(record.steps, step, lambda each: each.step),
             )
         case OrderRefunded():
@@ -248,6 +248,11 @@ def _joined(
 def _greater(known: ValueT | None, value: ValueT) -> ValueT:
     """Return what all events of an order say alike, or the greater of two that differ."""
     return value if known is None else max(known, value)
+
+
+def _lesser(known: int | None, value: int) -> int:
+    """Return the latest total: an order that is taken apart becomes smaller, and never larger."""
+    return value if known is None else min(known, value)
 
 
 def _shipment(told: ShipmentPrepared | OrderShipped | ShipmentCancelled) -> ShipmentSeen:

@@ -37,6 +37,11 @@ def derived_uuid(what: str, of: UUID) -> UUID:
     return uuid5(NAMESPACE, f"{what}:{of}")
 
 
+def rest_key(order_id: UUID) -> str:
+    """Return the idempotency key of the order of what was not there of an order: its back-order."""
+    return f"{order_id}:rest"
+
+
 def refund_uuid(return_id: UUID, order_id: UUID) -> UUID:
     """Return the refund, and the way back to the shelf, of what a return takes of an order."""
     return derived_uuid(f"return:{return_id}", order_id)

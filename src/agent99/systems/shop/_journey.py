@@ -4,12 +4,20 @@ Each step asks one other agent and then moves the order, both named by the order
 repeated. Stock is held, then money; both are let go of again if a later step fails. The stock is
 committed before the money is taken: once it is, only the confirmation is left, and nothing of that
 can be refused.
+
+What is not in stock may be waited for (`if_short`), by the whole order or by the rest of it. The
+rest is an order of its own, its back-order, with its own payment: what customers have not got they
+have not paid for, and either can be cancelled without the other. It begins when the first is
+confirmed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final, Protocol
 from uuid import UUID
+
+import msgspec
 
 from agent99.errors import (
     Agent99Error,
@@ -31,13 +39,14 @@ from agent99.systems.shop._model import (
     RESERVATION_CLOSED,
     Lines,
     OrderConfirmation,
+    OrderLine,
     PlaceOrder,
     Reservation,
     Reserve,
     StockLine,
 )
 from agent99.systems.shop._money import to_pounds
-from agent99.systems.shop._order import CANCELLED, Order, Refusal
+from agent99.systems.shop._order import CANCELLED, Order, Refusal, take_apart, units_of
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import Authorisation, Authorise, CaptureReceipt
 from agent99.systems.shop._states import ENDS, OrderEvent, OrderState
@@ -45,6 +54,8 @@ from agent99.systems.shop._states import ENDS, OrderEvent, OrderState
 PAYMENT_WINDOW_S: Final = 600.0
 """Seconds for which an order waits for the bank's word; then it is rejected, and its stock let go.
 Less than stock is held."""
+BACK_ORDER_S: Final = 30 * 86_400.0
+"""Seconds for which an order waits for stock; then it is rejected."""
 _NO_STOCK: Final = frozenset({INVENTORY_ERROR, PRODUCT_NOT_FOUND})
 
 
@@ -109,8 +120,7 @@ class Journey:
             raise order.refusal.failure()
         if order.state is OrderState.CONFIRMED:  # long ago: nobody keeps its saga any more
             return order.confirmation()
-        items = request.items
-        await saga.step("reserve", self.reserve, order_id, items, undo=self.let_stock_go)
+        order = await self._hold(request, order, saga)
         await saga.step(
             "authorise",
             self.authorise,
@@ -122,6 +132,27 @@ class Journey:
         await saga.pivot("capture", self.capture, order_id)
         await saga.step("confirm", self.confirm, order_id)
         return order.confirmation()
+
+    async def _hold(self, request: PlaceOrder, order: Order, saga: Saga) -> Order:
+        """Have the stock held, and return the order of what is."""
+        order_id, items = order.order_id, request.items
+        if request.if_short == "refuse":
+            await saga.step("reserve", self.reserve, order_id, items, undo=self.let_stock_go)
+            return order
+        held = await saga.step("hold", self.hold, order_id, request, undo=self.let_held_go)
+        if held is not None:
+            return held
+        try:
+            await saga.step(
+                "await stock",
+                self.await_stock,
+                *(order_id, items),
+                undo=self.let_stock_go,
+                patience_s=BACK_ORDER_S,
+            )
+        except Failure as error:  # its time is up: asking again makes no difference
+            raise Failure(error.message, code=error.code, details=error.details) from error
+        return order
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -142,29 +173,65 @@ class Journey:
             await self._move(order_id, OrderEvent.CANCEL, CANCELLED)
             return
         refusal = Refusal(undo.error.code, undo.error.message, undo.error.details)
-        is_new = order.state is OrderState.RECEIVED
+        is_new = order.state in (OrderState.RECEIVED, OrderState.BACK_ORDERED)
         await self._move(order_id, OrderEvent.REFUSE if is_new else OrderEvent.DECLINE, refusal)
 
     async def reserve(self, step: Step, order_id: UUID, items: Lines) -> None:
         """Hold the stock, if every line quotes a price of the list."""
         self._prices.refuse_invented(items)
         try:
-            await self._services.reserve(Reserve(order_id, _units(items)), step.key)
+            await self._services.reserve(Reserve(order_id, units_of(items)), step.key)
         except Failure as error:
             if error.code not in _NO_STOCK:
                 raise
             raise Failure(error.message, code=INVENTORY_ERROR, details=error.details) from error
         await self._move(order_id, OrderEvent.RESERVE)
 
+    async def hold(self, step: Step, order_id: UUID, request: PlaceOrder) -> Order | None:
+        """Hold the stock, or what there is of it; None: it is to be waited for.
+
+        An order of which a part is held is of that part from now on.
+        """
+        self._prices.refuse_invented(request.items)
+        wanted = Reserve(order_id, units_of(request.items))
+        if request.if_short == "split":
+            wanted = msgspec.structs.replace(wanted, if_short="part")
+        try:
+            held = await self._services.reserve(wanted, step.key)
+        except Failure as error:
+            if error.code == PRODUCT_NOT_FOUND:
+                raise Failure(error.message, code=INVENTORY_ERROR, details=error.details) from error
+            if error.code != INVENTORY_ERROR:
+                raise
+            await self._move(order_id, OrderEvent.AWAIT_STOCK)
+            return None
+        if held.missing:
+            return await self._written(self._orders.take_apart(order_id, held.missing))
+        return await self._move(order_id, OrderEvent.RESERVE)
+
+    async def let_held_go(
+        self, undo: Undo[Order | None], order_id: UUID, request: PlaceOrder
+    ) -> None:
+        """Put back what is held of the order, or what has been committed already."""
+        order = undo.result
+        kept, _ = take_apart(request.items, () if order is None else units_of(order.back_ordered))
+        await self._let_go(undo.key, order_id, tuple(line for line in kept if line is not None))
+
+    async def await_stock(self, step: Step, order_id: UUID, items: Lines) -> None:
+        """Hold the stock, as soon as all of it is there."""
+        try:
+            await self._services.reserve(Reserve(order_id, units_of(items)), step.key)
+        except Failure as error:
+            if error.code != INVENTORY_ERROR:
+                raise
+            raise Failure(
+                error.message, code=error.code, details=error.details, retryable=True
+            ) from error
+        await self._move(order_id, OrderEvent.RESERVE)
+
     async def let_stock_go(self, undo: Undo[None], order_id: UUID, items: Lines) -> None:
         """Put the stock back on the shelf: what is held, or what has been committed already."""
-        try:
-            await self._services.release(order_id, undo.key)
-        except Failure as error:
-            if error.code != RESERVATION_CLOSED:
-                raise
-            return_id = derived_uuid("undone", order_id)
-            await self._services.take_back(order_id, return_id, _units(items), undo.key)
+        await self._let_go(undo.key, order_id, items)
 
     async def authorise(self, step: Step, order: Order) -> None:
         """Hold the money; while nobody knows whether it is held, the order says so."""
@@ -203,6 +270,15 @@ class Journey:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    async def _let_go(self, key: str, order_id: UUID, items: tuple[OrderLine, ...]) -> None:
+        try:
+            await self._services.release(order_id, key)
+        except Failure as error:
+            if error.code != RESERVATION_CLOSED:
+                raise
+            return_id = derived_uuid("undone", order_id)
+            await self._services.take_back(order_id, return_id, units_of(items), key)
+
     async def _lose_sight(self, order_id: UUID) -> None:
         try:
             await self._orders.move(order_id, OrderEvent.LOSE_SIGHT_OF_PAYMENT)
@@ -211,22 +287,20 @@ class Journey:
 
     async def _move(
         self, order_id: UUID, event: OrderEvent, refusal: Refusal | None = None
-    ) -> None:
-        """Move the order.
+    ) -> Order:
+        return await self._written(self._orders.move(order_id, event, refusal))
+
+    async def _written(self, change: Awaitable[Order]) -> Order:
+        """Return an order after a change of it.
 
         Raises:
-            RuntimeError: it cannot be moved. No `Failure`: a step that fails with one took no
-                effect, and what this one asked for is held by now.
-            StoreError: and its kinds: it can be moved later.
+            RuntimeError: it does not take the change. No `Failure`: a step that fails with one took
+                no effect, and what this one asked for is held by now.
+            StoreError: and its kinds: it can be changed later.
         """
         try:
-            await self._orders.move(order_id, event, refusal)
+            return await change
         except (Failure, IllegalTransitionError, StoreError) as error:
             if error.retryable:
                 raise
-            message = f"order {order_id} does not take {event.value!r}: {error}"
-            raise RuntimeError(message) from error
-
-
-def _units(items: Lines) -> tuple[StockLine, ...]:
-    return tuple(StockLine(line.product_id, line.quantity) for line in items)
+            raise RuntimeError(f"the order cannot be changed so: {error}") from error

@@ -78,6 +78,9 @@ class OrderLine(msgspec.Struct, frozen=True):
         return self.quantity * self.unit_price_pence
 
 
+IfShort: TypeAlias = Literal["refuse", "wait", "split"]
+"""What becomes of an order that is not in stock as a whole: it is refused; it waits for the rest,
+and ships whole; what is there ships, and the rest waits as an order of its own."""
 Lines: TypeAlias = Annotated[tuple[OrderLine, ...], Meta(min_length=1, max_length=LINES_MAX)]
 
 
@@ -87,6 +90,7 @@ class PlaceOrder(msgspec.Struct, frozen=True):
     customer_id: UUID
     items: Lines
     shipping_address: Address
+    if_short: IfShort = "refuse"
 
     @property
     def total_pence(self) -> int:
@@ -102,7 +106,12 @@ class OrderConfirmation(msgspec.Struct, frozen=True):
     estimated_delivery: date
     """Seven days on."""
     total_pence: int
+    """Of what is confirmed; a back-order has a total of its own, and is paid for when it ships."""
     status: Literal["confirmed"] = "confirmed"
+    back_order_id: UUID | UnsetType = UNSET
+    """The order of what was not there, where some was not."""
+    back_ordered: tuple[StockLine, ...] | UnsetType = UNSET
+    """What stands on it."""
 
 
 class OrderQuery(msgspec.Struct, frozen=True):
@@ -142,6 +151,8 @@ class OrderView(msgspec.Struct, frozen=True):
     history: tuple[HistoryEntry, ...]
     reason: str | None = None
     """Why it was rejected: an error code."""
+    back_order_id: UUID | None = None
+    """The order of what was not there; it begins when this one is confirmed."""
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -190,12 +201,14 @@ StockLines: TypeAlias = Annotated[tuple[StockLine, ...], Meta(min_length=1, max_
 
 
 class Reserve(msgspec.Struct, frozen=True):
-    """Hold the stock of all lines of an order, or of none."""
+    """Hold the stock of an order: of all lines or of none, unless a part will do."""
 
     order_id: UUID
     items: StockLines
     hold_s: HoldTime | None = None
     """Seconds until it is let go; None: what the shop's settings say."""
+    if_short: Literal["refuse", "part"] = "refuse"
+    """Where not all of it is there: hold nothing, or what there is of it, if there is any."""
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -213,6 +226,8 @@ class Reservation(msgspec.Struct, frozen=True):
     expires_us: int | None = None
     """When what is held is let go, microseconds since the epoch, UTC; None: nothing is held, or it
     was held before reservations had an end, and has none."""
+    missing: tuple[StockLine, ...] = ()
+    """What was asked for with it and was not there, by product."""
 
 
 class Restock(msgspec.Struct, frozen=True):
@@ -283,7 +298,12 @@ HoldBackTime: TypeAlias = Annotated[float, Meta(ge=0.0, le=HOLD_BACK_S_MAX)]
 Part: TypeAlias = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
 Channel: TypeAlias = Literal["email", "sms"]
 MessageType: TypeAlias = Literal[
-    "order_confirmation", "order_shipped", "order_rejected", "order_cancelled", "order_refunded"
+    "order_confirmation",
+    "order_back_ordered",
+    "order_shipped",
+    "order_rejected",
+    "order_cancelled",
+    "order_refunded",
 ]
 _SEVERAL: Final = frozenset({"order_shipped", "order_refunded"})
 

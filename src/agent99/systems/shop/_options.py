@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from agent99.errors import UsageError
 from agent99.systems.shop._data import EXTRACT
-from agent99.systems.shop._declines import DeclineRule, Regret
+from agent99.systems.shop._declines import DeclineRule, Patience, Regret
 from agent99.systems.shop._settings import ShopSettings, settings_in, settings_on
 
 SCARCITY_MAX = 100.0
@@ -34,6 +34,9 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     cancel_rate: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     """The share of orders that their customers cancel: one half of them at once, the other half
     when they are confirmed. Confirmed orders leave after a grace, where there are any."""
+    back_order_rate: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    """The share of orders whose customers take what there is, and wait for the rest: it is
+    delivered then. At a scarcity below 1.0 there are such."""
     instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 2
     """Processes of order processing, inventory, and payment each."""
     speed: Annotated[float, Meta(ge=0.0, le=SPEED_MAX)] = 0.0
@@ -56,6 +59,11 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     def regret(self) -> Regret:
         """Which orders their customers cancel."""
         return Regret(self.cancel_rate, self.seed)
+
+    @property
+    def patience(self) -> Patience:
+        """Which orders are waited for."""
+        return Patience(self.back_order_rate, self.seed)
 
     @property
     def declines(self) -> DeclineRule:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from agent99.errors import Failure
-from agent99.systems.shop._model import ORDER_CANCELLED, OrderConfirmation
+from agent99.systems.shop._identity import order_uuid, rest_key
+from agent99.systems.shop._model import (
+    ORDER_CANCELLED,
+    OrderConfirmation,
+    OrderLine,
+    StockLine,
+)
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._states import OrderState
 
 DELIVERY_DAYS: Final = 7
+CANCELS_REST: Final = 2
+"""The version of the saga that cancels an order since which it cancels its back-order, too."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -58,13 +67,51 @@ class Order(msgspec.Struct, frozen=True):
     """Why it was rejected, or cancelled."""
     saga_id: str = ""
     """What takes it to its end; empty: it was taken before anybody noted that."""
+    back_ordered: tuple[OrderLine, ...] = ()
+    """What was not there when it was taken apart: the lines of its back-order."""
+
+    @property
+    def back_order_id(self) -> UUID | None:
+        """The order of what was not there; None: all of it was."""
+        return order_uuid(rest_key(self.order_id)) if self.back_ordered else None
 
     def confirmation(self) -> OrderConfirmation:
         """Return the customer's answer: the same whenever it is asked for."""
         received = datetime.fromtimestamp(self.received_us // 1_000_000, UTC).date()
+        back_order_id = self.back_order_id
         return OrderConfirmation(
             order_id=self.order_id,
             total=to_pounds(self.total_pence),
             estimated_delivery=received + timedelta(days=DELIVERY_DAYS),
             total_pence=self.total_pence,
+            back_order_id=UNSET if back_order_id is None else back_order_id,
+            back_ordered=units_of(self.back_ordered) or UNSET,
         )
+
+
+def units_of(lines: tuple[OrderLine, ...]) -> tuple[StockLine, ...]:
+    """Return what is to be in stock for an order's lines."""
+    return tuple(StockLine(line.product_id, line.quantity) for line in lines)
+
+
+def take_apart(
+    lines: tuple[OrderLine, ...], missing: Iterable[StockLine]
+) -> tuple[tuple[OrderLine | None, ...], tuple[OrderLine, ...]]:
+    """Return an order's lines without what is missing, and lines of that.
+
+    Of several lines of one product the first are served first. A line of which nothing is there is
+    None, so that the others keep their places.
+    """
+    lacking = {each.product_id: each.quantity for each in missing}
+    kept: list[OrderLine | None] = []
+    rest: list[OrderLine] = []
+    for line in reversed(lines):
+        short = min(line.quantity, lacking.get(line.product_id, 0))
+        if not short:
+            kept.append(line)
+            continue
+        lacking[line.product_id] -= short
+        rest.append(msgspec.structs.replace(line, quantity=short))
+        left = line.quantity - short
+        kept.append(msgspec.structs.replace(line, quantity=left) if left else None)
+    return tuple(reversed(kept)), tuple(reversed(rest))

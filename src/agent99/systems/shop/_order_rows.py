@@ -23,9 +23,11 @@ from agent99.systems.shop._model import (
     OrderLine,
     OrderView,
     PlaceOrder,
+    StockLine,
 )
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._order import Order, Refusal, Step
+from agent99.systems.shop._order import take_apart as apart
 from agent99.systems.shop._owed import count_owed, in_words, owe, owed, settle
 from agent99.systems.shop._states import INITIAL, OrderEvent, OrderState, state_after
 
@@ -54,6 +56,14 @@ _TO_SHIP = (
     "SELECT count(*) FROM orders WHERE state = 'confirmed' AND NOT EXISTS (SELECT 1 FROM"
     " order_history AS h WHERE h.order_id = orders.order_id AND h.event = 'ship')"
 )
+_SET_APART = (
+    "UPDATE orders SET total_pence = :total_pence, back_ordered = :back_ordered"
+    " WHERE order_id = :order_id"
+)
+_SHORTEN_LINE = (
+    "UPDATE order_lines SET quantity = :quantity WHERE order_id = :order_id AND line = :line"
+)
+_DROP_LINE = "DELETE FROM order_lines WHERE order_id = :order_id AND line = :line"
 _FIND = "SELECT * FROM orders WHERE order_id = :order_id"
 _HAPPENED = "SELECT 1 FROM order_history WHERE order_id = :order_id AND event = :event"
 _LINES = "SELECT * FROM order_lines WHERE order_id = :order_id ORDER BY line"
@@ -75,7 +85,9 @@ class Moment(NamedTuple):
 def fingerprint(request: PlaceOrder) -> str:
     """Return a hash of what an order asks for; 1.1 and "1.10" are the same price."""
     lines = [(line.product_id, line.quantity, line.unit_price_pence) for line in request.items]
-    said = (request.customer_id, lines, request.shipping_address)
+    said: tuple[Any, ...] = (request.customer_id, lines, request.shipping_address)
+    if request.if_short != "refuse":  # what was taken before there was a choice stays what it was
+        said += (request.if_short,)
     return sha256(msgspec.json.encode(said)).hexdigest()
 
 
@@ -152,6 +164,32 @@ def move(
     return msgspec.structs.replace(before, state=state, refusal=refusal)
 
 
+def take_apart(
+    tx: Transaction, *, order_id: UUID, missing: tuple[StockLine, ...], at: Moment
+) -> Order:
+    """Let an order be of what there is, and keep the rest for its back-order; once."""
+    name = {"order_id": str(order_id)}
+    row: Any = tx.lock("orders", (str(order_id),), key="order_id").get(str(order_id))
+    if row is None:
+        raise _no_order(order_id)
+    if row.back_ordered is not None:  # it was done before, and has gone on since
+        return _order(row)
+    found = tx.execute(_LINES, name).all()
+    kept, rest = apart(tuple(_line(each) for each in found), missing)
+    total_pence = 0
+    for place, line in zip(found, kept, strict=True):
+        which = {**name, "line": place.line}
+        if line is None:
+            tx.execute(_DROP_LINE, which)
+            continue
+        total_pence += line.total_pence
+        if line.quantity != place.quantity:
+            tx.execute(_SHORTEN_LINE, {**which, "quantity": line.quantity})
+    said = msgspec.json.encode(rest).decode()
+    tx.execute(_SET_APART, {**name, "total_pence": total_pence, "back_ordered": said})
+    return move(tx, order_id=order_id, event=OrderEvent.RESERVE, refusal=None, at=at)
+
+
 def _tell(tx: Transaction, order: Order, entry: Mapping[str, Any], at: Moment) -> None:
     """Write a step into an order's history, and into the outbox."""
     tx.execute(_NOTE, entry)
@@ -174,7 +212,9 @@ def _owe(
 ) -> None:
     """Write down what the customer is to be told of a state."""
     name = str(order.order_id)
-    if state is OrderState.CONFIRMED:
+    if state is OrderState.BACK_ORDERED:
+        owe(tx, name, "order_back_ordered", {}, at_us=at_us)
+    elif state is OrderState.CONFIRMED:
         owe(tx, name, "order_confirmation", {}, at_us=at_us)
     elif state is OrderState.REJECTED:
         data = {"reason": in_words("" if refusal is None else refusal.code)}
@@ -244,10 +284,11 @@ def placed(tx: Transaction, *, order_id: UUID) -> tuple[Order, PlaceOrder]:
 
 
 def _items(tx: Transaction, name: dict[str, str]) -> tuple[OrderLine, ...]:
-    return tuple(
-        OrderLine(UUID(row.product_id), row.quantity, to_pounds(row.unit_price_pence))
-        for row in tx.execute(_LINES, name)
-    )
+    return tuple(map(_line, tx.execute(_LINES, name)))
+
+
+def _line(row: Any) -> OrderLine:
+    return OrderLine(UUID(row.product_id), row.quantity, to_pounds(row.unit_price_pence))
 
 
 def view(tx: Transaction, *, order_id: UUID) -> OrderView:
@@ -265,6 +306,7 @@ def view(tx: Transaction, *, order_id: UUID) -> OrderView:
             for row in tx.execute(_HISTORY, name)
         ),
         reason=None if order.refusal is None else order.refusal.code,
+        back_order_id=order.back_order_id,
     )
 
 
@@ -294,6 +336,9 @@ def _order(row: Any) -> Order:
         received_us=row.received_us,
         refusal=None if failure is None else msgspec.json.decode(failure, type=Refusal),
         saga_id=row.saga_id,
+        back_ordered=()
+        if row.back_ordered is None
+        else msgspec.json.decode(row.back_ordered, type=tuple[OrderLine, ...]),
     )
 
 

@@ -17,7 +17,14 @@ from agent99.store import Store
 from agent99.systems.shop import _order_rows as rows
 from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._events import CustomerTold, OrderShipped
-from agent99.systems.shop._model import Backlog, MessageType, Notify, OrderView, PlaceOrder
+from agent99.systems.shop._model import (
+    Backlog,
+    MessageType,
+    Notify,
+    OrderView,
+    PlaceOrder,
+    StockLine,
+)
 from agent99.systems.shop._money import MONEY_PENCE_MAX, to_pounds
 from agent99.systems.shop._order import Order, Refusal
 from agent99.systems.shop._states import OrderEvent
@@ -97,6 +104,19 @@ class Orders:
         work = partial(rows.move, order_id=order_id, event=event, refusal=refusal, at=self._at())
         return await self._store.transaction(work)
 
+    async def take_apart(self, order_id: UUID, missing: tuple[StockLine, ...]) -> Order:
+        """Let an order, of which a part is held, be of that part; the rest is its back-order.
+
+        Done again it changes nothing. Returns the order as it stands then, with its new total.
+
+        Raises:
+            IllegalTransitionError: it has ended already; nothing changed.
+            Failure: `ORDER_NOT_FOUND`.
+            StoreError: and its kinds.
+        """
+        work = partial(rows.take_apart, order_id=order_id, missing=missing, at=self._at())
+        return await self._store.transaction(work)
+
     async def note_shipment(self, shipped: OrderShipped) -> None:
         """Write into an order's history that it is on its way, once; its state stays as it is.
 
@@ -151,6 +171,18 @@ class Orders:
             StoreError: and its kinds.
         """
         return await self._store.read(partial(rows.find, order_id=order_id))
+
+    async def is_there(self, order_id: UUID) -> bool:
+        """Tell whether an order was taken.
+
+        Raises:
+            StoreError: and its kinds.
+        """
+        try:
+            await self.find(order_id)
+        except Failure:
+            return False
+        return True
 
     async def view(self, order_id: UUID) -> OrderView:
         """Return an order with its lines and its history.

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from agent99 import Mesh
 from agent99.clock import Clock
@@ -24,15 +25,20 @@ from agent99.errors import (
     TransportError,
 )
 from agent99.ids import Ids
-from agent99.systems.shop._declines import Regret
+from agent99.saga import PENDING
+from agent99.systems.shop._declines import Patience, Regret
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._model import (
+    IfShort,
     OrderCancelled,
     OrderConfirmation,
     OrderQuery,
+    OrderView,
     PlaceOrder,
 )
 from agent99.systems.shop._return_model import GiveBack, GivenBack
+from agent99.systems.shop._states import ENDS, OrderState
+from agent99.systems.shop._supplier import Supplier
 from agent99.systems.shop._year import Invoice, Year, give_back, place_order
 
 AT_ONCE: Final = 48
@@ -61,6 +67,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Of the order, or what was refunded."""
     lines: int = 0
     """Of a cancellation, those that fit what was bought."""
+    back_order_id: UUID | None = None
+    """The order of what was not in stock, if it has one."""
 
 
 Place: TypeAlias = Callable[[Invoice], Awaitable[Outcome]]
@@ -69,7 +77,8 @@ Place: TypeAlias = Callable[[Invoice], Awaitable[Outcome]]
 class Tally:
     """The outcomes so far, and how long they took.
 
-    Invariant: there is one latency for each outcome of an order.
+    Invariant: there is one latency for each outcome of an order of the file, and none for a
+    back-order.
     """
 
     def __init__(self) -> None:
@@ -80,6 +89,8 @@ class Tally:
         self.cancelled = 0
         self.cancelled_pence = 0
         """What was paid for them, and given back."""
+        self.back_orders = 0
+        """Of all these orders, those that were the rest of another."""
         self.given_back = 0
         """Cancellations that were answered."""
         self.lines_refunded = 0
@@ -90,13 +101,21 @@ class Tally:
         return f"Tally(orders={len(self.latencies_s)}, confirmed={self.confirmed})"
 
     def add(self, outcome: Outcome, latency_s: float) -> None:
-        """Count an outcome."""
+        """Count the outcome of an invoice."""
         if outcome.fate == "given_back":
             self.given_back += 1
             self.lines_refunded += outcome.lines
             self.refunded_pence += outcome.total_pence
             return
         self.latencies_s.append(latency_s)
+        self._count(outcome)
+
+    def add_back_order(self, outcome: Outcome) -> None:
+        """Count the outcome of the rest of an order."""
+        self.back_orders += 1
+        self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
         if outcome.fate == "confirmed":
             self.confirmed += 1
             self.revenue_pence += outcome.total_pence
@@ -125,6 +144,7 @@ class Customer:
         ids: The source of randomness.
         give_up_s: Seconds after which what brought no answer counts as unfinished.
         regret: Which orders are cancelled.
+        patience: Which may be sent in two.
     """
 
     def __init__(
@@ -135,12 +155,15 @@ class Customer:
         *,
         give_up_s: float = GIVE_UP_S,
         regret: Regret | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._mesh = mesh
         self._clock = clock
         self._ids = ids
         self._give_up_s = give_up_s
         self._regret = regret or Regret()
+        self._patience = patience or Patience()
+        self._supplier = Supplier(mesh)
 
     def __repr__(self) -> str:
         return f"Customer({self._mesh!r})"
@@ -152,10 +175,30 @@ class Customer:
                 partial(self._give_back, give_back(invoice), invoice.number)
             )
         order_id = order_uuid(invoice.number)
-        placing = self._until_answered(partial(self._order, place_order(invoice), invoice.number))
+        if_short: IfShort = "split" if self._patience.waits(order_id) else "refuse"
+        request = place_order(invoice, if_short)
+        placing = self._until_answered(partial(self._order, request, invoice.number))
         if not self._regret.cancels(order_id):
             return await placing
         return await self._think_better(order_id, asyncio.ensure_future(placing))
+
+    async def wait_for(self, order_id: UUID) -> Outcome:
+        """Return how an order ended that waits for its stock, which is delivered to it."""
+        give_up_s = self._clock.monotonic_s() + self._give_up_s
+        pause_s = PAUSE_S_MIN
+        while True:
+            try:
+                view = await self._supplier.deliver(order_id)
+            except (RequestError, TransportError) as error:
+                reason = error.code  # it has not begun, or nobody is there
+            else:
+                reason = view.state
+                if view.state in ENDS:
+                    return ended(view)
+            if self._clock.monotonic_s() > give_up_s:
+                return Outcome("unfinished", reason)
+            await self._clock.sleep(pause_s * (0.5 + self._ids.fraction() / 2))
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
     async def _think_better(self, order_id: UUID, placing: asyncio.Future[Outcome]) -> Outcome:
         """Cancel an order, and return how it ended: it may be too late for that."""
@@ -166,7 +209,9 @@ class Customer:
             placed = await placing
         finally:
             placing.cancel()
-        return placed if cancelled.fate == "rejected" else cancelled
+        if cancelled.fate == "rejected":
+            return placed
+        return msgspec.structs.replace(cancelled, back_order_id=placed.back_order_id)
 
     async def _cancelled(self, order_id: UUID, is_placed: Callable[[], bool]) -> Outcome:
         """Cancel an order, once it is there to be cancelled."""
@@ -220,14 +265,29 @@ class Customer:
         return Outcome("cancelled", total_pence=answer.refunded_pence)
 
     async def _order(self, request: PlaceOrder, key: str) -> Outcome:
-        answer = await self._mesh.request(
-            "order_processing",
-            payload=request,
-            returns=OrderConfirmation,
-            timeout_s=TIMEOUT_S,
-            idempotency_key=key,
-        )
-        return Outcome("confirmed", total_pence=answer.total_pence)
+        try:
+            answer = await self._mesh.request(
+                "order_processing",
+                payload=request,
+                returns=OrderConfirmation,
+                timeout_s=TIMEOUT_S,
+                idempotency_key=key,
+            )
+        except RequestError as error:
+            if error.code == PENDING and request.if_short != "refuse":
+                await self._supplier.deliver(order_uuid(key))
+            raise
+        back_order_id = None if answer.back_order_id is UNSET else answer.back_order_id
+        return Outcome("confirmed", total_pence=answer.total_pence, back_order_id=back_order_id)
+
+
+def ended(view: OrderView) -> Outcome:
+    """Return how an order ended; what was given back for one that was cancelled is not known."""
+    if view.state == OrderState.CONFIRMED:
+        return Outcome("confirmed", total_pence=view.total_pence)
+    if view.state == OrderState.CANCELLED:
+        return Outcome("cancelled")
+    return Outcome("rejected", view.reason or "")
 
 
 def may_ask_again(error: RequestError | TransportError) -> bool:

@@ -7,10 +7,20 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from agent99 import Agent
-from agent99.errors import UsageError
-from agent99.saga import Desk
+from agent99.errors import Failure, UsageError
+from agent99.saga import PENDING, Desk
 from agent99.systems.shop._delivery import CancelShipment, ShipmentView
-from agent99.systems.shop._model import Notify, OrderQuery, Reservation, Reserve, Ship, StockLine
+from agent99.systems.shop._model import (
+    Notify,
+    OrderCancelled,
+    OrderConfirmation,
+    OrderQuery,
+    PlaceOrder,
+    Reservation,
+    Reserve,
+    Ship,
+    StockLine,
+)
 from agent99.systems.shop._payment_model import (
     Authorisation,
     Authorise,
@@ -27,6 +37,8 @@ T = TypeVar("T")
 
 ATTEMPT_S: Final = 2.0
 """Seconds until a request that brought no answer is given up, and made again."""
+BEGIN_S: Final = 0.5
+"""Seconds for the answer of a saga that is to begin, which is that it goes on, or has ended."""
 
 
 class MeshServices:
@@ -95,6 +107,26 @@ class MeshServices:
         """Have an order sent on its way."""
         key = f"{request.order_id}:ship" + (f":{request.part}" if request.part > 1 else "")
         await self._agent.post("fulfillment", "request", request, idempotency_key=key)
+
+    async def order_rest(self, request: PlaceOrder, key: str) -> None:
+        """Have a back-order begun; its end is not waited for."""
+        try:
+            await self._agent.request(
+                "order_processing",
+                payload=request,
+                returns=OrderConfirmation,
+                timeout_s=BEGIN_S,
+                idempotency_key=key,
+            )
+        except Failure as error:  # it goes on, or has ended: whether it is stored is looked up
+            if error.retryable and error.code != PENDING:
+                raise
+
+    async def cancel_rest(self, order_id: UUID, key: str) -> OrderCancelled:
+        """Cancel a back-order."""
+        return await self._ask(
+            "order_processing", "cancel", OrderQuery(order_id), OrderCancelled, key
+        )
 
     async def notify(self, request: Notify) -> None:
         """Have a customer told."""

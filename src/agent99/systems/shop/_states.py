@@ -7,6 +7,8 @@
     rejected ◀─decline─── pending_payment ─authorise  │
         ▲──────────────────────────────── decline ────╯
 
+    received ─await_stock─▶ back_ordered ─reserve─▶ reserved,  or ─refuse─▶ rejected
+
 Refusing and declining are two events: what is refused for want of stock never held any.
 Until it is paid, and once it is confirmed, an order can be cancelled.
 
@@ -29,6 +31,8 @@ class OrderState(StrEnum):
 
     RECEIVED = "received"
     """Stored; nothing is held and nothing is owed."""
+    BACK_ORDERED = "back_ordered"
+    """It waits for stock that is not there yet; nothing is held and nothing is owed."""
     RESERVED = "reserved"
     """Its stock is held."""
     PENDING_PAYMENT = "pending_payment"
@@ -48,6 +52,7 @@ class OrderState(StrEnum):
 class OrderEvent(StrEnum):
     """What can happen to an order."""
 
+    AWAIT_STOCK = "await_stock"
     RESERVE = "reserve"
     AUTHORISE = "authorise"
     PAY = "pay"
@@ -67,6 +72,9 @@ TRANSITIONS: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = Mapping
     {
         (_S.RECEIVED, _E.RESERVE): _S.RESERVED,
         (_S.RECEIVED, _E.REFUSE): _S.REJECTED,
+        (_S.RECEIVED, _E.AWAIT_STOCK): _S.BACK_ORDERED,
+        (_S.BACK_ORDERED, _E.RESERVE): _S.RESERVED,
+        (_S.BACK_ORDERED, _E.REFUSE): _S.REJECTED,
         (_S.RESERVED, _E.AUTHORISE): _S.AUTHORISED,
         (_S.RESERVED, _E.LOSE_SIGHT_OF_PAYMENT): _S.PENDING_PAYMENT,
         (_S.RESERVED, _E.DECLINE): _S.REJECTED,
@@ -76,6 +84,7 @@ TRANSITIONS: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = Mapping
         (_S.AUTHORISED, _E.DECLINE): _S.REJECTED,
         (_S.PAID, _E.CONFIRM): _S.CONFIRMED,
         (_S.RECEIVED, _E.CANCEL): _S.CANCELLED,
+        (_S.BACK_ORDERED, _E.CANCEL): _S.CANCELLED,
         (_S.RESERVED, _E.CANCEL): _S.CANCELLED,
         (_S.PENDING_PAYMENT, _E.CANCEL): _S.CANCELLED,
         (_S.AUTHORISED, _E.CANCEL): _S.CANCELLED,

@@ -24,6 +24,7 @@ from agent99.systems.shop._model import (
     Restock,
     StockAnswer,
     StockLevel,
+    StockLine,
 )
 from agent99.systems.shop._settings import HOLD_S
 from agent99.systems.shop._stock_model import Commit, TakeBack, TakenBack
@@ -70,6 +71,9 @@ class Stock:
 
     async def reserve(self, request: Reserve) -> Reservation:
         """Hold all lines of an order, or none; the same product on several lines is summed.
+
+        With `if_short="part"` what there is of them is held, if there is any, and the answer says
+        what is missing.
 
         The same order again gets the same answer, whatever has become of its reservation since,
         unless it was let go: what was given up is not held again by a request that comes late. For
@@ -204,7 +208,9 @@ class Stock:
             IdempotencyConflictError: the key came before with another request.
             StoreError: and its kinds.
         """
-        work = partial(_restock, request=request)
+        work = partial(
+            _restock, request=request, delivery_id=self._ids.uuid(), now_us=self._clock.wall_us()
+        )
         if key is None:
             return await self._store.transaction(work)
         return await self._store.once(key, request, work, StockLevel)
@@ -237,11 +243,17 @@ class Stock:
         return steps.Times(now_us, now_us + int((hold_s or self._hold_s) * _US))
 
 
-def _restock(tx: Transaction, *, request: Restock) -> StockLevel:
+def _restock(tx: Transaction, *, request: Restock, delivery_id: str, now_us: int) -> StockLevel:
     steps.add_units(tx, {str(request.product_id): request.quantity})
-    return rows.level(tx, request.product_id)
+    level = rows.level(tx, request.product_id)
+    arrived = StockLine(request.product_id, request.quantity)
+    rows.note_delivery(tx, delivery_id, arrived, now_us)
+    return level
 
 
 def _reservation(tx: Transaction, *, order_id: UUID) -> Reservation:
     row = rows.find(tx, order_id)
-    return rows.said(order_id, row.state, rows.lines_of(tx, str(order_id)), row.expires_us)
+    lines = rows.lines_of(tx, str(order_id))
+    held = {product: line.quantity for product, line in lines.items()}
+    missing = rows.missing_of(rows.wanted_of(row, lines), held)
+    return rows.said(order_id, row.state, lines, row.expires_us, missing)

@@ -32,10 +32,11 @@ _NOTE = (
     "INSERT INTO reservations (order_id, state, reserved_us, updated_us, expires_us)"
     " VALUES (:order_id, :state, :now_us, :now_us, :expires_us) ON CONFLICT DO NOTHING"
 )
-_STATE = "SELECT state, expires_us FROM reservations WHERE order_id = :order_id"
+_STATE = "SELECT state, expires_us, wanted FROM reservations WHERE order_id = :order_id"
 _SET_STATE = (
     "UPDATE reservations SET state = :state, updated_us = :now_us WHERE order_id = :order_id"
 )
+_SET_WANTED = "UPDATE reservations SET wanted = :wanted WHERE order_id = :order_id"
 _LINES = (
     "SELECT product_id, quantity, shipped, returned FROM reservation_lines"
     " WHERE order_id = :order_id"
@@ -43,6 +44,10 @@ _LINES = (
 _SETTLE = (
     "UPDATE stock SET reserved = reserved - :shipped - :let_go, shipped = shipped + :shipped,"
     " on_hand = on_hand + :let_go WHERE product_id = :product_id"
+)
+_DELIVER = (
+    "INSERT INTO deliveries (delivery_id, product_id, units, at_us)"
+    " VALUES (:delivery_id, :product_id, :units, :at_us)"
 )
 _LEVEL = (
     "SELECT opening, on_hand, reserved, shipped, restocked FROM stock"
@@ -116,8 +121,31 @@ def note(
     return tx.execute(_NOTE, row).changed == 1
 
 
+def note_wanted(tx: Transaction, order_id: UUID, wanted: Units) -> None:
+    """Write down what was asked for where not all of it is held."""
+    said = msgspec.json.encode(wanted, order="sorted").decode()
+    tx.execute(_SET_WANTED, {"order_id": str(order_id), "wanted": said})
+
+
+def wanted_of(row: Any, lines: Mapping[str, Line]) -> Units:
+    """Return what a reservation was asked for."""
+    if row.wanted is None:
+        return {product: line.quantity for product, line in lines.items()}
+    return msgspec.json.decode(row.wanted, type=Units)
+
+
+def missing_of(wanted: Units, held: Units) -> tuple[StockLine, ...]:
+    """Return what is wanted and not held, by product."""
+    missing = {product: units - held.get(product, 0) for product, units in wanted.items()}
+    return tuple(
+        StockLine(UUID(product), missing[product])
+        for product in sorted(missing)
+        if missing[product]
+    )
+
+
 def find(tx: Transaction, order_id: UUID) -> Any:
-    """Return state and end of a reservation, as they are now.
+    """Return state, end and what was asked for of a reservation, as they are now.
 
     Raises:
         Failure: `RESERVATION_NOT_FOUND`.
@@ -154,7 +182,11 @@ def lines_of(tx: Transaction, order: str) -> dict[str, Line]:
 
 
 def said(
-    order_id: UUID, state: State, lines: Mapping[str, Line], expires_us: int | None = None
+    order_id: UUID,
+    state: State,
+    lines: Mapping[str, Line],
+    expires_us: int | None = None,
+    missing: tuple[StockLine, ...] = (),
 ) -> Reservation:
     """Return how a reservation stands, by its lines."""
     return Reservation(
@@ -164,6 +196,7 @@ def said(
         units=sum(line.quantity for line in lines.values()),
         shipped_units=sum(line.shipped for line in lines.values()),
         expires_us=expires_us if state == "reserved" else None,
+        missing=missing,
     )
 
 
@@ -195,6 +228,17 @@ def level(tx: Transaction, product_id: UUID) -> StockLevel:
     if row is None:
         raise no_product(str(product_id))
     return StockLevel(product_id, *row)
+
+
+def note_delivery(tx: Transaction, delivery_id: str, line: StockLine, at_us: int) -> None:
+    """Write down what a supplier delivered."""
+    row = {
+        "delivery_id": delivery_id,
+        "product_id": str(line.product_id),
+        "units": line.quantity,
+        "at_us": at_us,
+    }
+    tx.execute(_DELIVER, row)
 
 
 # --- parts and returns ----------------------------------------------------------------------------

@@ -87,20 +87,28 @@ class Batch(NamedTuple):
 
 
 def reserve(tx: Transaction, *, request: Reserve, times: Times) -> Reservation:
-    """Hold all lines of an order, or none."""
+    """Hold all lines of an order or none, or what there is of them, as the request says."""
     order_id, wanted = request.order_id, rows.summed(request.items)
     # The row of the order comes first: of two requests for the same order one waits here.
     if not rows.note(tx, order_id, "reserved", times.now_us, times.expires_us):
         return _reserved_before(tx, order_id, wanted)
     found = tx.lock("stock", wanted, key="product_id")
+    held: Units = {}
     for product, quantity in wanted.items():
         if product not in found:
             raise rows.no_product(product)
         available = found[product].on_hand
-        if available < quantity:
+        if available < quantity and request.if_short == "refuse":
             raise _too_few(product, available, quantity)
-    _take(tx, str(order_id), wanted)
-    return _held(order_id, wanted, times.expires_us)
+        if available:
+            held[product] = min(available, quantity)
+    if not held:
+        product, quantity = next(iter(wanted.items()))
+        raise _too_few(product, 0, quantity)
+    if held != wanted:
+        rows.note_wanted(tx, order_id, wanted)
+    _take(tx, str(order_id), held)
+    return _held(order_id, wanted, held, times.expires_us)
 
 
 def hold(
@@ -135,15 +143,20 @@ def _reserved_before(tx: Transaction, order_id: UUID, wanted: Units) -> Reservat
     row = rows.find(tx, order_id)
     if row.state in ("released", "expired"):
         raise rows.closed(order_id, row.state)
-    if {product: line.quantity for product, line in lines.items()} != wanted:
+    if rows.wanted_of(row, lines) != wanted:
         raise IdempotencyConflictError(str(order_id))
-    return _held(order_id, wanted, row.expires_us)
+    held = {product: line.quantity for product, line in lines.items()}
+    return _held(order_id, wanted, held, row.expires_us)
 
 
-def _held(order_id: UUID, wanted: Units, expires_us: int | None) -> Reservation:
-    units = sum(wanted.values())
+def _held(order_id: UUID, wanted: Units, held: Units, expires_us: int | None) -> Reservation:
     return Reservation(
-        order_id, "reserved", products=len(wanted), units=units, expires_us=expires_us
+        order_id,
+        "reserved",
+        products=len(held),
+        units=sum(held.values()),
+        expires_us=expires_us,
+        missing=rows.missing_of(wanted, held),
     )
 
 

@@ -100,6 +100,22 @@ STOCK_MIGRATIONS: Final = (
             """,
         ),
     ),
+    Migration(
+        3,
+        "reservations of what there is, and what suppliers deliver",
+        (
+            # What was asked for, by product, where not all of it was there to be held.
+            "ALTER TABLE reservations ADD COLUMN wanted TEXT",
+            """
+            CREATE TABLE deliveries (
+                delivery_id TEXT PRIMARY KEY,
+                product_id TEXT NOT NULL REFERENCES stock (product_id),
+                units BIGINT NOT NULL CHECK (units > 0),
+                at_us BIGINT NOT NULL
+            )
+            """,
+        ),
+    ),
 )
 
 PAYMENTS_SCHEMA: Final = "shop_payments"
@@ -307,5 +323,11 @@ ORDERS_MIGRATIONS: Final = (
             FROM orders WHERE state = 'confirmed'
             """,
         ),
+    ),
+    Migration(
+        4,
+        "back-orders",
+        # The lines that were not there, as JSON: they are an order of their own, of a derived id.
+        ("ALTER TABLE orders ADD COLUMN back_ordered TEXT",),
     ),
 )

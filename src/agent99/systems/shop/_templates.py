@@ -41,6 +41,13 @@ WORDINGS: Final[Mapping[MessageType, Mapping[Channel, Wording]]] = MappingProxyT
             ),
             "sms": _said("Order $order_id is confirmed.", " Total: £$total."),
         },
+        "order_back_ordered": {
+            "email": _said(
+                "Your order $order_id waits for stock that is not here yet. We send it as soon as"
+                " it is, and you pay then; until it leaves you can cancel it."
+            ),
+            "sms": _said("Order $order_id waits for stock. You pay when it is sent."),
+        },
         "order_shipped": {
             "email": _said(
                 "Your order $order_id is on its way to you with $carrier.",

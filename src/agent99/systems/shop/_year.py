@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from agent99.systems.shop._catalogue import PriceList
-from agent99.systems.shop._model import QUANTITY_MAX, Address, OrderLine, PlaceOrder
+from agent99.systems.shop._model import QUANTITY_MAX, Address, IfShort, OrderLine, PlaceOrder
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._return_model import GiveBack
 
@@ -124,9 +124,10 @@ class Year(msgspec.Struct, frozen=True):
         return {product_id: math.floor(sold * scarcity) for product_id, sold in units.items()}
 
 
-def place_order(invoice: Invoice) -> PlaceOrder:
+def place_order(invoice: Invoice, if_short: IfShort = "refuse") -> PlaceOrder:
     """Return the request that an invoice of the kind `order` makes."""
     return PlaceOrder(
+        if_short=if_short,
         customer_id=invoice.customer_id,
         items=tuple(
             OrderLine(line.product_id, line.quantity, to_pounds(line.price_pence))
