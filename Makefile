@@ -31,11 +31,11 @@ year: data $(BIN)/.ready ## run it on the whole year (DATA=file names another)
 
 test: $(BIN)/.ready ## run the quick tests, measure coverage, hold the gates
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report= --ignore=tests/house $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal --durations=12 --cov --cov-report= --ignore=tests/house $(ARGS)
 	@$(BIN)/python tools/coverage_gate.py
 
 test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in short form
-	@$(BIN)/pytest -m 'slow and not chaos' -o faulthandler_timeout=900 $(ARGS)
+	@$(BIN)/pytest -m 'slow and not chaos' --durations=25 -o faulthandler_timeout=900 $(ARGS)
 
 chaos: $(BIN)/.ready ## run every fault campaign at full counts (up to an hour)
 	@$(BIN)/pytest -m chaos -o faulthandler_timeout=3600 $(ARGS)

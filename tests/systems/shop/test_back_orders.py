@@ -238,6 +238,22 @@ async def test_killed_wherever_it_may_be(open_shop: OpenShop) -> None:
     assert (counting.points + 1) * FIRST == await Front(shop).cash()
 
 
+async def test_stock_comes_between_a_crash_and_the_next_process(open_shop: OpenShop) -> None:
+    """What was to wait as a whole, and was not written down so, takes what there is by then."""
+    desk = await _desk(open_shop, tea=0, mugs=0)
+    desk.front.faults.planned["order:await_stock:late"] = [Crash()]
+    with pytest.raises(Crash):
+        await desk.front.place(SPLIT)
+    await desk.deliver()
+    answer = await desk.front.place(SPLIT)
+    assert (REST, (StockLine(TEA, 1), StockLine(MUG, 1))) == (
+        answer.total_pence,
+        answer.back_ordered,
+    )
+    assert _confirmed(1, REST) == await desk.front.books()
+    assert ["await_stock", "reserve"] == (await desk.front.events())[1:3]
+
+
 class Died(NamedTuple):
     """How an order fared."""
 
