@@ -14,7 +14,7 @@ from agent99.saga._records import Cancel, Retry
 from agent99.store import Transaction
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._journey import Journey
-from agent99.systems.shop._model import OrderConfirmation, OrderView, PlaceOrder
+from agent99.systems.shop._model import OrderConfirmation, OrderView, PlaceOrder, StockLine
 from agent99.systems.shop._order import Order, Refusal
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._states import INITIAL, TRANSITIONS, OrderEvent
@@ -61,6 +61,11 @@ class FrontOrders(Orders):
         """Move an order."""
         move = super().move
         return await self._faults.around(f"order:{event}", lambda: move(order_id, event, refusal))
+
+    async def take_apart(self, order_id: Any, missing: tuple[StockLine, ...]) -> Order:
+        """Take an order apart."""
+        take_apart = super().take_apart
+        return await self._faults.around("apart", lambda: take_apart(order_id, missing))
 
 
 class Front:

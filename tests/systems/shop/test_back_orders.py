@@ -13,12 +13,21 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from agent99.clock import SystemClock
-from agent99.errors import Failure, RemoteError
+from agent99.errors import (
+    DeadlineExceededError,
+    Failure,
+    HandlerError,
+    IdempotencyConflictError,
+    OverloadedError,
+    RemoteError,
+)
 from agent99.systems.shop import _journey
 from agent99.systems.shop._cancelling import Cancelling
 from agent99.systems.shop._catalogue import PriceList
+from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._giving_back import GivingBack
 from agent99.systems.shop._handover import hand_over
 from agent99.systems.shop._identity import order_uuid, rest_key
@@ -27,12 +36,14 @@ from agent99.systems.shop._model import (
     OrderConfirmation,
     OrderLine,
     PlaceOrder,
+    Reservation,
     Reserve,
     Restock,
     StockLine,
 )
-from agent99.systems.shop._order import CANCELS_REST, take_apart
+from agent99.systems.shop._order import CANCELS_REST, Order, take_apart
 from agent99.systems.shop._returns import Returns
+from agent99.systems.shop._states import OrderEvent
 from agent99.testing import SagaStage
 from tests._wait import eventually
 from tests.saga._programme import Crash, Deaths, JumpClock
@@ -43,6 +54,7 @@ from tests.systems.shop._shop import (
     TEA,
     AtOnce,
     Faults,
+    Local,
     OpenShop,
     Others,
     Shop,
@@ -238,6 +250,16 @@ async def test_killed_wherever_it_may_be(open_shop: OpenShop) -> None:
     assert (counting.points + 1) * FIRST == await Front(shop).cash()
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_killed_wherever_it_may_be_while_it_waits(open_shop: OpenShop) -> None:
+    """The same of one that waits as a whole: one hold, one charge."""
+    shop = await open_shop()
+    counting = await _die(shop, "counting", Deaths(), waits=True)
+    for point in range(1, counting.points + 1):
+        await _die(shop, f"dies at {point}", Deaths(point), waits=True)
+    assert (counting.points + 1) * PENCE == await Front(shop).cash()
+
+
 async def test_stock_comes_between_a_crash_and_the_next_process(open_shop: OpenShop) -> None:
     """What was to wait as a whole, and was not written down so, takes what there is by then."""
     desk = await _desk(open_shop, tea=0, mugs=0)
@@ -254,6 +276,149 @@ async def test_stock_comes_between_a_crash_and_the_next_process(open_shop: OpenS
     assert ["await_stock", "reserve"] == (await desk.front.events())[1:3]
 
 
+class Slow(Local):
+    """An inventory of which one request to hold a part is on its way until somebody lets it go."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(front.shop.stock, front.shop.payments, front.faults)
+        self.late: Reserve | None = None
+
+    async def reserve(self, request: Reserve, key: str) -> Reservation:
+        """Hold; the first request for a part is kept, and its sender told nothing."""
+        if request.if_short == "part" and self.late is None:
+            self.late = request
+            raise DeadlineExceededError("no answer")
+        return await super().reserve(request, key)
+
+    async def arrive(self) -> None:
+        """Let the late request take effect."""
+        assert self.late is not None
+        await self._stock.reserve(self.late)
+
+
+async def _late(open_shop: OpenShop) -> tuple[Desk, asyncio.Task[OrderConfirmation]]:
+    """Return an order that waits as a whole, and of which a late request holds a part."""
+    desk = await _desk(open_shop, tea=0, mugs=0)
+    desk.front.journey._services = slow = Slow(desk.front)
+    waiting = await desk.begin(SPLIT)
+    await desk.deliver()
+    await slow.arrive()
+    return desk, waiting
+
+
+async def test_a_hold_that_comes_late_makes_it_an_order_of_that(open_shop: OpenShop) -> None:
+    """Nobody pays for what is neither held nor back-ordered."""
+    desk, waiting = await _late(open_shop)
+    answer = await waiting
+    assert REST == answer.total_pence
+    assert (StockLine(TEA, 1), StockLine(MUG, 1)) == answer.back_ordered
+    assert _confirmed(1, REST) == await desk.front.books()
+
+
+async def test_undone_after_that_it_brings_back_what_was_held(open_shop: OpenShop) -> None:
+    """Both undos name the same units, which are those of the order by then."""
+    desk = await _desk(open_shop, tea=0, mugs=0)
+    desk.front.journey._services = slow = Slow(desk.front)
+    desk.front.faults.planned["commit:late"] = RuntimeError("broken")
+    waiting = await desk.begin(SPLIT)
+    await desk.deliver()
+    await slow.arrive()
+    with pytest.raises(HandlerError):
+        await waiting
+    assert _NOTHING == (await desk.front.books()).stock
+    assert ((1, 0, -1), (0, 0, 0)) == await desk.front.levels()
+
+
+async def test_an_owner_of_before_takes_it_apart_behind_the_next_ones_back(
+    open_shop: OpenShop,
+) -> None:
+    """Who goes on with it charges for the order as it is, and not for what it was."""
+    desk, waiting = await _late(open_shop)
+    missing = (StockLine(TEA, 1), StockLine(MUG, 1))
+    with suppress(IllegalTransitionError):  # the one who goes on may be faster
+        await desk.shop.orders.take_apart(order_uuid("k"), missing)
+    assert REST == (await waiting).total_pence
+    assert REST == await desk.front.cash()
+
+
+async def test_an_owner_of_before_reserves_before_it_is_to_wait(open_shop: OpenShop) -> None:
+    """It need not wait, then; that it cannot is no reason to give it up."""
+    desk = await _desk(open_shop, tea=2)
+
+    class Overtaken(Local):
+        async def reserve(self, request: Reserve, key: str) -> Reservation:
+            if not self.faults.calls["overtaken"]:
+                self.faults.calls["overtaken"] += 1
+                await self._stock.reserve(request)
+                await desk.shop.orders.move(order_uuid("k"), OrderEvent.RESERVE)
+                raise Failure("sold out", code="INVENTORY_ERROR")
+            return await super().reserve(request, key)
+
+    services = Overtaken(desk.shop.stock, desk.shop.payments, desk.front.faults)
+    desk.front.journey._services = services
+    assert PENCE == (await desk.front.place(WAIT)).total_pence
+
+
+async def test_not_too_many_wait(open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes then is refused, so that there is room for those who need not wait."""
+    monkeypatch.setattr(_journey, "WAITING_MAX", 1)
+    desk = await _desk(open_shop)
+    waiting = await desk.begin(WAIT)
+    assert "INVENTORY_ERROR" == (await desk.front.refused(WAIT, "other")).code
+    await desk.deliver()
+    await waiting
+
+
+def test_what_journals_and_keys_know_orders_by_is_as_it_was() -> None:
+    """An order that waits for nothing is written as it was before orders could wait."""
+    order = msgspec.convert({**_ORDER_OF_BEFORE}, Order)
+    assert _ORDER_OF_BEFORE == msgspec.to_builtins(order)
+    assert {"customer_id", "items", "shipping_address"} == msgspec.to_builtins(ORDER).keys()
+
+
+_ORDER_OF_BEFORE = {
+    "order_id": str(order_uuid("k")),
+    "customer_id": str(ORDER.customer_id),
+    "state": "received",
+    "total_pence": PENCE,
+    "received_us": 1,
+    "refusal": None,
+    "saga_id": "x",
+}
+
+
+async def test_what_cannot_begin_holds_up_no_shipment(open_shop: OpenShop) -> None:
+    """It is shipped and told of, and then it is said that its back-order has not begun."""
+    desk = await _desk(open_shop)
+    await desk.front.place(SPLIT)
+
+    async def order_rest(request: PlaceOrder, key: str) -> None:
+        raise OverloadedError("busy")
+
+    desk.after.order_rest = order_rest  # type: ignore[method-assign]  # a world that is busy
+    with pytest.raises(OverloadedError):
+        await hand_over(desk.shop.orders, desk.after, order_uuid("k"))
+    assert ["ship", "notify"] == sorted((await desk.front.events())[-2:], reverse=True)
+
+
+async def test_anothers_order_is_no_back_order(open_shop: OpenShop) -> None:
+    """Who guesses its key and takes its place is found out, and nobody's order is cancelled."""
+    desk = await _desk(open_shop, mugs=9)
+    await desk.front.place(SPLIT)
+    await desk.front.place(order_of((MUG, 1, "3.00"), customer="thief"), _KEY)
+    with pytest.raises(IdempotencyConflictError):
+        await desk.follow()
+    assert "confirmed" == (await desk.front.books(_KEY)).state
+
+
+async def test_what_never_began_is_not_named(open_shop: OpenShop) -> None:
+    """A client that follows the id of a back-order finds one."""
+    desk = await _desk(open_shop)
+    desk.front.faults.planned["authorise"] = Failure("no", code="PAYMENT_DECLINED")
+    await desk.front.refused(SPLIT)
+    assert (await desk.shop.orders.view(order_uuid("k"))).back_order_id is None
+
+
 class Died(NamedTuple):
     """How an order fared."""
 
@@ -262,12 +427,21 @@ class Died(NamedTuple):
     """At which a process might have died."""
 
 
-async def _die(shop: Shop, key: str, deaths: Deaths) -> Died:
-    """Place an order for products of its own, in as many processes as die of it."""
+async def _die(shop: Shop, key: str, deaths: Deaths, *, waits: bool = False) -> Died:
+    """Place an order for products of its own, in as many processes as die of it.
+
+    Args:
+        waits: For all of it; else it is taken apart. What is missing is delivered to the second
+            request for it.
+    """
     front, tea, mug = Front(shop, deaths=deaths), an_id(f"{key}: tea"), an_id(f"{key}: mug")
     front.journey._prices = PriceList.of([(tea, 110), (mug, 300)])
     await shop.stock.fill({tea: 1, mug: 1})
-    order, processes = order_of((tea, 2, "1.10"), (mug, 1, "3.00"), if_short="split"), 0
+    lines = (tea, 2, "1.10"), (mug, 1, "3.00")
+    order, processes = order_of(*lines, if_short="wait" if waits else "split"), 0
+    if waits:
+        front.journey._services = _Delivers(shop.stock, shop.payments, front.faults)
+    pence, units, lacks = (PENCE, 3, UNSET) if waits else (FIRST, 2, (StockLine(tea, 1),))
     while True:
         processes += 1
         deaths.is_dead = False
@@ -275,9 +449,19 @@ async def _die(shop: Shop, key: str, deaths: Deaths) -> Died:
             answer = await front.place(order, key)
         except Crash:
             continue
-        assert (FIRST, (StockLine(tea, 1),)) == (answer.total_pence, answer.back_ordered)
-        assert _confirmed(2, FIRST) == await front.books(key)
+        assert (pence, lacks) == (answer.total_pence, answer.back_ordered)
+        assert _confirmed(units, pence) == await front.books(key)
         return Died(processes, deaths.points)
+
+
+class _Delivers(Local):
+    """An inventory to which a tea is delivered once it was refused."""
+
+    async def reserve(self, request: Reserve, key: str) -> Reservation:
+        """Hold."""
+        if self.faults.calls["reserve"] == 1:
+            await self._stock.restock(Restock(request.items[0].product_id, 1), key="delivery" + key)
+        return await super().reserve(request, key)
 
 
 # --- cancelled ------------------------------------------------------------------------------------
@@ -334,9 +518,7 @@ async def test_who_cancels_waits_for_the_back_order_to_begin(open_shop: OpenShop
     assert 0 == desk.faults.calls["cancel_rest"], "that there is none would be its answer for ever"
     assert not cancelling.done()
     await desk.follow()
-    rest = await desk.begin_rest()
-    await desk.deliver()
-    await rest
+    await desk.front.place(desk.after.rests[_KEY], _KEY)  # the other half came back for it
     assert OrderCancelled(order_uuid("k"), PENCE) == await cancelling
 
 
@@ -344,9 +526,9 @@ async def test_who_cancels_waits_for_the_back_order_to_begin(open_shop: OpenShop
 
 
 @asynccontextmanager
-async def _short_stand(folder: Path) -> AsyncIterator[Stand]:
+async def _short_stand(folder: Path, tea: int = 1, mugs: int = 1) -> AsyncIterator[Stand]:
     """Give a shop on the mesh that lacks a tea for the order; what is confirmed stays a while."""
-    async with a_stand(folder, stock={TEA: 1, MUG: 1}) as stand:
+    async with a_stand(folder, stock={TEA: tea, MUG: mugs}) as stand:
         stand.settings = msgspec.structs.replace(stand.settings, grace_s=600.0)
         await stand.host_all()
         yield stand
@@ -389,13 +571,14 @@ async def test_one_that_waits_is_cancelled(tmp_path: Path) -> None:
 
 async def test_both_are_cancelled_by_one_word(tmp_path: Path) -> None:
     """The order that was paid for, and its back-order that waits: what was paid goes back."""
-    async with _short_stand(tmp_path) as stand:
-        await stand.place(SPLIT)
+    async with _short_stand(tmp_path, tea=2, mugs=0) as stand:
+        teas = (await stand.place(SPLIT)).total_pence
         answer = await _cancelled_on(stand, order_uuid("k"))
-        assert OrderCancelled(order_uuid("k"), FIRST) == answer
+        assert OrderCancelled(order_uuid("k"), teas) == answer
         states = [(await stand.view(each)).state for each in (order_uuid("k"), order_uuid(_KEY))]
         assert ["cancelled", "cancelled"] == states
-        assert (1, 0, 1) == await stand.level(TEA)  # it left the shelf, and came back
+        assert (2, 0, 2) == await stand.level(TEA)  # they left the shelf, and came back
+        assert (0, 0, 0) == await stand.level(MUG)
 
 
 async def _cancelled_on(stand: Stand, order_id: UUID) -> OrderCancelled:

@@ -260,6 +260,32 @@ async def test_a_sound_run_passes(open_shop: OpenShop, few: Path, url: str, term
         assert year.revenue_pence() == report.captured_pence
 
 
+@pytest.mark.may_block("polars reads the file and the databases on the loop's thread")
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_back_order_is_of_what_was_missing(
+    open_shop: OpenShop, few: Path, url: str
+) -> None:
+    """Of nothing else, and it is known by its order: what the shop says of it is looked up."""
+    terms = Terms(decline_rate=0.1, scarcity=0.7)
+    shop = await open_shop()
+    await _replay(open_shop, read_year(few), terms)
+
+    async def found_after(statement: str) -> set[str]:
+        changed = await shop.store.transaction(lambda tx: tx.execute(statement).changed)
+        assert changed, statement
+        return {each.name for each in _check(few, url, terms).findings}
+
+    apart = (
+        "(SELECT min(order_id) FROM orders WHERE back_ordered IS NOT NULL AND state = 'confirmed')"
+    )
+    assert {"back_order_wrong"} == await found_after(
+        f"UPDATE reservations SET wanted = NULL WHERE order_id = {apart}"
+    )
+    names = await found_after(f"UPDATE orders SET back_ordered = NULL WHERE order_id = {apart}")
+    assert {"order_invented", "order_total_wrong", "order_lines_wrong", "payment_wrong"} <= names
+    assert "back_order_wrong" not in names
+
+
 class Run(NamedTuple):
     """A finished run on SQLite, to be copied and spoilt."""
 

@@ -85,7 +85,7 @@ def path(lived: Path, tmp_path: Path) -> Path:
     """Return a database of a sound shop, in which every row is old."""
     path = tmp_path / "shop.db"
     shutil.copy(lived, path)
-    _plant(path, "UPDATE orders SET updated_us = 0, received_us = 0")
+    _plant(path, "UPDATE orders SET updated_us = 0")
     _plant(path, "UPDATE payments SET updated_us = 0", "UPDATE ledger SET at_us = 0")
     return path
 
@@ -265,7 +265,7 @@ def test_one_that_is_locked_is_unread_and_the_others_are_judged(
 def test_an_order_that_has_not_ended_in_time_is_late(path: Path) -> None:
     """And is no violation: somebody may still be at it."""
     at_us = _NOW_US - 90_000_000
-    _plant(path, f"UPDATE orders SET received_us = {at_us}")
+    _plant(path, f"UPDATE orders SET updated_us = {at_us}")
     for late_s, late in ((60.0, (_OPEN,)), (120.0, ())):
         watch = _watch(path, late_s=late_s)
         watch.look(_NOW_US)

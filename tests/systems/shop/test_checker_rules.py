@@ -308,16 +308,19 @@ def test_an_order_without_a_history_is_a_gap() -> None:
 
 
 def test_late_is_who_has_not_ended_in_time() -> None:
-    """The oldest first, so many at the most; who has ended is late no longer."""
+    """The oldest first, so many at the most; who has ended is not; who waits for stock has time."""
     orders = [
         OrderSeen("young", "reserved", 0, 1, 41_000_000),
         OrderSeen("old", "paid", 0, 4, 10_000_000),
         OrderSeen("older", "pending_payment", 0, 2, 9_000_000),
         OrderSeen("done", "rejected", 0, 2, 8_000_000),
+        OrderSeen("waits", "back_ordered", 0, 1, 7_000_000),
     ]
     late = late_orders(orders, now_us=100_000_000, late_s=60.0, orders_max=5)
     assert ("older", "old") == late
     assert ("older",) == late_orders(orders, now_us=100_000_000, late_s=60.0, orders_max=1)
+    month_later_us = 40 * 86_400_000_000
+    assert "waits" in late_orders(orders, now_us=month_later_us, late_s=60.0, orders_max=5)
 
 
 def test_a_violation_is_one_line() -> None:

@@ -44,7 +44,7 @@ from agent99.systems.shop._model import (
     StockLevel,
     StockQuery,
 )
-from agent99.systems.shop._order import CANCELS_REST
+from agent99.systems.shop._order import CANCELS_REST, WAITS_FOR_STOCK
 from agent99.systems.shop._payment_model import (
     Authorisation,
     Authorise,
@@ -152,7 +152,7 @@ class OrderProcessingAgent(ShopAgent):
         self._cancelling = Cancelling(self._orders, returns, self._giving_back, self._services)
         self.relay(self._store)
 
-    @saga
+    @saga(version=WAITS_FOR_STOCK)
     async def process_request(self, order: PlaceOrder, saga: Saga) -> OrderConfirmation:
         """Take an order, or go on with it: the same idempotency key is the same order."""
         return await self._journey.place(order, saga)

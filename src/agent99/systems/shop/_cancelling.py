@@ -22,7 +22,7 @@ from agent99.systems.shop._model import (
     SHIPMENT_CLOSED,
     OrderCancelled,
 )
-from agent99.systems.shop._order import CANCELLED, CANCELS_REST
+from agent99.systems.shop._order import CANCELLED, CANCELS_REST, rest_of
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import PaymentView
 from agent99.systems.shop._return_model import OrderReturn
@@ -95,14 +95,12 @@ class Cancelling:
         if state is OrderState.CANCELLED:
             return OrderCancelled(order_id, await saga.step("refunded", self.refunded, order_id))
         await saga.pivot("keep", self.keep, order_id)
-        rest_pence = 0
-        if saga.version >= CANCELS_REST:
-            rest_pence = await saga.step(
-                "cancel rest", self.cancel_rest, order_id, patience_s=END_S
-            )
         whole = await saga.step("match", self.match, order_id)
         part = await saga.step("limit", self.limit, whole)
         await self._giving_back.settle(_return_id(order_id), part, saga)
+        rest_pence = 0
+        if saga.version >= CANCELS_REST:
+            rest_pence = await saga.step("cancel rest", self.cancel_rest, order_id)
         await saga.step("close", self.close, part)
         return OrderCancelled(order_id, part.amount_pence + rest_pence)
 
@@ -135,19 +133,20 @@ class Cancelling:
 
     async def cancel_rest(self, step: Step, order_id: UUID) -> int:
         """Cancel its back-order, if it has one; return the pence that went back for that."""
-        order = await self._orders.find(order_id)
-        if order.back_order_id is None:
+        order, request = await self._orders.placed(order_id)
+        rest, rest_id = rest_of(order, request), order.back_order_id
+        if rest is None or rest_id is None:
             return 0
-        if not await self._orders.is_there(order.back_order_id):  # that there is none is an answer
+        if not await self._orders.has_begun(rest_id, rest):  # that there is none is an answer
             message = f"the back-order of order {order_id} has not begun"
             raise Failure(message, code=UNDER_WAY, retryable=True)
         try:
-            rest = await self._services.cancel_rest(order.back_order_id, step.key)
+            cancelled = await self._services.cancel_rest(rest_id, step.key)
         except Failure as error:
             if error.code != ORDER_CLOSED:
                 raise
             return 0
-        return rest.refunded_pence
+        return cancelled.refunded_pence
 
     async def match(self, step: Step, order_id: UUID) -> OrderReturn:
         """Find what is left of it, and note that it is given back."""

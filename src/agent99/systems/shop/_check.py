@@ -18,7 +18,7 @@ from agent99.systems.shop._check_aftermath import (
     compare_events,
     compare_messages,
 )
-from agent99.systems.shop._check_apart import taken_apart
+from agent99.systems.shop._check_apart import compare_apart, taken_apart
 from agent99.systems.shop._check_findings import Finding, differ, found
 from agent99.systems.shop._check_money import (
     compare_ledger,
@@ -153,6 +153,7 @@ def compare(file: FileSide, stores: StoreSide, events: Frame, terms: Terms) -> C
             *_reservations(file, stores),
             *compare_lines(stores),
             *compare_reservations(stores),
+            *compare_apart(stores),
             *compare_payments(file, stores),
             *compare_refunds(stores),
             *compare_returns(file, stores),

@@ -9,10 +9,12 @@ A line that the order never had, or units beyond its own, make a difference ther
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
 
+from agent99.systems.shop._check_findings import Finding, differ, found
 from agent99.systems.shop._check_sources import (
     FileSide,
     Frame,
@@ -62,6 +64,34 @@ def taken_apart(file: FileSide, stores: StoreSide, terms: Terms) -> FileSide:
         orders=_orders(file.orders, rest, begun, terms),
         lines=pl.concat([kept, _moved(begun)], how="diagonal_relaxed"),
         replay=_replayed(file.replay, rest),
+    )
+
+
+def compare_apart(stores: StoreSide) -> Iterator[Finding]:
+    """Compare what back-orders are of with what was missing when their orders' stock was held."""
+    pl = load_polars()
+    keys = ["order_id", "product_id"]
+    rest = _rest(stores)
+    wanted = [
+        (order_id, product, units)
+        for order_id, said in stores.reservations.select("order_id", "wanted")
+        .drop_nulls()
+        .iter_rows()
+        for product, units in msgspec.json.decode(said, type=dict[str, int]).items()
+    ]
+    schema = {"order_id": pl.String, "product_id": pl.String, "units": pl.Int64}
+    missing = (
+        pl.DataFrame(wanted, schema=schema, orient="row")
+        .join(rest, on="order_id", how="semi")
+        .join(stores.reservation_lines, on=keys, how="left")
+        .with_columns(units=pl.col("units") - pl.col("quantity").fill_null(0))
+        .filter(pl.col("units") != 0)
+    )
+    lacked = rest.group_by(keys).agg(units=pl.col("quantity").sum())
+    yield from found(
+        "back_order_wrong",
+        "a back-order is of what was missing when its order's stock was held",
+        differ(lacked, missing, keys, ["units"]).unique("order_id"),
     )
 
 

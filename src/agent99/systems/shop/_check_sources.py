@@ -105,7 +105,7 @@ _ORDER_TABLES: Final[_Tables] = {
 }
 _STOCK_TABLES: Final[_Tables] = {
     "stock": ("product_id", "opening on_hand reserved shipped restocked"),
-    "reservations": ("order_id state", "updated_us expires_us"),
+    "reservations": ("order_id state wanted", "updated_us expires_us"),
     "reservation_lines": ("order_id product_id", "quantity shipped returned"),
     "deliveries": ("product_id", "units"),
 }

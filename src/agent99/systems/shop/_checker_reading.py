@@ -31,7 +31,7 @@ RECENT_ROWS_MAX: Final = 50_000
 _IDS_MAX: Final = 500  # in one statement
 
 _ENDS = ", ".join(f"'{state}'" for state in ENDS)
-_ORDER = "SELECT order_id, state, total_pence, steps, received_us FROM orders"
+_ORDER = "SELECT order_id, state, total_pence, steps, updated_us FROM orders"
 _RECENT_ORDERS = f"{_ORDER} WHERE updated_us >= :since_us OR state NOT IN ({_ENDS}) LIMIT :rows_max"
 _PAGE_OF_ORDERS = f"{_ORDER} WHERE order_id > :after ORDER BY order_id LIMIT :rows_max"
 _HISTORY = (

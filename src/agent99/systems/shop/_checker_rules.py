@@ -14,6 +14,8 @@ import msgspec
 
 ENDS: Final = ("confirmed", "rejected", "cancelled")
 """The states in which an order stays, unless its customer cancels a confirmed one."""
+WAIT_S_MAX: Final = 31 * 86_400.0
+"""Seconds after which an order waits for stock for too long."""
 NOTHING: Final = frozenset({"rejected", "cancelled"})
 """The states in which it has neither stock nor money."""
 _NEXT: Final = {
@@ -77,7 +79,8 @@ class OrderSeen(msgspec.Struct, frozen=True):
     total_pence: int
     steps: int
     """The number of its last step."""
-    received_us: int
+    updated_us: int
+    """When it took its last step, microseconds since the epoch."""
     history: tuple[Entry, ...] = ()
     """In the order of the steps."""
 
@@ -225,14 +228,19 @@ def judge_outcomes(
 def late_orders(
     orders: Iterable[OrderSeen], *, now_us: int, late_s: float, orders_max: int
 ) -> tuple[str, ...]:
-    """Return the orders that have not ended in their time, the oldest first.
+    """Return the orders to which nothing has happened for too long, and that have not ended.
 
-    Those that wait for stock have time.
+    The oldest first. Those that wait for stock have more time.
     """
     until_us = now_us - int(late_s * 1e6)
-    at_rest = {*ENDS, "back_ordered"}
-    late = [each for each in orders if each.state not in at_rest and each.received_us < until_us]
-    late.sort(key=lambda each: each.received_us)
+    waits_us = now_us - int(WAIT_S_MAX * 1e6)
+    late = [
+        each
+        for each in orders
+        if each.state not in ENDS
+        and each.updated_us < (waits_us if each.state == "back_ordered" else until_us)
+    ]
+    late.sort(key=lambda each: each.updated_us)
     return tuple(each.order_id for each in late[:orders_max])
 
 

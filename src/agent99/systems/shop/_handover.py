@@ -10,11 +10,10 @@ import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
-import msgspec
-
 from agent99.errors import Failure
-from agent99.systems.shop._identity import rest_key
+from agent99.systems.shop._identity import order_uuid, rest_key
 from agent99.systems.shop._model import MessageType, Notify, PlaceOrder, Ship
+from agent99.systems.shop._order import rest_of
 from agent99.systems.shop._states import OrderState
 
 if TYPE_CHECKING:
@@ -53,22 +52,29 @@ async def hand_over(
 
     Raises:
         Failure: `ORDER_NOT_FOUND`; `BACK_ORDER_NOT_BEGUN`: nobody took it so far.
+        IdempotencyConflictError: another order was placed under the key of its back-order.
         StoreError: and its kinds.
         what `aftercare` raises; the others may have been stored.
     """
     order, request = await orders.placed(order_id)
-    if order.back_order_id is not None:
-        rest = msgspec.structs.replace(request, items=order.back_ordered, if_short="wait")
-        await aftercare.order_rest(rest, rest_key(order_id))
-        if not await orders.is_there(order.back_order_id):
-            message = f"the back-order of order {order_id} has not begun"
-            raise Failure(message, code=NOT_BEGUN, retryable=True)
     telling = tell(orders, aftercare, order_id, "order_confirmation")
-    if order.state is not OrderState.CONFIRMED:
+    if order.state is OrderState.CONFIRMED:
+        shipment = Ship(order_id, request.items, request.shipping_address, hold_s=hold_s)
+        await asyncio.gather(aftercare.ship(shipment), telling)
+    else:
         await telling
+    rest = rest_of(order, request)
+    if rest is not None:  # at last: what cannot begin holds nothing up
+        await _begin(orders, aftercare, rest, rest_key(order_id))
+
+
+async def _begin(orders: Orders, aftercare: Aftercare, rest: PlaceOrder, key: str) -> None:
+    """Have a back-order begun, and see that it is."""
+    if await orders.has_begun(order_uuid(key), rest):
         return
-    shipment = Ship(order_id, request.items, request.shipping_address, hold_s=hold_s)
-    await asyncio.gather(aftercare.ship(shipment), telling)
+    await aftercare.order_rest(rest, key)
+    if not await orders.has_begun(order_uuid(key), rest):
+        raise Failure("the back-order has not begun", code=NOT_BEGUN, retryable=True)
 
 
 async def tell(orders: Orders, aftercare: Aftercare, order_id: UUID, kind: MessageType) -> None:

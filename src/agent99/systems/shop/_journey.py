@@ -14,7 +14,7 @@ confirmed.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -46,7 +46,7 @@ from agent99.systems.shop._model import (
     StockLine,
 )
 from agent99.systems.shop._money import to_pounds
-from agent99.systems.shop._order import CANCELLED, Order, Refusal, take_apart, units_of
+from agent99.systems.shop._order import CANCELLED, Order, Refusal, units_of
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import Authorisation, Authorise, CaptureReceipt
 from agent99.systems.shop._states import ENDS, OrderEvent, OrderState
@@ -56,6 +56,9 @@ PAYMENT_WINDOW_S: Final = 600.0
 Less than stock is held."""
 BACK_ORDER_S: Final = 30 * 86_400.0
 """Seconds for which an order waits for stock; then it is rejected."""
+WAITING_MAX: Final = 500
+"""Orders that wait for stock: half of the sagas that one instance may have in hand, so that there
+is always room for those that do not wait, and for who cancels."""
 _NO_STOCK: Final = frozenset({INVENTORY_ERROR, PRODUCT_NOT_FOUND})
 
 
@@ -139,20 +142,22 @@ class Journey:
         if request.if_short == "refuse":
             await saga.step("reserve", self.reserve, order_id, items, undo=self.let_stock_go)
             return order
-        held = await saga.step("hold", self.hold, order_id, request, undo=self.let_held_go)
+        held: Order | None = await saga.step(
+            "hold", self.hold, order_id, request, undo=self.let_held_go
+        )
         if held is not None:
             return held
         try:
-            await saga.step(
+            stocked: Order = await saga.step(
                 "await stock",
                 self.await_stock,
-                *(order_id, items),
-                undo=self.let_stock_go,
+                *(order_id, request),
+                undo=self.let_held_go,
                 patience_s=BACK_ORDER_S,
             )
         except Failure as error:  # its time is up: asking again makes no difference
             raise Failure(error.message, code=error.code, details=error.details) from error
-        return order
+        return stocked
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -199,35 +204,35 @@ class Journey:
         try:
             held = await self._services.reserve(wanted, step.key)
         except Failure as error:
-            if error.code == PRODUCT_NOT_FOUND:
-                raise Failure(error.message, code=INVENTORY_ERROR, details=error.details) from error
-            if error.code != INVENTORY_ERROR:
+            if error.code not in _NO_STOCK:
                 raise
-            await self._move(order_id, OrderEvent.AWAIT_STOCK)
+            if error.code == PRODUCT_NOT_FOUND or await self._is_crowded(order_id):
+                raise Failure(error.message, code=INVENTORY_ERROR, details=error.details) from error
+            await self._wait_for(order_id)
             return None
-        if held.missing:
-            return await self._written(self._orders.take_apart(order_id, held.missing))
-        return await self._move(order_id, OrderEvent.RESERVE)
+        return await self._held(order_id, held)
 
-    async def let_held_go(
-        self, undo: Undo[Order | None], order_id: UUID, request: PlaceOrder
-    ) -> None:
-        """Put back what is held of the order, or what has been committed already."""
-        order = undo.result
-        kept, _ = take_apart(request.items, () if order is None else units_of(order.back_ordered))
-        await self._let_go(undo.key, order_id, tuple(line for line in kept if line is not None))
-
-    async def await_stock(self, step: Step, order_id: UUID, items: Lines) -> None:
+    async def await_stock(self, step: Step, order_id: UUID, request: PlaceOrder) -> Order:
         """Hold the stock, as soon as all of it is there."""
+        wanted = Reserve(order_id, units_of(request.items))
         try:
-            await self._services.reserve(Reserve(order_id, units_of(items)), step.key)
+            held = await self._services.reserve(wanted, step.key)
         except Failure as error:
             if error.code != INVENTORY_ERROR:
                 raise
             raise Failure(
                 error.message, code=error.code, details=error.details, retryable=True
             ) from error
-        await self._move(order_id, OrderEvent.RESERVE)
+        return await self._held(order_id, held)
+
+    async def let_held_go(self, undo: Undo[Any], order_id: UUID, request: PlaceOrder) -> None:
+        """Put back what is held of the order, or what has been committed already.
+
+        What that was the order says: who died, or was overtaken, does not know.
+        """
+        del request
+        _, kept = await self._orders.placed(order_id)
+        await self._let_go(undo.key, order_id, kept.items)
 
     async def let_stock_go(self, undo: Undo[None], order_id: UUID, items: Lines) -> None:
         """Put the stock back on the shelf: what is held, or what has been committed already."""
@@ -269,6 +274,33 @@ class Journey:
         await self._move(order_id, OrderEvent.CONFIRM)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    async def _held(self, order_id: UUID, held: Reservation) -> Order:
+        """Move an order whose stock is held; it becomes one of that, whoever had it held.
+
+        A request to hold a part may have been overtaken by the answer to another one.
+        """
+        if held.missing:
+            return await self._written(self._orders.take_apart(order_id, held.missing))
+        return await self._move(order_id, OrderEvent.RESERVE)
+
+    async def _wait_for(self, order_id: UUID) -> None:
+        """Let an order wait for its stock.
+
+        Raises:
+            Failure: its stock is held by now; ask once more.
+        """
+        try:
+            await self._orders.move(order_id, OrderEvent.AWAIT_STOCK)
+        except IllegalTransitionError as error:
+            raise Failure(str(error), code=error.code, retryable=True) from error
+
+    async def _is_crowded(self, order_id: UUID) -> bool:
+        """Tell whether too many others wait already."""
+        order = await self._orders.find(order_id)
+        if order.state is OrderState.BACK_ORDERED:
+            return False
+        return await self._orders.count_waiting() >= WAITING_MAX
 
     async def _let_go(self, key: str, order_id: UUID, items: tuple[OrderLine, ...]) -> None:
         try:

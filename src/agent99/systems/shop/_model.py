@@ -84,8 +84,12 @@ and ships whole; what is there ships, and the rest waits as an order of its own.
 Lines: TypeAlias = Annotated[tuple[OrderLine, ...], Meta(min_length=1, max_length=LINES_MAX)]
 
 
-class PlaceOrder(msgspec.Struct, frozen=True):
-    """What a customer asks of `order_processing`."""
+class PlaceOrder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a customer asks of `order_processing`.
+
+    A field at its default is not written: journals and keys know an order by what it wrote before
+    there was the field.
+    """
 
     customer_id: UUID
     items: Lines

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from agent99.errors import Failure
 from agent99.systems.shop._identity import order_uuid, rest_key
@@ -17,12 +17,15 @@ from agent99.systems.shop._model import (
     ORDER_CANCELLED,
     OrderConfirmation,
     OrderLine,
+    PlaceOrder,
     StockLine,
 )
 from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._states import OrderState
 
 DELIVERY_DAYS: Final = 7
+WAITS_FOR_STOCK: Final = 2
+"""The version of the saga that takes orders since which they may wait for stock."""
 CANCELS_REST: Final = 2
 """The version of the saga that cancels an order since which it cancels its back-order, too."""
 
@@ -67,8 +70,9 @@ class Order(msgspec.Struct, frozen=True):
     """Why it was rejected, or cancelled."""
     saga_id: str = ""
     """What takes it to its end; empty: it was taken before anybody noted that."""
-    back_ordered: tuple[OrderLine, ...] = ()
-    """What was not there when it was taken apart: the lines of its back-order."""
+    back_ordered: tuple[OrderLine, ...] | UnsetType = UNSET
+    """What was not there when it was taken apart: the lines of its back-order. Unset, and so not
+    written, where all was: journals know an order by what it wrote before there was the field."""
 
     @property
     def back_order_id(self) -> UUID | None:
@@ -85,8 +89,15 @@ class Order(msgspec.Struct, frozen=True):
             estimated_delivery=received + timedelta(days=DELIVERY_DAYS),
             total_pence=self.total_pence,
             back_order_id=UNSET if back_order_id is None else back_order_id,
-            back_ordered=units_of(self.back_ordered) or UNSET,
+            back_ordered=UNSET if self.back_ordered is UNSET else units_of(self.back_ordered),
         )
+
+
+def rest_of(order: Order, request: PlaceOrder) -> PlaceOrder | None:
+    """Return the back-order of an order, which waits for its stock; None: it has none."""
+    if order.back_ordered is UNSET:
+        return None
+    return msgspec.structs.replace(request, items=order.back_ordered, if_short="wait")
 
 
 def units_of(lines: tuple[OrderLine, ...]) -> tuple[StockLine, ...]:

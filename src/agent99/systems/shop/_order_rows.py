@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from agent99.errors import Failure, IdempotencyConflictError
 from agent99.store import Transaction
@@ -64,6 +65,7 @@ _SHORTEN_LINE = (
     "UPDATE order_lines SET quantity = :quantity WHERE order_id = :order_id AND line = :line"
 )
 _DROP_LINE = "DELETE FROM order_lines WHERE order_id = :order_id AND line = :line"
+_WAITING = "SELECT count(*) FROM orders WHERE state = 'back_ordered'"
 _FIND = "SELECT * FROM orders WHERE order_id = :order_id"
 _HAPPENED = "SELECT 1 FROM order_history WHERE order_id = :order_id AND event = :event"
 _LINES = "SELECT * FROM order_lines WHERE order_id = :order_id ORDER BY line"
@@ -273,6 +275,19 @@ def find(tx: Transaction, *, order_id: UUID) -> Order:
     return _order(row)
 
 
+def has_begun(tx: Transaction, *, order_id: UUID, request: PlaceOrder) -> bool:
+    """Tell whether an order was taken, and that it is this one."""
+    row = tx.execute(_FIND, {"order_id": str(order_id)}).first()
+    if row is not None and row.fingerprint != fingerprint(request):
+        raise IdempotencyConflictError(str(order_id))
+    return row is not None
+
+
+def count_waiting(tx: Transaction) -> int:
+    """Return how many orders wait for stock."""
+    return int(tx.execute(_WAITING).scalar() or 0)
+
+
 def placed(tx: Transaction, *, order_id: UUID) -> tuple[Order, PlaceOrder]:
     """Return an order as it stands, and as it was asked for."""
     name = {"order_id": str(order_id)}
@@ -295,18 +310,20 @@ def view(tx: Transaction, *, order_id: UUID) -> OrderView:
     """Return an order with its lines and its history."""
     order = find(tx, order_id=order_id)
     name = {"order_id": str(order_id)}
+    history = tuple(
+        HistoryEntry(row.state, row.event, row.at_us, row.reason)
+        for row in tx.execute(_HISTORY, name)
+    )
+    was_confirmed = any(entry.event == OrderEvent.CONFIRM for entry in history)
     return OrderView(
         order_id=order_id,
         customer_id=order.customer_id,
         state=order.state.value,
         total_pence=order.total_pence,
         items=_items(tx, name),
-        history=tuple(
-            HistoryEntry(row.state, row.event, row.at_us, row.reason)
-            for row in tx.execute(_HISTORY, name)
-        ),
+        history=history,
         reason=None if order.refusal is None else order.refusal.code,
-        back_order_id=order.back_order_id,
+        back_order_id=order.back_order_id if was_confirmed else None,
     )
 
 
@@ -336,7 +353,7 @@ def _order(row: Any) -> Order:
         received_us=row.received_us,
         refusal=None if failure is None else msgspec.json.decode(failure, type=Refusal),
         saga_id=row.saga_id,
-        back_ordered=()
+        back_ordered=UNSET
         if row.back_ordered is None
         else msgspec.json.decode(row.back_ordered, type=tuple[OrderLine, ...]),
     )

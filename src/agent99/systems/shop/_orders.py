@@ -172,17 +172,23 @@ class Orders:
         """
         return await self._store.read(partial(rows.find, order_id=order_id))
 
-    async def is_there(self, order_id: UUID) -> bool:
+    async def has_begun(self, order_id: UUID, request: PlaceOrder) -> bool:
         """Tell whether an order was taken.
+
+        Raises:
+            IdempotencyConflictError: another one was taken under its id.
+            StoreError: and its kinds.
+        """
+        work = partial(rows.has_begun, order_id=order_id, request=request)
+        return await self._store.read(work)
+
+    async def count_waiting(self) -> int:
+        """Return how many orders wait for stock.
 
         Raises:
             StoreError: and its kinds.
         """
-        try:
-            await self.find(order_id)
-        except Failure:
-            return False
-        return True
+        return await self._store.read(rows.count_waiting)
 
     async def view(self, order_id: UUID) -> OrderView:
         """Return an order with its lines and its history.

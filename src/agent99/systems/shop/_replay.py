@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Final, Literal, TypeAlias
@@ -275,7 +276,8 @@ class Customer:
             )
         except RequestError as error:
             if error.code == PENDING and request.if_short != "refuse":
-                await self._supplier.deliver(order_uuid(key))
+                with suppress(RequestError, TransportError):  # it goes on, whatever they say
+                    await self._supplier.deliver(order_uuid(key))
             raise
         back_order_id = None if answer.back_order_id is UNSET else answer.back_order_id
         return Outcome("confirmed", total_pence=answer.total_pence, back_order_id=back_order_id)

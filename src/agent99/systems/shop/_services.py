@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from agent99 import Agent
-from agent99.errors import Failure, UsageError
+from agent99.errors import DeadlineExceededError, Failure, UsageError
 from agent99.saga import PENDING, Desk
 from agent99.systems.shop._delivery import CancelShipment, ShipmentView
 from agent99.systems.shop._model import (
@@ -109,7 +109,7 @@ class MeshServices:
         await self._agent.post("fulfillment", "request", request, idempotency_key=key)
 
     async def order_rest(self, request: PlaceOrder, key: str) -> None:
-        """Have a back-order begun; its end is not waited for."""
+        """Ask for a back-order; its end is not waited for, and whether it has begun is not said."""
         try:
             await self._agent.request(
                 "order_processing",
@@ -118,7 +118,9 @@ class MeshServices:
                 timeout_s=BEGIN_S,
                 idempotency_key=key,
             )
-        except Failure as error:  # it goes on, or has ended: whether it is stored is looked up
+        except DeadlineExceededError:
+            return  # who asked looks whether it has begun
+        except Failure as error:  # it goes on, or has ended: the same
             if error.retryable and error.code != PENDING:
                 raise
 

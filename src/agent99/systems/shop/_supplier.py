@@ -6,7 +6,7 @@ from collections import Counter
 from uuid import UUID
 
 from agent99 import Mesh
-from agent99.systems.shop._model import OrderQuery, OrderView, Restock
+from agent99.systems.shop._model import OrderQuery, OrderView, Restock, StockLevel, StockQuery
 from agent99.systems.shop._states import OrderState
 
 
@@ -40,6 +40,11 @@ class Supplier:
         for line in view.items:
             wanted[line.product_id] += line.quantity
         for product_id, units in wanted.items():
+            level = await self._mesh.request(
+                "inventory", "level", StockQuery(product_id), returns=StockLevel
+            )
+            if level.on_hand >= units:
+                continue  # it has arrived, and the order has not looked since
             await self._mesh.request(
                 "inventory",
                 "restock",

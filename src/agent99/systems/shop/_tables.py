@@ -328,6 +328,9 @@ ORDERS_MIGRATIONS: Final = (
         4,
         "back-orders",
         # The lines that were not there, as JSON: they are an order of their own, of a derived id.
-        ("ALTER TABLE orders ADD COLUMN back_ordered TEXT",),
+        (
+            "ALTER TABLE orders ADD COLUMN back_ordered TEXT",
+            "CREATE INDEX orders_waiting ON orders (order_id) WHERE state = 'back_ordered'",
+        ),
     ),
 )
