@@ -34,6 +34,10 @@ class Seen:
             self.by_key[key_text(parse_log(record.subject).key)].append(number)
             self.count += 1
 
+    async def reach(self, count: int) -> None:
+        """Wait until so many events were done."""
+        await eventually(lambda: self.count >= count)
+
     def check(self, keys: int, each: int) -> None:
         """Check that nothing is missing, twice or out of order."""
         assert {f"k{key}": list(range(each)) for key in range(keys)} == self.by_key
@@ -91,15 +95,15 @@ async def test_members_come_and_go(open_mesh: OpenMesh) -> None:
     seen = Seen()
     meshes = [await open_mesh() for _ in range(3)]
     groups = [Group(mesh, "billing", ["order.*"], seen.handle) for mesh in meshes]
-    numbers = iter(range(10**6))
+    appended = 0
     is_over = False
 
-    async def load() -> int:
+    async def load() -> None:
+        nonlocal appended
         while not is_over:
-            number = next(numbers)
-            await fill(meshes[0], 20, range(number, number + 1))
-            await eventually(lambda: seen.count > 20 * (number - 5))
-        return number
+            await fill(meshes[0], 20, range(appended, appended + 1))
+            appended += 1
+            await seen.reach(20 * (appended - 5))
 
     loading = asyncio.ensure_future(load())
     async with groups[0]:
@@ -111,9 +115,9 @@ async def test_members_come_and_go(open_mesh: OpenMesh) -> None:
             await eventually(lambda: held(*groups[:2]) == [32, 32])
         await eventually(lambda: held(groups[0]) == [64])
         is_over = True
-        last = await loading
-        await eventually(lambda: seen.count >= 20 * (last + 1))
-    seen.check(20, last + 1)
+        await loading
+        await eventually(lambda: seen.count >= 20 * appended)
+    seen.check(20, appended)
     assert 0 == sum(group.statistics().fenced for group in groups)
 
 
