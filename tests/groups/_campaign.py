@@ -50,24 +50,21 @@ class Campaign:
         self.appended: dict[str, int] = {}
         self.faults: list[tuple[str, int]] = []
         """What was done, and when, in microseconds since the epoch."""
+        self.late_s: dict[tuple[str, int], float] = {}
+        """How late the load was at most, after what was done: so long the machine stood still."""
         self._command = (url, mesh.name, database)
         self._database = database
         self._loading: asyncio.Task[None] | None = None
         self._frozen: list[Process] = []
 
     async def start(self, count: int) -> None:
-        """Start members, and wait until each is one."""
+        """Start members, one after the other, and wait until each is one."""
         self.note(f"{count} join")
-        pipe = asyncio.subprocess.PIPE
-        started = [
-            await asyncio.create_subprocess_exec(
-                sys.executable, "-W", "error", str(CHILD), *self._command, stdout=pipe
-            )
-            for _ in range(count)
-        ]
-        self.members += started
-        for each in started:
-            await self._hear(each, "joined")
+        command = (sys.executable, "-W", "error", str(CHILD), *self._command)
+        for _ in range(count):
+            member = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            self.members.append(member)
+            await self._hear(member, "joined")
 
     def kill(self, count: int) -> None:
         """End members as a crash would."""
@@ -97,6 +94,10 @@ class Campaign:
         for member in self._frozen:
             member.send_signal(signal.SIGCONT)
         self._frozen.clear()
+
+    async def work(self, seconds: float) -> None:
+        """Let all go on for a while."""
+        await asyncio.sleep(seconds)
 
     def note(self, what: str) -> None:
         """Remember what is done now."""
@@ -133,7 +134,11 @@ class Campaign:
         """Append some events every moment, each the next one of its key."""
         while not self._is_over:
             keys = self.luck.sample(range(KEYS), EACH_TICK)
-            await asyncio.gather(asyncio.sleep(TICK_S), *(self._append(f"k{key}") for key in keys))
+            began_s = time.monotonic()
+            await asyncio.sleep(TICK_S)
+            await asyncio.gather(*(self._append(f"k{key}") for key in keys))
+            late_s = time.monotonic() - began_s - TICK_S
+            self.late_s[self.faults[-1]] = max(self.late_s.get(self.faults[-1], 0), late_s)
 
     async def _append(self, key: str) -> None:
         number = self.appended.get(key, 0)
@@ -150,6 +155,11 @@ class Campaign:
         async with asyncio.timeout(WAIT_S):
             line = (await member.stdout.readline()).decode()
         assert line.startswith(word), f"{os.getpid()}: {line!r} for {word!r}"
+
+
+def tell(line: str) -> None:
+    """Say a figure; `-s` shows it."""
+    sys.stdout.write(f"{line}\n")
 
 
 def _count(transaction: Any) -> int:
@@ -172,12 +182,36 @@ def check(effects: list[Effect], appended: dict[str, int]) -> None:
     assert by_key == {key: list(range(count)) for key, count in appended.items()}
 
 
-def pauses(effects: list[Effect], faults: list[tuple[str, int]]) -> list[tuple[str, float, float]]:
-    """Return, for what was done, the longest pause of an event after it, and the usual one."""
+class Pause(msgspec.Struct, frozen=True):
+    """How long events waited for a handler after something was done."""
+
+    what: str
+    longest_s: float
+    usual_s: float
+    late_s: float
+    """So long the machine itself stood still meanwhile, as the load has seen it."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: at most {self.longest_s:.3f} s, usually {self.usual_s:.4f} s"
+            f" (the load was late by {self.late_s:.3f} s)"
+        )
+
+    @property
+    def longest_s_max(self) -> float:
+        """What it may be: who hangs is noticed by silence, who is gone at once."""
+        is_hang = "still" in self.what or "goes on" in self.what
+        return (4.0 if is_hang else 1.0) + 3 * self.late_s
+
+
+def pauses(campaign: Campaign, effects: list[Effect]) -> list[Pause]:
+    """Return how long events waited after each thing that was done."""
+    faults = campaign.faults
     ends = [at_us for _, at_us in faults[1:]] + [max(each.stored_us for each in effects) + 1]
-    found: list[tuple[str, float, float]] = []
+    found: list[Pause] = []
     for (what, begin_us), end_us in zip(faults, ends, strict=True):
         during = sorted(each.pause_s for each in effects if begin_us <= each.stored_us < end_us)
         if during:
-            found.append((what, during[-1], during[len(during) // 2]))
+            late_s = campaign.late_s.get((what, begin_us), 0.0)
+            found.append(Pause(what, during[-1], during[len(during) // 2], late_s))
     return found

@@ -13,7 +13,7 @@ import sys
 
 import msgspec
 
-from agent99 import Mesh, Settings
+from agent99 import Mesh
 from agent99.clock import SystemClock
 from agent99.dispatch import new_event_loop
 from agent99.envelope import key_text, parse_log, split_message
@@ -63,7 +63,7 @@ async def main(url: str, mesh_name: str, database: str) -> None:
     clock = SystemClock()
     async with (
         open_effects(database) as store,
-        Mesh(settings=Settings(url=url, mesh=mesh_name)) as mesh,
+        Mesh(url, mesh=mesh_name) as mesh,
     ):
 
         async def handle(batch: Batch) -> None:
