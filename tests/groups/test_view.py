@@ -25,7 +25,13 @@ def _values() -> st.SearchStrategy[tuple[str, bytes]]:
     )
     plan = Plan(("a", "b"), ("a", "b") * 32)
     others = st.sampled_from(
-        [(KEYS.plan, encode(plan)), (KEYS.plan, b"{}"), (KEYS.charter, b"{}"), ("g.else", b"")]
+        [
+            (KEYS.plan, encode(plan)),
+            (KEYS.plan, b"{}"),
+            (KEYS.charter, b"{}"),
+            ("g.else", b""),
+            ("g.at.64", b"{}"),
+        ]
     )
     return st.one_of(members, places, others)
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent99.clock import TimerHandle
 from agent99.errors import Agent99Error, LeaseLostError, WrongSequenceError
 from agent99.groups._lane import Lane, Source
 from agent99.groups._place import encode, released
@@ -51,7 +52,8 @@ class Arranger:
         self._drops: set[asyncio.Task[None]] = set()
         self._planning: asyncio.Task[None] | None = None
         self._plan_for: tuple[str, ...] | None = None
-        self._plan_at_s = 0.0
+        self._plan_is_due = False
+        self._plan_timer: TimerHandle | None = None
         self._news = asyncio.Event()
         self._is_closing = False
         self._is_empty = asyncio.Event()
@@ -128,8 +130,7 @@ class Arranger:
 
     def _plan(self) -> None:
         """Make a plan, if there is none for those who are there, and nobody else makes it."""
-        view, now_s = self._view, self._source.clock.monotonic_s()
-        sharers = view.sharers
+        view, sharers = self._view, self._view.sharers
         if view.is_planned or not sharers or self._planning is not None:
             return
         if self._plan_for != sharers:
@@ -137,17 +138,27 @@ class Arranger:
             has_lost = bool(set(view.plan.members) - set(sharers))
             rank = sharers.index(self._member) if self._member in sharers else len(sharers)
             wait_s = rank * PLAN_RANK_S + (0.0 if has_lost else PLAN_SETTLE_S)
-            self._plan_at_s = now_s + wait_s
-            self._source.clock.call_later(wait_s, self.wake)
-        elif now_s >= self._plan_at_s:
-            self._plan_at_s = now_s + AGAIN_S
+            self._plan_after(wait_s)
+        elif self._plan_is_due:
             self._planning = asyncio.get_running_loop().create_task(self._write_plan())
             self._planning.add_done_callback(self._planned)
+
+    def _plan_after(self, wait_s: float) -> None:
+        """Have a plan made when a timer says so; by then the clock may be a little behind."""
+        self._plan_is_due = False
+        if self._plan_timer is not None:
+            self._plan_timer.cancel()
+
+        def be_due() -> None:
+            self._plan_is_due = True
+            self.wake()
+
+        self._plan_timer = self._source.clock.call_later(wait_s, be_due)
 
     def _planned(self, task: asyncio.Task[None]) -> None:
         self._planning = None
         if not task.cancelled():
-            self._source.clock.call_later(AGAIN_S, self.wake)
+            self._plan_after(AGAIN_S)  # unless it has come by then
 
     async def _write_plan(self) -> None:
         view, key = self._view, self._keys.plan
@@ -211,7 +222,7 @@ class Arranger:
 
         own = partial(
             claim_position,
-            reader=self._source.name,
+            reader=self._source.reader,
             part=partition,
             epoch=tenure.epoch,
             start=tenure.place.position,

@@ -19,6 +19,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     group: str
+    reader: str
+    """The name under which a store keeps the group's positions: mesh and group."""
     partition: int
     """0 to 63."""
     epoch: int
@@ -49,7 +51,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         from agent99.store import advance_position  # noqa: PLC0415 - only where there is a store
 
         before = advance_position(
-            transaction, self.group, self.partition, self.epoch, self.position
+            transaction, self.reader, self.partition, self.epoch, self.position
         )
         if before < self.records[0].sequence:
             return self.records

@@ -81,6 +81,7 @@ class Group:
         self.topics = tuple(sorted(parse_pattern(topic) for topic in topics))
         """What it reads, sorted."""
         self.handler = handler
+        """What it hands batches to."""
         self.options = options or GroupOptions()
         self.tally = Tally()
         self._parts = parts = parts_of(of)
@@ -88,6 +89,7 @@ class Group:
         self.clock = parts.clock
         self.ids = parts.ids
         self.stream = parts.streams.log
+        self.reader = f"{parts.subjects.mesh}/{self.name}"
         if not self.topics:
             raise UsageError(f"group {self.name!r} reads no topics")
         parts.journal.tail(self.stream, self.subjects(0))  # refuses patterns that overlap
@@ -189,7 +191,20 @@ class Group:
     # --- inside -----------------------------------------------------------------------------------
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(work))
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Leave if a part of the member broke by a bug: what only seems to live stops the group."""
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("%r broke, and leaves the group", self, exc_info=task.exception())
+            self._tasks.append(asyncio.get_running_loop().create_task(self._let_go()))
+
+    async def _let_go(self) -> None:
+        if self._arranger is not None and self._watch is not None:
+            await self._arranger.close()
+            await self._watch.leave()
 
     async def _charter(self, bucket: Bucket) -> Charter:
         """Return what the group is; it is created if it is not there."""
@@ -232,11 +247,12 @@ class Group:
             await self.clock.sleep(FOLLOW_AGAIN_S)
 
     async def _commit(self) -> None:
-        """Write now and then how far each partition is, for ever."""
+        """Write now and then how far each partition is, and look at everything, for ever."""
         while True:
             await self.clock.sleep(self.options.commit_s)
             if self._arranger is not None:
                 await self._arranger.commit()
+                self._arranger.wake()
 
     async def _hand_over(self, watch: Watch, arranger: Arranger) -> None:
         try:

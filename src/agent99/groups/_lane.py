@@ -33,6 +33,8 @@ class Source(Protocol):
 
     name: Name
     """The group's."""
+    reader: str
+    """Under which name a store keeps its positions."""
     journal: Journal
     stream: str
     handler: Handler
@@ -89,6 +91,7 @@ class Lane:
     def start(self) -> None:
         """Work from now on."""
         self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task.add_done_callback(self._ended)
 
     async def leave(self, timeout_s: float) -> None:
         """Let what the handler is at end, or cancel it, then commit and release.
@@ -124,6 +127,12 @@ class Lane:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Have the partition claimed anew if work on it has ended by a bug: else it stood still."""
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%r broke", self, exc_info=task.exception())
+            self._source.lost(self)
+
     async def _work(self) -> None:
         while not self.is_leaving:
             try:
@@ -155,6 +164,7 @@ class Lane:
             await self._make_sure()
             batch = Batch(
                 group=source.name,
+                reader=source.reader,
                 partition=self.partition,
                 epoch=self.tenure.epoch,
                 records=records,

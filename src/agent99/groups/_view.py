@@ -10,6 +10,7 @@ from agent99.groups._place import Membership, Place, Plan, decode
 from agent99.journal import Change, Entry, Snapshot
 
 EVERY_PARTITION = range(PARTITIONS)
+_PARTITIONS = {str(partition): partition for partition in EVERY_PARTITION}
 
 
 class Keys(NamedTuple):
@@ -127,8 +128,10 @@ class View:
         elif kind == "plan" and (plan := decode(entry.value, Plan)) is not None:
             if len(plan.owners) == PARTITIONS:
                 self.plan, self.plan_revision = plan, entry.revision
-        elif kind == "at" and (place := decode(entry.value, Place)) is not None:
-            self.note(int(name), place, entry.revision)
+        elif kind == "at" and (partition := _PARTITIONS.get(name)) is not None:
+            place = decode(entry.value, Place)
+            if place is not None:
+                self.note(partition, place, entry.revision)
 
     def _remove(self, key: str) -> None:
         kind, _, name = key.removeprefix(f"{self._keys.group}.").partition(".")
@@ -137,4 +140,4 @@ class View:
         elif kind == "plan":
             self.plan_revision = 0
         elif kind == "at":
-            self._places.pop(int(name), None)
+            self._places.pop(_PARTITIONS.get(name, -1), None)

@@ -90,11 +90,11 @@ class Watch:
                 self._subscription.unsubscribe()
 
     async def run(self) -> None:
-        """Watch for ever."""
-        while True:
+        """Watch, until it leaves."""
+        while not self._is_closed:
             await self._parts.clock.sleep(self._options.ping_s)
             try:
-                if self._parts.wire.state is ConnectionState.CONNECTED:
+                if self._parts.wire.state is ConnectionState.CONNECTED and not self._is_closed:
                     await self._go_round()
             except Agent99Error as error:
                 _log.info("%r waits: %s", self, error)
