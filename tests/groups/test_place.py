@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent99.errors import LeaseLostError
+from agent99.errors import DeadlineExceededError, LeaseLostError, TransportError
 from agent99.groups._assignment import NOBODY
 from agent99.groups._place import Place, claimed, committed, decode, encode, released
 from agent99.groups._tenure import Tenure, claim
 from agent99.groups._view import Known
-from agent99.journal import BucketConfig, Entry, MemoryJournal
-from agent99.testing import ManualClock
+from agent99.journal import Bucket, BucketConfig, Entry, JetStreamJournal, MemoryJournal
+from agent99.testing import ChaosProxy, ManualClock
+from tests._nats_server import NatsServer
+from tests.journal.conftest import connect, fresh_name
 
 MEMBERS = ("a", "b", "c")
 KEY = "g.at.0"
@@ -58,7 +62,51 @@ ACTS = st.lists(
 async def test_one_owner_at_a_time(acts: list[tuple[str, str, int]]) -> None:
     """Whatever members with old news do, in any order, one owner at a time can write."""
     journal = MemoryJournal(clock=ManualClock())
-    bucket = await journal.bucket(BucketConfig(name="groups"))
+    await play(await journal.bucket(BucketConfig(name="groups")), acts)
+
+
+async def test_one_owner_at_a_time_on_a_server(nats_server: NatsServer, seed: int) -> None:
+    """The same on a real server, by acts that are drawn."""
+    luck = random.Random(seed)
+    acts = ["look", "look", "claim", "commit", "commit", "release", "lose receipt"]
+    async with aclosing(await connect(nats_server.url)) as wire:
+        journal = JetStreamJournal(wire)
+        for _ in range(8):
+            name = fresh_name()
+            drawn = [
+                (luck.choice(MEMBERS), luck.choice(acts), luck.randrange(6)) for _ in range(60)
+            ]
+            await play(await journal.bucket(BucketConfig(name=name, bytes_max=2**20)), drawn)
+            await journal.delete_stream(f"KV_{name}")
+
+
+async def test_a_receipt_that_gets_lost(nats_server: NatsServer) -> None:
+    """A commit whose outcome is not known is found out by the next one: nobody else wrote it."""
+    name = fresh_name()
+    async with (
+        ChaosProxy(nats_server.port) as proxy,
+        aclosing(await connect(f"nats://127.0.0.1:{proxy.port}")) as wire,
+    ):
+        journal = JetStreamJournal(wire, timeout_s=0.5)
+        bucket = await journal.bucket(BucketConfig(name=name, bytes_max=2**20))
+        tenure = await claim(bucket, KEY, Known(Place(), 0), "a")
+        assert tenure is not None
+        proxy.lose("to_client")
+        with pytest.raises(DeadlineExceededError):
+            await tenure.commit(7)
+        proxy.heal()
+        proxy.reset()
+        while tenure.place.position < 9:
+            with suppress(DeadlineExceededError, TransportError):
+                await tenure.commit(9)
+        assert Place(1, "a", 9) == _place(await bucket.get(KEY))
+        await tenure.release(9)
+        assert Place(1, NOBODY, 9) == _place(await bucket.get(KEY))
+        await journal.delete_stream(f"KV_{name}")
+
+
+async def play(bucket: Bucket, acts: list[tuple[str, str, int]]) -> None:
+    """Have members act on a partition's entry, and compare it with the naive model after each."""
     actors = {name: Actor(name) for name in MEMBERS}
     model = Place()
     for name, act, step in acts:
@@ -75,13 +123,13 @@ async def test_one_owner_at_a_time(acts: list[tuple[str, str, int]]) -> None:
                 model = claimed(model, name)
                 actor.tenure = tenure
         elif actor.tenure is not None:
-            model = await _write(actor, act, step, model, bucket)
+            model = await _write(actor, act, step, model)
     held = [each for each in actors.values() if each.tenure and not each.tenure.is_lost]
     able = [each for each in held if each.tenure and each.tenure.epoch == model.epoch]
     assert len(able) <= 1
 
 
-async def _write(actor: Actor, act: str, step: int, model: Place, bucket: object) -> Place:
+async def _write(actor: Actor, act: str, step: int, model: Place) -> Place:
     """Have an actor write in its tenure; return what the entry must be then."""
     tenure = actor.tenure
     assert tenure is not None

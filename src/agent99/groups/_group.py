@@ -129,7 +129,7 @@ class Group:
         except BaseException:
             await watch.leave()
             raise
-        for work in (arranger.run(), self._follow(bucket, arranger), watch.run(), self._commit()):
+        for work in (arranger.run(), self._follow(arranger), watch.run(), self._commit()):
             self._start(work)
         return self
 
@@ -234,17 +234,21 @@ class Group:
             return last
         return last if options.start == "new" else 0
 
-    async def _follow(self, bucket: Bucket, arranger: Arranger) -> None:
+    async def _follow(self, arranger: Arranger) -> None:
         """Hear of every change of the group's entries, for ever."""
         while True:
             try:
-                async with bucket.follow(self._keys.everything) as news:
-                    async for each in news:
-                        self._view.apply(each)
-                        arranger.wake()
+                await self._hear(arranger)
             except Agent99Error as error:
                 _log.warning("%r cannot be followed: %s", self, error)
             await self.clock.sleep(FOLLOW_AGAIN_S)
+
+    async def _hear(self, arranger: Arranger) -> None:
+        bucket = await self.journal.bucket(self._config)  # it may have been deleted
+        async with bucket.follow(self._keys.everything) as news:
+            async for each in news:
+                self._view.apply(each)
+                arranger.wake()
 
     async def _commit(self) -> None:
         """Write now and then how far each partition is, and look at everything, for ever."""
