@@ -43,7 +43,7 @@ class Effect(msgspec.Struct, frozen=True):
 class Campaign:
     """A load of numbered events, the members that work on it, and what was done to them."""
 
-    def __init__(self, mesh: Mesh, url: str, database: str, seed: int) -> None:
+    def __init__(self, mesh: Mesh, url: str, database: str, seed: int, kind: str) -> None:
         self.mesh = mesh
         self.luck = random.Random(seed)
         self.members: list[Process] = []
@@ -52,7 +52,8 @@ class Campaign:
         """What was done, and when, in microseconds since the epoch."""
         self.late_s: dict[tuple[str, int], float] = {}
         """How late the load was at most, after what was done: so long the machine stood still."""
-        self._command = (url, mesh.name, database)
+        self._command = (url, mesh.name, database, kind)
+        self.kind = kind
         self._database = database
         self._loading: asyncio.Task[None] | None = None
         self._frozen: list[Process] = []
@@ -108,15 +109,14 @@ class Campaign:
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def settle(self) -> list[Effect]:
-        """Append no more; return the effects once there is one of each event."""
+        """Append no more; return the effects once there is one of each event, at least."""
         assert self._loading is not None
         self._is_over = True
         await self._loading
         wanted = sum(self.appended.values())
         async with open_effects(self._database) as store, asyncio.timeout(WAIT_S):
-            while (found := await store.read(_count)) < wanted:
+            while await store.read(_count) < wanted:
                 await asyncio.sleep(0.1)
-            assert wanted == found, "an effect took place twice"
             return [Effect(*row) for row in await store.read(_effects)]
 
     async def end(self) -> None:
@@ -163,7 +163,8 @@ def tell(line: str) -> None:
 
 
 def _count(transaction: Any) -> int:
-    return int(transaction.execute("SELECT count(*) FROM effect").scalar())
+    found = transaction.execute("SELECT count(*) FROM (SELECT DISTINCT key, number FROM effect)")
+    return int(found.scalar())
 
 
 def _effects(transaction: Any) -> Any:
@@ -180,6 +181,29 @@ def check(effects: list[Effect], appended: dict[str, int]) -> None:
         assert epochs.get(effect.part, 0) <= effect.epoch, f"a stale effect: {effect}"
         epochs[effect.part] = effect.epoch
     assert by_key == {key: list(range(count)) for key, count in appended.items()}
+
+
+def check_plain(effects: list[Effect], appended: dict[str, int]) -> tuple[int, int]:
+    """Check that nothing is lost, and that each owner went through each key in order.
+
+    Returns:
+        How many effects are repeats, and how many came after one of a higher epoch.
+    """
+    done: dict[str, int] = {}
+    by_owner: dict[tuple[str, int], int] = {}
+    epochs: dict[int, int] = {}
+    repeats = stale = 0
+    for effect in effects:
+        owner, next_one = (effect.key, effect.epoch), done.get(effect.key, 0)
+        assert effect.number <= next_one, f"one before it is lost, or later: {effect}"
+        assert effect.number == by_owner.get(owner, effect.number), f"out of order: {effect}"
+        repeats += effect.number < next_one
+        stale += effect.epoch < epochs.get(effect.part, 0)
+        by_owner[owner] = effect.number + 1
+        done[effect.key] = max(next_one, effect.number + 1)
+        epochs[effect.part] = max(epochs.get(effect.part, 0), effect.epoch)
+    assert done == appended
+    return repeats, stale
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -205,12 +229,19 @@ class Pause(msgspec.Struct, frozen=True):
 
 
 def pauses(campaign: Campaign, effects: list[Effect]) -> list[Pause]:
-    """Return how long events waited after each thing that was done."""
+    """Return how long events waited after each thing that was done, until they first came."""
+    firsts: dict[tuple[str, int], Effect] = {}
+    for effect in effects:
+        firsts.setdefault((effect.key, effect.number), effect)
     faults = campaign.faults
-    ends = [at_us for _, at_us in faults[1:]] + [max(each.stored_us for each in effects) + 1]
+    ends = [at_us for _, at_us in faults[1:]] + [
+        max(each.stored_us for each in firsts.values()) + 1
+    ]
     found: list[Pause] = []
     for (what, begin_us), end_us in zip(faults, ends, strict=True):
-        during = sorted(each.pause_s for each in effects if begin_us <= each.stored_us < end_us)
+        during = sorted(
+            each.pause_s for each in firsts.values() if begin_us <= each.stored_us < end_us
+        )
         if during:
             late_s = campaign.late_s.get((what, begin_us), 0.0)
             found.append(Pause(what, during[-1], during[len(during) // 2], late_s))

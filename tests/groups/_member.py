@@ -1,8 +1,9 @@
-"""A process of its own that is a member of a group: `python _member.py URL MESH DATABASE`.
+"""A process of its own that is a member of a group: `python _member.py URL MESH DATABASE KIND`.
 
 It writes the effect of each event into a store that all members share, with the time at which it
-was handed out. It says `joined` when it is a member, and `left` when it has left, which it does
-when it is told to terminate.
+was handed out. Of kind `fenced` the effects carry the epoch; of kind `plain` each event that comes
+is written, as by a handler whose effects are elsewhere. It says `joined` when it is a member, and
+`left` when it has left, which it does when it is told to terminate.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def open_effects(database: str) -> Store:
     return open_store(database, migrations=TABLES, options=OPTIONS)
 
 
-def _write(transaction: Transaction, batch: Batch, member: str, handed_us: int) -> None:
+def write(transaction: Transaction, batch: Batch, member: str, handed_us: int, kind: str) -> None:
+    """Write the effects of a batch."""
     rows = [
         {
             "key": key_text(parse_log(record.subject).key),
@@ -50,13 +52,13 @@ def _write(transaction: Transaction, batch: Batch, member: str, handed_us: int) 
             "stored_us": record.stored_us,
             "handed_us": handed_us,
         }
-        for record in batch.fresh(transaction)
+        for record in (batch.fresh(transaction) if kind == "fenced" else batch.records)
     ]
     if rows:
         transaction.execute(_ADD, rows)
 
 
-async def main(url: str, mesh_name: str, database: str) -> None:
+async def main(url: str, mesh_name: str, database: str, kind: str) -> None:
     """Be a member until it is told to terminate."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -68,9 +70,10 @@ async def main(url: str, mesh_name: str, database: str) -> None:
 
         async def handle(batch: Batch) -> None:
             handed_us = clock.wall_us()
-            await store.transaction(lambda one: _write(one, batch, group.member, handed_us))
+            await store.transaction(lambda one: write(one, batch, group.member, handed_us, kind))
 
-        group = Group(mesh, GROUP, [">"], handle, store=store)
+        counts = store if kind == "fenced" else None
+        group = Group(mesh, GROUP, [">"], handle, store=counts)
         async with group:
             say(f"joined {group.member}")
             await ended.wait()
