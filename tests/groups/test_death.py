@@ -13,10 +13,12 @@ from agent99 import Mesh
 from agent99.envelope import key_text, parse_log, split_message
 from agent99.errors import LeaseLostError
 from agent99.groups import Batch, Group, GroupOptions
+from agent99.groups._place import Place, encode
+from agent99.groups._view import Keys
 from agent99.store import Migration, Store, Transaction, open_store
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
-from tests.groups.test_group import Seen, fill, held
+from tests.groups.test_group import QUICK, Seen, fill, held
 
 _TABLE = (
     "CREATE TABLE effect (place INTEGER PRIMARY KEY, key TEXT NOT NULL,"
@@ -131,6 +133,68 @@ async def test_an_effect_that_is_stale(mesh: Mesh, store: Store) -> None:
     assert {"k0": [3, 4]} == await effects(store)
     with pytest.raises(LeaseLostError):
         await store.transaction(lambda transaction: add(batches[0], transaction))
+
+
+async def test_a_partition_that_is_taken(mesh: Mesh) -> None:
+    """Who hears of a higher epoch drops the partition at once; here there is no other owner."""
+    seen = Seen()
+    epochs: list[int] = []
+
+    async def handle(batch: Batch) -> None:
+        epochs.append(batch.epoch)
+        await seen.handle(batch)
+
+    await fill(mesh, 1, range(3))
+    async with Group(mesh, "billing", [">"], handle, options=QUICK) as group:
+        await eventually(lambda: seen.count == 3)
+        partition = parse_partition("k0")
+        key = Keys("billing").place(partition)
+        await eventually(lambda: group._view.place(partition).place.position > 0)
+        bucket = await mesh.link.journal.bucket(group._config)
+        known = group._view.place(partition)
+        taken = Place(known.place.epoch + 1, "stranger", known.place.position)
+        await bucket.update(key, encode(taken), revision=known.revision)
+        await eventually(lambda: group.statistics().fenced == 1)
+        await fill(mesh, 1, range(3, 5))
+        await eventually(lambda: seen.count == 5)
+    seen.check(1, 5)
+    assert (1, 3) == (epochs[0], epochs[-1])
+
+
+async def test_a_member_that_breaks(
+    open_mesh: OpenMesh, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A member that is broken by a bug leaves, so that it does not hold what it cannot do."""
+    seen = Seen()
+    groups = [Group(await open_mesh(), "billing", [">"], seen.handle) for _ in range(2)]
+    async with groups[0], groups[1]:
+        await eventually(lambda: held(*groups) == [32, 32])
+
+        def broken(news: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(groups[0]._view, "apply", broken)
+        async with Group(await open_mesh(), "billing", [">"], seen.handle) as third:
+            await eventually(lambda: held(groups[1], third) == [32, 32])
+        assert [0] == held(groups[0])
+    assert "a bug" in caplog.text
+
+
+async def test_a_partition_that_breaks(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A partition at which work ends by a bug is claimed anew."""
+    seen = Seen()
+    async with Group(mesh, "billing", [">"], seen.handle) as group:
+        await eventually(lambda: held(group) == [64])
+        assert group._arranger is not None
+        lane = group._arranger.lanes[parse_partition("k0")]
+        monkeypatch.setattr(lane, "_is_done_with", None)
+        await fill(mesh, 1, range(3))
+        await eventually(lambda: seen.count == 3)
+        assert 1 == group.statistics().fenced
+    seen.check(1, 3)
+    assert "broke" in caplog.text
 
 
 async def test_a_handler_that_does_not_end(open_mesh: OpenMesh) -> None:

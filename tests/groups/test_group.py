@@ -136,9 +136,36 @@ async def test_a_handler_that_fails(mesh: Mesh, caplog: pytest.LogCaptureFixture
     async with Group(mesh, "billing", [">"], handle) as group:
         await eventually(lambda: seen.count == 4)
     seen.check(1, 4)
-    assert [1, 2, 3] == attempts[:3]
-    assert 2 == group.statistics().failures
+    statistics = group.statistics()
+    assert [1, 2, 3] * statistics.batches == attempts
+    assert 2 * statistics.batches == statistics.failures
     assert "not yet" in caplog.text
+
+
+async def test_a_handler_that_is_cancelled(mesh: Mesh) -> None:
+    """A handler that is cancelled by what it waits for has failed, and is given the batch again."""
+    seen = Seen()
+
+    async def handle(batch: Batch) -> None:
+        if batch.attempt == 1:
+            raise asyncio.CancelledError
+        await seen.handle(batch)
+
+    await fill(mesh, 1, range(4))
+    async with Group(mesh, "billing", [">"], handle) as group:
+        await eventually(lambda: seen.count == 4)
+    seen.check(1, 4)
+    assert group.statistics().batches == group.statistics().failures
+
+
+async def test_members_that_create_a_group_together(open_mesh: OpenMesh) -> None:
+    """However many create a group at once, it is one."""
+    meshes = [await open_mesh() for _ in range(4)]
+    groups = [Group(mesh, "billing", [">"], Seen().handle) for mesh in meshes]
+    await asyncio.gather(*(group.__aenter__() for group in groups))
+    await eventually(lambda: held(*groups) == [16] * 4)
+    await asyncio.gather(*(group.__aexit__(None, None, None) for group in groups))
+    assert [0] * 4 == held(*groups)
 
 
 @pytest.mark.parametrize("start", [{"start": "new"}, {"from_sequence": 3}, {"from_us": 1}])

@@ -189,6 +189,12 @@ class Lane:
             await self._source.handler(batch)
         except LeaseLostError:
             raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            _log.warning("%r: the handler was cancelled, but not by us: it comes again", self)
+            return False
         except Exception:  # noqa: BLE001 - a user's code; it is logged, and the batch comes again
             _log.exception("%r: the handler failed, and is given the batch again", self)
             return False
