@@ -63,7 +63,8 @@ class Campaign:
         self.note(f"{count} join")
         command = (sys.executable, "-W", "error", str(CHILD), *self._command)
         for _ in range(count):
-            member = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            pipe = asyncio.subprocess.PIPE
+            member = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
             self.members.append(member)
             await self._hear(member, "joined")
 

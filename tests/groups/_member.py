@@ -9,6 +9,7 @@ is written, as by a handler whose effects are elsewhere. It says `joined` when i
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -62,6 +63,7 @@ async def main(url: str, mesh_name: str, database: str, kind: str) -> None:
     """Be a member until it is told to terminate."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    asyncio.get_running_loop().add_reader(sys.stdin, os._exit, 1)  # whoever started it is gone
     clock = SystemClock()
     async with (
         open_effects(database) as store,

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agent99 import Mesh, UsageError
-from agent99.envelope import key_text, parse_log, split_message
+from agent99.envelope import key_text, parse_key, parse_log, partition_of, split_message
 from agent99.groups import Batch, Group, GroupOptions
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
@@ -166,6 +166,23 @@ async def test_members_that_create_a_group_together(open_mesh: OpenMesh) -> None
     await eventually(lambda: held(*groups) == [16] * 4)
     await asyncio.gather(*(group.__aexit__(None, None, None) for group in groups))
     assert [0] * 4 == held(*groups)
+
+
+async def test_commits(mesh: Mesh) -> None:
+    """A position is written after so many events, or after a while, whichever is sooner."""
+    seen = Seen()
+    often = GroupOptions(commit_s=3_600, commit_events_max=2, batch_max=1)
+    await fill(mesh, 1, range(5))
+    partition = partition_of(parse_key("k0"))
+    async with Group(mesh, "often", [">"], seen.handle, options=often) as group:
+        await eventually(lambda: seen.count == 5)
+        await eventually(lambda: group._view.place(partition).place.position == 4)
+    async with Group(mesh, "soon", [">"], seen.handle, options=QUICK) as group:
+        await eventually(lambda: group._view.place(partition).place.position == 5)
+        revision = group._view.place(partition).revision
+        await fill(mesh, 1, range(5, 6))
+        await eventually(lambda: group._view.place(partition).place.position == 6)
+        assert group._view.place(partition).revision > revision
 
 
 @pytest.mark.parametrize("start", [{"start": "new"}, {"from_sequence": 3}, {"from_us": 1}])

@@ -30,7 +30,9 @@ BUCKET_BYTES_MAX = 256 * 1024**2
 """Of the entries of all groups of a mesh."""
 FOLLOW_AGAIN_S = 1.0
 """Before the entries are followed again that could not be followed."""
-_CREATE_TRIES_MAX = 5
+CREATE_AGAIN_S = 0.1
+"""Before a group is looked for that another member has just created: a replica may be behind."""
+_CREATE_TRIES_MAX = 20
 
 _log = logging.getLogger("agent99.groups")
 
@@ -214,8 +216,9 @@ class Group:
                 charter = Charter(self.topics, await self._first_position())
                 try:
                     await bucket.create(self._keys.charter, encode(charter))
-                except WrongSequenceError:
-                    continue  # another member was quicker
+                except WrongSequenceError:  # another member was quicker
+                    await self.clock.sleep(CREATE_AGAIN_S)
+                    continue
                 return charter
             found = decode(entry.value, Charter)
             if found is None or found.topics != self.topics:

@@ -83,6 +83,8 @@ class Lane:
         self._source = source
         self._trusted = source.trust.number
         self._is_handling = False
+        self._uncommitted = 0
+        """Events since the last commit, roughly: those of one that failed are not counted again."""
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -118,6 +120,7 @@ class Lane:
         """Write how far it is, if that is not written yet; what fails now is tried again later."""
         if self.position <= self.tenure.place.position or self.tenure.is_lost:
             return
+        self._uncommitted = 0
         try:
             await self.tenure.commit(self.position)
         except LeaseLostError:
@@ -180,7 +183,8 @@ class Lane:
         self.position = batch.position
         source.tally.events += len(records)
         source.tally.batches += 1
-        if self.position - self.tenure.place.position >= source.options.commit_events_max:
+        self._uncommitted += len(records)
+        if self._uncommitted >= source.options.commit_events_max:
             await self.commit()
 
     async def _is_done_with(self, batch: Batch) -> bool:
