@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from agent99 import Mesh, Settings
 from agent99.clock import SystemClock
+from agent99.dispatch import new_event_loop
 from agent99.ids import SystemIds
 from agent99.journal import JetStreamJournal
 from agent99.testing import MemoryEngine
@@ -18,6 +20,11 @@ from agent99.wire import open_wire
 from tests._nats_server import NatsServer
 
 OpenMesh = Callable[[], Awaitable[Mesh]]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run on the loop of `agent99 run`."""
+    return {"agent99": new_event_loop}
 
 
 @pytest.fixture(params=["memory", "nats"])
