@@ -41,7 +41,7 @@
     │   ├── TransactionConflictError    others kept changing the same rows
     │   ├── MigrationError              the tables' recorded history does not fit the code
     │   ├── IdempotencyConflictError    the same key came with another content
-    │   └── LeaseLostError              another process sends the outbox now
+    │   └── LeaseLostError              another process owns it now: the outbox, a part of a log
     ├── NonDeterminismError         a saga's journal does not fit its code
     └── EmbeddedServerError         the server we start ourselves
         ├── ServerBinaryMissingError
@@ -535,7 +535,7 @@ class IdempotencyConflictError(StoreError):
 
 
 class LeaseLostError(StoreError):
-    """Another process owns the outbox now, or it was given up; nothing was changed."""
+    """Another process owns it now (an outbox, a part of a log), or it was given up; no effect."""
 
     code = "LEASE_LOST"
 

@@ -100,6 +100,10 @@ class Subjects:
         """Stored events of anybody whose topic matches, of one key."""
         return f"{self._root}log.{partition_of(key)}.*.{key}.{pattern}"
 
+    def log_listen_partition(self, partition: int, pattern: Pattern = _EVERYTHING) -> str:
+        """Stored events of anybody whose topic matches, of the keys of one partition."""
+        return f"{self._root}log.{partition}.*.*.{pattern}"
+
     def job(self, capability: Name, operation: Name) -> str:
         """Work that is stored until somebody has done it."""
         return f"{self._root}job.{capability}.{operation}.{self.sender}"

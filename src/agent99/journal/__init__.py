@@ -18,6 +18,7 @@ from agent99.journal._port_consumers import (
     Delivery,
 )
 from agent99.journal._port_streams import Record, Replica, Stored, StreamConfig, StreamState
+from agent99.journal._port_tails import Tail
 
 __all__ = [
     "Bucket",
@@ -38,4 +39,5 @@ __all__ = [
     "Stored",
     "StreamConfig",
     "StreamState",
+    "Tail",
 ]

@@ -161,14 +161,7 @@ def check_consumer_config(config: ConsumerConfig, prefetch_max: int) -> None:
     """Raise `UsageError` (`InvalidNameError` for a name) unless the server could take `config`."""
     check_name("stream", config.stream)
     check_name("consumer", config.name)
-    for subject in config.subjects:
-        check_pattern(subject)
-    if any(
-        overlap(one, two)
-        for number, one in enumerate(config.subjects)
-        for two in config.subjects[:number]
-    ):
-        raise UsageError(f"the subjects of consumer {config.name!r} overlap: {config.subjects}")
+    _check_subjects(f"consumer {config.name!r}", config.subjects)
     _check_begin(config)
     _check_bound("deliveries_max", config.deliveries_max)
     _check_bound("in_flight_max", config.in_flight_max)
@@ -176,8 +169,17 @@ def check_consumer_config(config: ConsumerConfig, prefetch_max: int) -> None:
         raise UsageError(f"ack_wait_s is {config.ack_wait_s}; it must be at least {AGE_S_MIN}")
     if not (config.inactive_s == 0 or AGE_S_MIN <= config.inactive_s < math.inf):
         raise UsageError(f"inactive_s is {config.inactive_s}; it must be 0 or at least {AGE_S_MIN}")
-    if not 1 <= prefetch_max <= PREFETCH_MAX:
-        raise UsageError(f"prefetch_max is {prefetch_max}; it must be 1 to {PREFETCH_MAX:,}")
+    _check_prefetch(prefetch_max)
+
+
+def check_tail(
+    stream: str, subjects: tuple[str, ...], from_sequence: int, prefetch_max: int
+) -> None:
+    """Raise `UsageError` (`InvalidNameError` for a name) unless a stream could be read so."""
+    check_name("stream", stream)
+    _check_subjects(f"a tail of stream {stream!r}", subjects)
+    check_sequence("from_sequence", from_sequence, 1)
+    _check_prefetch(prefetch_max)
 
 
 def begins_at_first(config: ConsumerConfig) -> bool:
@@ -225,6 +227,19 @@ def overlap(one: str, two: str) -> bool:
         if "*" not in (mine, other) and mine != other:
             return False
     return len(left) == len(right)
+
+
+def _check_subjects(whose: str, subjects: tuple[str, ...]) -> None:
+    for subject in subjects:
+        check_pattern(subject)
+    pairs = ((one, two) for number, one in enumerate(subjects) for two in subjects[:number])
+    if any(overlap(one, two) for one, two in pairs):
+        raise UsageError(f"the subjects of {whose} overlap: {subjects}")
+
+
+def _check_prefetch(prefetch_max: int) -> None:
+    if not 1 <= prefetch_max <= PREFETCH_MAX:
+        raise UsageError(f"prefetch_max is {prefetch_max}; it must be 1 to {PREFETCH_MAX:,}")
 
 
 def _check_bound(name: str, value: int) -> None:

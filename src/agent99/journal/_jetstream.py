@@ -35,12 +35,14 @@ from agent99.journal._grammar import (
     check_start,
     check_stream_config,
     check_subject,
+    check_tail,
 )
 from agent99.journal._headers import append_headers, field_of, number_of
 from agent99.journal._keyvalue import JetStreamBucket
 from agent99.journal._port_buckets import Bucket, BucketConfig
 from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
 from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
+from agent99.journal._port_tails import Tail
 from agent99.journal._read import Direct, read_batches
 from agent99.journal._streams import (
     delete_message,
@@ -304,6 +306,21 @@ class JetStreamJournal:
         return JetStreamDeliveries(
             self._client, config, prefetch_max=prefetch_max, heartbeat_s=self._heartbeat_s
         )
+
+    def tail(
+        self,
+        stream: str,
+        subjects: tuple[str, ...] = (),
+        *,
+        from_sequence: int = 1,
+        prefetch_max: int = 256,
+    ) -> AbstractAsyncContextManager[Tail]:
+        """Read a stream on and on; see `Journal`."""
+        check_tail(stream, subjects, from_sequence, prefetch_max)
+        from agent99.journal._tail import JetStreamTail  # noqa: PLC0415 - few have tails
+
+        how = {"from_sequence": from_sequence, "prefetch_max": prefetch_max}
+        return JetStreamTail(self._client, stream, subjects, **how, heartbeat_s=self._heartbeat_s)
 
     async def delete_consumer(self, stream: str, name: str) -> None:
         """Delete a consumer: its place is forgotten. Deleting none is no error.

@@ -18,6 +18,7 @@ from agent99.journal._grammar import (
     check_start,
     check_stream_config,
     check_subject,
+    check_tail,
     overlap,
 )
 from agent99.journal._memory_bucket import BucketStore, MemoryBucket
@@ -25,6 +26,7 @@ from agent99.journal._memory_stream import Append, MemoryStream
 from agent99.journal._port_buckets import Bucket, BucketConfig
 from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
 from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
+from agent99.journal._port_tails import Tail
 
 _BUCKET_PREFIX = "KV_"
 
@@ -210,6 +212,20 @@ class MemoryJournal:
         )
 
         return MemoryDeliveries(self._stream, config, self._clock, prefetch_max=prefetch_max)
+
+    def tail(
+        self,
+        stream: str,
+        subjects: tuple[str, ...] = (),
+        *,
+        from_sequence: int = 1,
+        prefetch_max: int = 256,
+    ) -> AbstractAsyncContextManager[Tail]:
+        """Read a stream on and on; see `Journal`."""
+        check_tail(stream, subjects, from_sequence, prefetch_max)
+        from agent99.journal._memory_tail import MemoryTail  # noqa: PLC0415 - few have tails
+
+        return MemoryTail(self._stream, stream, subjects, self._clock, from_sequence=from_sequence)
 
     async def delete_consumer(self, stream: str, name: str) -> None:
         """Delete a consumer; deleting none is no error.

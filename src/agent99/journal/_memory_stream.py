@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import msgspec
 
@@ -37,6 +38,8 @@ class MemoryStream:
     def __init__(self, config: StreamConfig, clock: Clock) -> None:
         self.config = config
         self.consumers: dict[str, MemoryConsumer] = {}
+        self.listeners: set[Callable[[], None]] = set()
+        """Are called when a record has come, and when the stream ends."""
         self._clock = clock
         self._kept: list[Kept] = []
         self._by_subject: dict[str, list[Kept]] = {}
@@ -62,6 +65,7 @@ class MemoryStream:
         """The stream is deleted, and its consumers with it."""
         for consumer in tuple(self.consumers.values()):
             self.forget(consumer)
+        self._tell()
 
     def takes(self, subject: str) -> bool:
         """Tell whether the stream stores messages of `subject`."""
@@ -94,6 +98,7 @@ class MemoryStream:
             self._id_times.append((now, append.message_id))
         for consumer in self.consumers.values():
             consumer.offer()
+        self._tell()
         return Stored(self.config.name, record.sequence)
 
     def last(self, subject: str) -> Record | None:
@@ -110,6 +115,15 @@ class MemoryStream:
             for each in kept[start:]
             if from_us is None or each.record.stored_us >= from_us
         )
+
+    def on(
+        self, sequence: int, fits: Callable[[str], bool], count_max: int
+    ) -> tuple[tuple[Record, ...], int]:
+        """Return the next records that fit, from a sequence on, and where to go on after them."""
+        records = tuple(kept.record for kept in islice(self._from(sequence, fits), count_max))
+        if len(records) == count_max:
+            return records, records[-1].sequence + 1
+        return records, max(sequence, self._sequence + 1)
 
     def delete(self, sequence: int) -> None:
         """Delete one record; to delete none is fine."""
@@ -185,6 +199,10 @@ class MemoryStream:
             self.delete(sequence)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        for listen in tuple(self.listeners):
+            listen()
 
     def _from(self, sequence: int, fits: Callable[[str], bool]) -> Iterator[Kept]:
         self._forget_old(self._clock.monotonic_s())

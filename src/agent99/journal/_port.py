@@ -9,6 +9,7 @@ from typing import Protocol
 from agent99.journal._port_buckets import Bucket, BucketConfig
 from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
 from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
+from agent99.journal._port_tails import Tail
 
 
 class Journal(Protocol):
@@ -134,6 +135,27 @@ class Journal(Protocol):
         Entering may take an election long (15 s), and raises:
             StreamNotFoundError
             JournalError: the consumer cannot be made or changed so.
+        """
+        ...
+
+    def tail(
+        self,
+        stream: str,
+        subjects: tuple[str, ...] = (),
+        *,
+        from_sequence: int = 1,
+        prefetch_max: int = 256,
+    ) -> AbstractAsyncContextManager[Tail]:
+        """Read a stream on and on, from a place that the reader keeps: in order, without acks.
+
+        Args:
+            subjects: Patterns of what is read, which must not overlap; none: everything.
+            from_sequence: Where to begin; it may lie ahead of what the stream holds.
+            prefetch_max: Never more than so many records are in hand, unread.
+
+        Entering raises:
+            StreamNotFoundError
+            JournalError
         """
         ...
 

@@ -9,6 +9,7 @@ Never:       carries a request: requests go by the server's interest, not by thi
 from agent99.registry._description import STATES, Description, OperationInfo, State
 from agent99.registry._explain import Candidate, Explanation
 from agent99.registry._options import RegistryOptions, RegistryStatistics
+from agent99.registry._pulse import is_gone
 from agent99.registry._registry import Registry
 from agent99.registry._selection import (
     HashOf,
@@ -46,6 +47,7 @@ __all__ = [
     "Where",
     "choose",
     "hash_of",
+    "is_gone",
     "least_loaded",
     "sticky",
     "where",

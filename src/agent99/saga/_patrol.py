@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from agent99.errors import Agent99Error, NoRespondersError, PermissionDeniedError
+from agent99.errors import Agent99Error
+from agent99.registry import is_gone
 from agent99.wire import ConnectionState
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ HURRY_S = 3.0
 """So long after an instance has left, everything is looked at in each round."""
 WEEDED_AT_ONCE = 32
 """Markers whose sagas are asked at a time whether they have ended."""
-GONE_PINGS = 2
-"""Times that the server says that nobody listens, until that is believed: a link may be anew."""
 
 _log = logging.getLogger("agent99.saga")
 
@@ -192,26 +191,6 @@ class Patrol:
 
     async def _is_dead(self, instance: str) -> bool:
         """Tell whether an instance is gone, or silent for a lease."""
-        gone, silent_s = 0, 0.0
-        while silent_s < LEASE_S and gone < GONE_PINGS:
-            if gone or silent_s:
-                await self._clock.sleep(PING_S / 2 if gone else 0.0)
-            try:
-                await self._ping(instance)
-            except NoRespondersError:
-                gone += 1
-            except PermissionDeniedError:
-                return False  # who may not ask knows nothing
-            except Agent99Error:
-                silent_s += PING_S
-                if self._keeper.host.link.wire.state is not ConnectionState.CONNECTED:
-                    return False  # the silence is our own
-            else:
-                return False
-        return True
-
-    async def _ping(self, instance: str) -> None:
-        keeper = self._keeper
-        subject = f"$SRV.PING.{keeper.host.name}.{instance}".encode()
-        deadline_s = self._clock.monotonic_s() + PING_S
-        await keeper.host.link.wire.request(subject, b"", deadline_s=deadline_s)
+        host = self._keeper.host
+        subject = f"$SRV.PING.{host.name}.{instance}".encode()
+        return await is_gone(host.link.wire, subject, self._clock, ping_s=PING_S, lease_s=LEASE_S)

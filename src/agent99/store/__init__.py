@@ -17,6 +17,7 @@ from agent99.store._outbox import (
     OutboxReceipt,
     OutboxRow,
 )
+from agent99.store._positions import advance_position, claim_position
 from agent99.store._rows import Rows
 from agent99.store._store import Store, open_store
 from agent99.store._transaction import Transaction
@@ -34,5 +35,7 @@ __all__ = [
     "StoreOptions",
     "StoreStatistics",
     "Transaction",
+    "advance_position",
+    "claim_position",
     "open_store",
 ]

@@ -92,8 +92,25 @@ def _inbox(transaction: Transaction) -> None:
     transaction.execute("CREATE INDEX agent99_inbox_age ON agent99_inbox (schema_name, seen_us)")
 
 
+def _positions(transaction: Transaction) -> None:
+    tail = "" if transaction.dialect == "postgresql" else "WITHOUT ROWID"
+    transaction.execute(
+        f"""
+        CREATE TABLE agent99_position (
+            schema_name TEXT NOT NULL,
+            reader TEXT NOT NULL,
+            part INTEGER NOT NULL,
+            epoch BIGINT NOT NULL,
+            position BIGINT NOT NULL,
+            PRIMARY KEY (schema_name, reader, part)
+        ) {tail}
+        """
+    )
+
+
 OWN_MIGRATIONS: Final = (
     Migration(1, "idempotency", (_idempotency,)),
     Migration(2, "outbox", (_outbox,)),
     Migration(3, "inbox", (_inbox,)),
+    Migration(4, "positions", (_positions,)),
 )

@@ -7,6 +7,7 @@ from agent99.testing import _journal_consumers as consumers
 from agent99.testing import _journal_places as places
 from agent99.testing import _journal_state as state
 from agent99.testing import _journal_streams as streams
+from agent99.testing import _journal_tails as tails
 from agent99.testing._journal_world import Check, MakeJournal
 
 JOURNAL_CHECKS: tuple[Check, ...] = (
@@ -57,6 +58,13 @@ JOURNAL_CHECKS: tuple[Check, ...] = (
     places.check_stream_of_consumer_gone,
     places.check_inactive,
     places.check_consumer_names,
+    tails.check_tail,
+    tails.check_tail_filter,
+    tails.check_tail_ahead,
+    tails.check_tail_in_batches,
+    tails.check_tail_without_deleted,
+    tails.check_tails_are_many,
+    tails.check_tail_ends,
     buckets.check_put_and_get,
     buckets.check_create,
     buckets.check_update,

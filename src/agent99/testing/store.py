@@ -31,6 +31,11 @@ from agent99.testing._store_outbox import (
     check_once_appends_once,
     check_outbox_bound,
 )
+from agent99.testing._store_positions import (
+    check_owners_that_race,
+    check_positions,
+    check_stale_owners,
+)
 from agent99.testing._store_relay import (
     check_a_batch_is_bounded,
     check_a_silent_owner_is_followed,
@@ -78,6 +83,9 @@ STORE_CHECKS: Final[tuple[Callable[[MakeStore], Awaitable[None]], ...]] = (
     check_commits_ring,
     check_first_time,
     check_first_time_of_a_failure,
+    check_positions,
+    check_stale_owners,
+    check_owners_that_race,
     check_migrations,
     check_stores_that_open_together,
     check_bound,

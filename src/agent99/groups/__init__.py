@@ -1,0 +1,15 @@
+"""Work on stored events in the order of their keys, by as many members as there are just now.
+
+Given:       a group's name, topics and handler; the journal of the mesh; perhaps a store.
+Gives:       each event of a key to one member after the other, in order, at least once; with the
+             store, each effect once; UsageError, and what the journal raises.
+May import:  errors clock ids envelope wire journal store registry work agent; msgspec
+Never:       hands out what another member owns, as far as it can know; acknowledges to a server.
+"""
+
+from agent99.groups._batch import Batch
+from agent99.groups._group import Group
+from agent99.groups._lane import Handler
+from agent99.groups._options import GroupOptions, GroupStatistics
+
+__all__ = ["Batch", "Group", "GroupOptions", "GroupStatistics", "Handler"]

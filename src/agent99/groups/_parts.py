@@ -1,0 +1,40 @@
+"""What a member of a group works with, and what its lanes share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent99.agent import Agent, link_of
+from agent99.clock import Clock
+from agent99.envelope import Subjects
+from agent99.ids import Ids
+from agent99.journal import Journal
+from agent99.wire import Wire
+from agent99.work import Streams
+
+if TYPE_CHECKING:
+    from agent99.agent import Mesh
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """The parts of a mesh that a group needs."""
+
+    wire: Wire
+    journal: Journal
+    subjects: Subjects
+    streams: Streams
+    clock: Clock
+    ids: Ids
+
+
+def parts_of(of: Mesh | Agent) -> Parts:
+    """Return the parts of an open mesh, or of the one that hosts an agent.
+
+    Raises:
+        ClosedError: the mesh is not open.
+        UsageError: no mesh hosts the agent.
+    """
+    link = link_of(of) if isinstance(of, Agent) else of.link
+    return Parts(link.wire, link.journal, link.subjects, link.durable.streams, link.clock, link.ids)
