@@ -39,6 +39,7 @@ def _report(fault: Fault, seen: Any, *, kills_min: int, servers_min: int) -> Non
     servers = chaos["killed"].get("server", 0)
     kills = sum(chaos["killed"].values()) - servers
     owners = chaos["killed"].get("order-processing", 0)
+    print(*seen["findings"], sep="\n")  # noqa: T201 - what is wrong is told before how much of it
     fault.report(
         Figure("agents killed", kills, at_least=kills_min),
         Figure("  of them order processing", owners),
