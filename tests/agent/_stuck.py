@@ -24,8 +24,9 @@ from agent99.journal import (
     JetStreamJournal,
     Snapshot,
     StreamConfig,
+    Tail,
 )
-from agent99.registry import Registry
+from agent99.registry import Registry, is_gone
 from agent99.settings import Settings, load_settings
 from agent99.wire import NatsWire, Wire, open_wire
 from tests._nats_server import NatsServer
@@ -119,6 +120,7 @@ class World:
         self.changes: AsyncIterator[Snapshot | Change]
         self.deliveries: Deliveries
         self.in_hand: list[Delivery]
+        self.tail: Tail
         self._spares: list[Mesh]
 
     async def open(self) -> None:
@@ -143,6 +145,10 @@ class World:
         consuming = self.journal.consume(_CONSUMER, prefetch_max=9)
         self.deliveries = await self.stack.enter_async_context(consuming)
         self.in_hand = [await anext(self.deliveries) for _ in range(9)]
+        self.tail = await self.stack.enter_async_context(self.journal.tail("stuck"))
+        seen = 0
+        while seen < 10:  # all there is: the next read is for what comes
+            seen += len(await self.tail.read(10))
         await anext(self.changes)  # the snapshot: the next wait is for a change
 
     async def open_wire(self) -> NatsWire:
@@ -234,6 +240,8 @@ CALLS: Mapping[str, Call] = {
     "Journal.ensure_stream": lambda w: w.journal.ensure_stream(_STREAM),
     "Journal.last": lambda w: w.journal.last("stuck", "stuck.a"),
     "Journal.read": _reading,
+    "Journal.tail": lambda w: w.journal.tail("stuck").__aenter__(),
+    "Tail.read": lambda w: w.tail.read(1),
     "Bucket.create": lambda w: w.bucket.create("a", b""),
     "Bucket.delete": lambda w: w.bucket.delete("a"),
     "Bucket.follow": lambda w: w.followers[1].__aenter__(),
@@ -247,6 +255,7 @@ CALLS: Mapping[str, Call] = {
     "Registry.start": lambda w: w.new_registry().start(),
     "Registry.wait_for": lambda w: w.registry().wait_for("nobody", timeout_s=60),
     "Registry.wait_until": lambda w: w.registry().wait_until(lambda _: False, timeout_s=60),
+    "is_gone": lambda w: is_gone(w.wire, b"nobody", w.clock, ping_s=60, lease_s=60),
     "Registry.withdraw": lambda w: w.registry(of=w.full).withdraw(w.full_agent.instance),
 }
 """By `Class.method`, of the port where there is one: how to wait in it."""

@@ -234,7 +234,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         pytest.param(Terms(decline_rate=0.0), id="all", marks=pytest.mark.slow),
         pytest.param(_TERMS, id="declines"),
-        pytest.param(Terms(decline_rate=0.1, scarcity=0.7), id="scarce"),
+        pytest.param(Terms(decline_rate=0.1, scarcity=0.7), id="scarce", marks=pytest.mark.slow),
     ],
 )
 async def test_a_sound_run_passes(open_shop: OpenShop, few: Path, url: str, terms: Terms) -> None:

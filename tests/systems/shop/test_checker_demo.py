@@ -42,6 +42,7 @@ def _figures(verdict: Verdict | None, *told: str, rebuilt: Rebuilt | None = _ALI
         notified=0,
         messages=0,
         cancelled=0,
+        back_orders=0,
         events=0,
     )
     counts = msgspec.convert(dict.fromkeys(Counts.__struct_fields__, 0) | {"skipped": {}}, Counts)

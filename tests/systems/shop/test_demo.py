@@ -389,6 +389,7 @@ def test_a_nursery_that_is_killed_ends_the_demo(start: Start, tiny: Path) -> Non
     wait_until(lambda: not any(map(is_alive, family)), timeout_s=10.0)
 
 
+@pytest.mark.slow
 def test_customers_may_wait(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is not in stock is delivered to those who wait for it; nobody is refused."""
     options = {"scarcity": 0.5, "back_order_rate": 1.0, "cancel_rate": 0.2, "decline_rate": 0.0}
