@@ -132,6 +132,17 @@ async def _desk(open_shop: OpenShop, tea: int = 1, mugs: int = 1) -> Desk:
     return Desk(front)
 
 
+async def _both_paid(open_shop: OpenShop) -> Desk:
+    """Give an order and its back-order, both confirmed, the first one still in the house."""
+    desk = await _desk(open_shop)
+    await desk.front.place(SPLIT)
+    await desk.follow()
+    rest = await desk.begin_rest()
+    await desk.deliver()
+    await rest
+    return desk
+
+
 async def test_what_there_is_ships_and_the_rest_follows(open_shop: OpenShop) -> None:
     """Two orders, two payments, each for its own lines; together what was asked for (E9)."""
     desk = await _desk(open_shop)
@@ -469,24 +480,14 @@ class _Delivers(Local):
 
 async def test_the_rest_alone_is_cancelled_after_its_payment(open_shop: OpenShop) -> None:
     """What was paid for it goes back, and no more."""
-    desk = await _desk(open_shop)
-    await desk.front.place(SPLIT)
-    await desk.follow()
-    rest = await desk.begin_rest()
-    await desk.deliver()
-    await rest
+    desk = await _both_paid(open_shop)
     assert OrderCancelled(order_uuid(_KEY), REST) == await desk.cancel(_KEY)
     assert (_cancelled(), FIRST) == (await desk.front.books(_KEY), await desk.front.cash())
 
 
 async def test_an_order_is_cancelled_with_its_back_order(open_shop: OpenShop) -> None:
     """Both are paid for, and both are refunded, to the penny; whoever asks again hears the same."""
-    desk = await _desk(open_shop)
-    await desk.front.place(SPLIT)
-    await desk.follow()
-    rest = await desk.begin_rest()
-    await desk.deliver()
-    await rest
+    desk = await _both_paid(open_shop)
     assert OrderCancelled(order_uuid("k"), PENCE) == await desk.cancel()
     assert OrderCancelled(order_uuid("k"), PENCE) == await desk.cancel()
     assert _cancelled() == await desk.front.books()
@@ -498,12 +499,7 @@ async def test_an_order_is_cancelled_with_its_back_order(open_shop: OpenShop) ->
 
 async def test_a_back_order_that_has_left_stays(open_shop: OpenShop) -> None:
     """The first half is cancelled and refunded; what has left can be given back."""
-    desk = await _desk(open_shop)
-    await desk.front.place(SPLIT)
-    await desk.follow()
-    rest = await desk.begin_rest()
-    await desk.deliver()
-    await rest
+    desk = await _both_paid(open_shop)
     await hand_over(desk.shop.orders, desk.after, order_uuid(_KEY))
     assert OrderCancelled(order_uuid("k"), FIRST) == await desk.cancel()
     assert _confirmed(1, REST) == await desk.front.books(_KEY)

@@ -254,6 +254,5 @@ def _restock(tx: Transaction, *, request: Restock, delivery_id: str, now_us: int
 def _reservation(tx: Transaction, *, order_id: UUID) -> Reservation:
     row = rows.find(tx, order_id)
     lines = rows.lines_of(tx, str(order_id))
-    held = {product: line.quantity for product, line in lines.items()}
-    missing = rows.missing_of(rows.wanted_of(row, lines), held)
+    missing = rows.missing_of(rows.wanted_of(row, lines), rows.held_in(lines))
     return rows.said(order_id, row.state, lines, row.expires_us, missing)

@@ -127,10 +127,15 @@ def note_wanted(tx: Transaction, order_id: UUID, wanted: Units) -> None:
     tx.execute(_SET_WANTED, {"order_id": str(order_id), "wanted": said})
 
 
+def held_in(lines: Mapping[str, Line]) -> Units:
+    """Return what a reservation was given, whatever has become of that."""
+    return {product: line.quantity for product, line in lines.items()}
+
+
 def wanted_of(row: Any, lines: Mapping[str, Line]) -> Units:
     """Return what a reservation was asked for."""
     if row.wanted is None:
-        return {product: line.quantity for product, line in lines.items()}
+        return held_in(lines)
     return msgspec.json.decode(row.wanted, type=Units)
 
 

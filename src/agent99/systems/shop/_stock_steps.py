@@ -145,8 +145,7 @@ def _reserved_before(tx: Transaction, order_id: UUID, wanted: Units) -> Reservat
         raise rows.closed(order_id, row.state)
     if rows.wanted_of(row, lines) != wanted:
         raise IdempotencyConflictError(str(order_id))
-    held = {product: line.quantity for product, line in lines.items()}
-    return _held(order_id, wanted, held, row.expires_us)
+    return _held(order_id, wanted, rows.held_in(lines), row.expires_us)
 
 
 def _held(order_id: UUID, wanted: Units, held: Units, expires_us: int | None) -> Reservation:
