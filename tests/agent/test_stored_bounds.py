@@ -92,6 +92,14 @@ async def _until_in_hand(reader: Reader, count: int) -> None:
     await eventually(lambda: running.duties.workers[0].statistics().in_hand == count)
 
 
+async def _until_all_wait(reader: Reader, count: int) -> None:
+    """Wait until so many are in hand, the first of them to be tried again."""
+    await _until_in_hand(reader, count)
+    running = reader._running
+    assert running is not None
+    await eventually(lambda: running.duties.workers[0]._waits)
+
+
 def _journal(mesh: Mesh) -> Journal:
     return durable_of(mesh).parts.journal
 
@@ -103,7 +111,7 @@ async def test_a_pause_keeps_the_order_of_a_key(client: Mesh, mesh: Mesh) -> Non
     await mesh.host(reader)
     await _append(client, 1, 2, 3, 4, 5)
     await eventually(lambda: reader.failed == [1])
-    await _until_in_hand(reader, 5)
+    await _until_all_wait(reader, 5)
     await client.control(named("reader"), "pause")
     assert ([], [1]) == (reader.seen, reader.failed)
     reader.bad.clear()
@@ -120,7 +128,7 @@ async def test_a_stop_keeps_the_order_of_a_key(client: Mesh, mesh: Mesh) -> None
     await mesh.host(first)
     await _append(client, 1, 2, 3, 4, 5)
     await eventually(lambda: first.failed == [1])
-    await _until_in_hand(first, 5)  # what it has not read yet is given back at once, before these
+    await _until_all_wait(first, 5)  # what it has not read yet is given back at once, before these
     await mesh.stop(first)
     assert [] == first.seen
     await mesh.host(second)

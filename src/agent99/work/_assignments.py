@@ -38,7 +38,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """Under which it stands in quarantine."""
     ensure: Callable[[], Awaitable[None]]
     """Makes the stream, if it is not there."""
-    lane: Callable[[Delivery], str] | None = None
+    lane_of: Callable[[Delivery], str] | None = None
     """Names what must be done one after the other; a message that fails is then tried again in
     place, and what is behind it waits. None: any order, and what fails waits elsewhere."""
 
@@ -69,7 +69,7 @@ def events_for(
         consumer=consumer,
         capability=agent,
         ensure=streams.ensure_log,
-        lane=_key_of,
+        lane_of=_key_of,
     )
 
 

@@ -10,13 +10,11 @@ from contextlib import asynccontextmanager
 class Turn:
     """The turns at one key."""
 
-    __slots__ = ("is_over", "lock", "users")
+    __slots__ = ("lock", "users")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.users = 0
-        self.is_over = False
-        """Somebody gave up the place: whoever is behind must not come before them."""
 
     def __repr__(self) -> str:
         return f"Turn({self.users})"
@@ -38,7 +36,7 @@ class Turns:
         return len(self._turns)
 
     @asynccontextmanager
-    async def take(self, key: str) -> AsyncGenerator[Turn]:
+    async def take(self, key: str) -> AsyncGenerator[None]:
         """Have the key to oneself, in the order of asking."""
         turn = self._turns.get(key)
         if turn is None:
@@ -46,7 +44,7 @@ class Turns:
         turn.users += 1
         try:
             async with turn.lock:
-                yield turn
+                yield
         finally:
             turn.users -= 1
             if not turn.users:

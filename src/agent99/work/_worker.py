@@ -20,14 +20,18 @@ from agent99.ids import Ids
 from agent99.journal import Delivery, Journal
 from agent99.work._assignments import Assignment
 from agent99.work._attempt import DIED, Attempts, Message, Outcome, read_message
+from agent99.work._lanes import Lane, Lanes
 from agent99.work._quarantine import Place, Quarantine
 from agent99.work._reading import Reading
 from agent99.work._tries import Tried, Tries
-from agent99.work._turns import Turns
 from agent99.work._verdict import Again, Dead, Reason, judge
 
 BUSY_S = 0.02
 """Between two looks whether an instance that is at its bounds has a place again."""
+BACK_S = 2.0
+"""What was given back comes again sooner, if it comes here."""
+BEHIND_S = 0.1
+"""What came before an earlier one of its key is given back for so long."""
 
 
 class WorkStatistics(msgspec.Struct, frozen=True):
@@ -84,7 +88,7 @@ class Worker:
         self._place = Place(
             assignment.consumer.stream, assignment.capability, assignment.task.operation
         )
-        self._turns = Turns()
+        self._lanes = Lanes(parts.clock)
         self._is_leaving = False
         self._waits: set[asyncio.Task[None]] = set()
         self._done = self._retried = self._quarantined = 0
@@ -131,23 +135,39 @@ class Worker:
         return await self._reading.stop(timeout_s)
 
     async def _attend(self, delivery: Delivery) -> None:
-        lane = self.assignment.lane
-        if lane is None:
+        lane_of = self.assignment.lane_of
+        if lane_of is None:
             await self._bring_to_its_end(delivery)
             return
         try:
-            key = lane(delivery)
+            key = lane_of(delivery)
         except InvalidNameError as error:  # what stands there is no event of ours
             outcome = Outcome(BadRequestError(str(error)))
             await self._bury(delivery, None, outcome, reason="unreadable", attempts=0)
             return
-        async with self._turns.take(key) as turn:
-            if turn.is_over or self._is_leaving:
-                turn.is_over = True
+        async with self._lanes.take(key, delivery.record.sequence) as lane:
+            await self._attend_in_turn(delivery, lane)
+
+    async def _attend_in_turn(self, delivery: Delivery, lane: Lane) -> None:
+        """Attend to an event unless an earlier one of its key is to come again.
+
+        What is not at its end afterwards comes again: soon, when the server was told so.
+        """
+        sequence = delivery.record.sequence
+        is_finished, again_s = False, self.assignment.consumer.ack_wait_s + BACK_S
+        try:
+            if self._is_leaving:
                 await delivery.retry()
-                return
-            turn.is_over = True  # unless it ends here; also where the server is not there
-            turn.is_over = not await self._bring_to_its_end(delivery)
+            elif lane.is_behind(sequence):
+                await delivery.retry(BEHIND_S)
+            else:
+                is_finished = await self._bring_to_its_end(delivery)
+            again_s = BACK_S
+        finally:
+            if is_finished:
+                lane.settle(sequence)
+            else:
+                lane.expect(sequence, again_s)
 
     async def _bring_to_its_end(self, delivery: Delivery) -> bool:
         """Try a message until it is done, or dead; returns False when it was given back."""
@@ -175,9 +195,9 @@ class Worker:
                 self._retried += 1
                 tried = Tried(attempt)
                 await self._parts.tries.note(delivery, name, tried)
-                if self.assignment.lane is not None and await self._wait(verdict.wait_s):
+                if self.assignment.lane_of is not None and await self._wait(verdict.wait_s):
                     continue
-                await delivery.retry(verdict.wait_s if self.assignment.lane is None else 0.0)
+                await delivery.retry(verdict.wait_s if self.assignment.lane_of is None else 0.0)
                 return False
             if isinstance(verdict, Dead):
                 reason = verdict.reason
