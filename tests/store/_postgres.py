@@ -91,6 +91,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "max_connections": 120,
+            "fsync": "off",  # the tests kill processes, not machines: what was written is there
             "log_min_messages": "fatal",
             "lc_messages": "C",
         }
