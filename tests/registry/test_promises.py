@@ -35,7 +35,12 @@ async def _gone_s(mesh: MemoryMesh, *killed: Registry) -> float:
 
 
 _SOME = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))]
-"""Worlds of one kind; one of them among the quick tests."""
+"""Worlds of one kind; one of them, in some of its moments, among the quick tests."""
+
+
+def _moments(number: int) -> range:
+    """Return in which moments somebody is killed, in so many of a keeper's beats."""
+    return range(0, 12, 1 if number else 4)
 
 
 @pytest.mark.parametrize("who", ["keeper", "other", "both"])
@@ -43,7 +48,7 @@ _SOME = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))
 async def test_the_dead_are_gone_in_time(seed: int, number: int, who: str) -> None:
     """At whatever moment whoever is killed, the keeper too, it is gone from every table in 8 s."""
     slowest_s = 0.0
-    for phase in range(12):
+    for phase in _moments(number):
         mesh = MemoryMesh(seed + number * 100 + phase)
         await _agents(mesh, 2 + phase % 3)
         await mesh.clock.advance(5)  # and so one of these is the keeper, and not the next
@@ -68,7 +73,7 @@ async def test_the_dead_of_an_interregnum_are_gone_in_time(seed: int, number: in
     it waits until everybody alive had the chance to refresh, and no longer.
     """
     slowest_s = 0.0
-    for phase in range(12):
+    for phase in _moments(number):
         mesh = MemoryMesh(seed + number * 100 + phase)
         registries = await _agents(mesh, 4)
         await mesh.clock.advance(30 + phase * 0.21)

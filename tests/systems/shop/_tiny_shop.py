@@ -185,7 +185,10 @@ class TinyShop:
 def life(
     shop: TinyShop, order: str, lines: Row, luck: random.Random, fate: str = ""
 ) -> Iterator[None]:
-    """Live one order, a transaction a step; a `fate` of `confirmed` or `declined` is its end."""
+    """Live one order, a transaction a step; a `fate` of `confirmed` or `declined` is its end.
+
+    One whose fate it is to be confirmed keeps some of what it bought.
+    """
     total = PENCE * sum(lines.values())
 
     def happens(share: float) -> bool:
@@ -227,7 +230,7 @@ def life(
     yield
     shop.move(order, "confirm", "confirmed")
     yield
-    yield from afterwards(shop, order, luck)
+    yield from afterwards(shop, order, luck, kept=1 if fate else 0)
 
 
 def undo(shop: TinyShop, order: str) -> Iterator[None]:
@@ -240,13 +243,13 @@ def undo(shop: TinyShop, order: str) -> Iterator[None]:
     shop.move(order, "decline", "rejected")
 
 
-def afterwards(shop: TinyShop, order: str, luck: random.Random) -> Iterator[None]:
-    """Ship it and tell of it, in either order; and perhaps take something back."""
+def afterwards(shop: TinyShop, order: str, luck: random.Random, kept: int) -> Iterator[None]:
+    """Ship it and tell of it, in either order; and perhaps take back all but `kept` of a line."""
     for event in luck.sample(["ship", "notify"], 2):
         shop.move(order, event, "confirmed")
         yield
     for name, row in shop.holds[order][1].items():
-        units = luck.randint(0, row["shipped"])
+        units = luck.randint(0, row["shipped"] - kept)
         if units:
             shop.take_back(order, name, units)
             yield

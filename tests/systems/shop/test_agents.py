@@ -505,6 +505,7 @@ class BusyPayment(PaymentAgent):
     waiting_max = 1
 
 
+@pytest.mark.slow
 async def test_overloaded_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty orders at a till that takes one at a time: all are confirmed."""
     monkeypatch.setattr(_stepping, "PAUSE_S_MAX", 0.1)

@@ -553,6 +553,7 @@ async def test_a_back_order_begins_and_ends_by_itself(tmp_path: Path) -> None:
         assert str(order_uuid(_KEY)) == audit["back_order_id"]
 
 
+@pytest.mark.slow
 async def test_one_that_waits_is_cancelled(tmp_path: Path) -> None:
     """Alone, before anything was paid for it: nothing goes back, and the other half stays (E9)."""
     async with _short_stand(tmp_path) as stand:
@@ -565,6 +566,7 @@ async def test_one_that_waits_is_cancelled(tmp_path: Path) -> None:
         assert (1, 0, 1) == await stand.level(TEA)
 
 
+@pytest.mark.slow
 async def test_both_are_cancelled_by_one_word(tmp_path: Path) -> None:
     """The order that was paid for, and its back-order that waits: what was paid goes back."""
     async with _short_stand(tmp_path, tea=2, mugs=0) as stand:

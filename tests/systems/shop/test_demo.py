@@ -111,6 +111,7 @@ def test_one_object_and_nothing_else(start: Start, tiny: Path) -> None:
     assert {state: count for state, count in states.items() if count} == history["by_state"]
 
 
+@pytest.mark.slow
 def test_customers_may_cancel(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever each of them wanted, and when, the books close."""
     assert 0 == run_demo({"data": str(tiny), "cancel_rate": 0.5, "instances": 1, "json": True})
@@ -121,6 +122,7 @@ def test_customers_may_cancel(tiny: Path, capsys: pytest.CaptureFixture[str]) ->
     assert found["orders"] == ended == sum(found["history"]["by_state"].values())
 
 
+@pytest.mark.slow
 def test_without_declines_the_money_is_the_files(
     tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
