@@ -40,9 +40,10 @@ Figure = dict[str, Any]
 
 def page(runs: Iterable[Run], machine: str) -> str:
     """Return the whole page: each campaign's figures, a row for each."""
-    campaigns: dict[tuple[int, str, str], list[Run]] = {}
+    campaigns: dict[tuple[str, int, str, str], list[Run]] = {}
     for run in runs:
-        key = int(run["fault"].removeprefix("F")), run["campaign"], run["done"]
+        letter, number = run["fault"][:1], int(run["fault"][1:])
+        key = letter, number, run["campaign"], run["done"]
         campaigns.setdefault(key, []).append(run)
     rows = [row for _, group in sorted(campaigns.items()) for row in _rows(_fullest(group))]
     return HEAD.format(machine=machine) + "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -97,6 +97,16 @@ def test_the_page_has_a_row_for_each_figure(faults: ModuleType) -> None:
     ]
 
 
+def test_the_faults_of_a_system_have_rows_too(faults: ModuleType) -> None:
+    """What the plan of a system numbers (E3) comes before what that of the server does (F1)."""
+    runs = [
+        msgspec.structs.replace(RUN, fault=fault, figures=(Figure("asked", 1),))
+        for fault in ("F2", "E10", "F1", "E3")
+    ]
+    rows = faults.page(_written(*runs), "here").splitlines()[-4:]
+    assert ["E3", "E10", "F1", "F2"] == [row.split(" | ")[0].removeprefix("| ") for row in rows]
+
+
 def test_full_counts_stand_for_the_short_form(faults: ModuleType) -> None:
     """Where a campaign ran in both forms, the table shows the full one alone."""
     short = msgspec.structs.replace(RUN, figures=(Figure("asked", 10),))
