@@ -96,9 +96,9 @@ def test_a_pattern_may_have_wildcards_in_their_places(text: str) -> None:
     assert parse_pattern(text) == text
 
 
-@pytest.mark.parametrize("text", ["order.>.x", ">.x", "a*", "a.b>", ""])
+@pytest.mark.parametrize("text", ["order.>.x", ">.x", "a*", "a.b>", "", "a..b", ".a", "a.", "..>"])
 def test_a_pattern_has_wildcards_only_as_whole_tokens(text: str) -> None:
-    """A wildcard within a token, or `>` before the end, is refused."""
+    """A wildcard within a token, `>` before the end, or an empty token is refused."""
     with pytest.raises(InvalidNameError):
         parse_pattern(text)
 

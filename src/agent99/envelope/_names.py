@@ -74,7 +74,8 @@ def _tokens(kind: str, text: str, *, wildcards: bool = False) -> list[str]:
         raise InvalidNameError(kind, text, f"at most {TOPIC_TOKENS_MAX} names joined by dots")
     parsed: list[str] = []
     for index, part in enumerate(tokens):
-        if wildcards and part in ("*", ">"[: index == len(tokens) - 1]):
+        is_last = index == len(tokens) - 1
+        if wildcards and (part == "*" or (part == ">" and is_last)):
             parsed.append(part)
             continue
         folded = part.lower() if part.isascii() else part
