@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from tests._faults import fault  # noqa: F401 - a fixture
 from tests._nats_server import NatsServer
+from tests._postgres import Postgres, find_binaries
 
 # A busy machine is no reason to fail; a failure prints what replays it. No phase that explains it:
 # under coverage that takes minutes, and the watchdog's end hides the failure.
@@ -64,6 +67,27 @@ def start_nats_server(tmp_path: Path) -> Iterator[StartNatsServer]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give a PostgreSQL server for the session; not installed, one skip (in CI a failure)."""
+    binaries = find_binaries()
+    if binaries is None:
+        reason = "PostgreSQL is not installed: no `initdb` on PATH or under /usr"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # Not pytest's own folder: only its owner may enter that, and the server is somebody else.
+    folder = Path(tempfile.mkdtemp(prefix="agent99-postgres-"))
+    server = Postgres(binaries, folder)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop()  # what it holds is thrown away
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from agent99.store import Migration, Store, StoreOptions, open_store
 from agent99.testing.store import MakeStore
-from tests.store._postgres import Postgres, find_binaries
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """Give a server for the session; without PostgreSQL installed, one skip (in CI a failure)."""
-    binaries = find_binaries()
-    if binaries is None:
-        reason = "PostgreSQL is not installed: no `initdb` on PATH or under /usr"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    # Not pytest's own folder: only its owner may enter that, and the server is somebody else.
-    folder = Path(tempfile.mkdtemp(prefix="agent99-postgres-"))
-    server = Postgres(binaries, folder)
-    try:
-        server.create()
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+from tests._postgres import Postgres
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from agent99.errors import (
     TransactionConflictError,
 )
 from agent99.store import Migration, StoreOptions, Transaction, open_store
-from tests.store._postgres import Postgres, free_port
+from tests._postgres import Postgres, free_port
 
 TABLES = (Migration(1, "rows", ("CREATE TABLE counter (id INTEGER PRIMARY KEY, n INTEGER)",)),)
 WAIT_S = 10.0

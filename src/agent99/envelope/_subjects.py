@@ -96,6 +96,10 @@ class Subjects:
         """Stored events of anybody whose topic matches, of every key."""
         return f"{self._root}log.*.*.*.{pattern}"
 
+    def anchors(self) -> str:
+        """What the audit log's ends were, and when: written down where they stay."""
+        return f"{self._root}audit.anchors"
+
     def log_listen_key(self, key: Key, pattern: Pattern = _EVERYTHING) -> str:
         """Stored events of anybody whose topic matches, of one key."""
         return f"{self._root}log.{partition_of(key)}.*.{key}.{pattern}"

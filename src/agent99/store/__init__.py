@@ -17,7 +17,7 @@ from agent99.store._outbox import (
     OutboxReceipt,
     OutboxRow,
 )
-from agent99.store._positions import advance_position, claim_position
+from agent99.store._positions import advance_position, claim_position, read_positions
 from agent99.store._rows import Rows
 from agent99.store._store import Store, open_store
 from agent99.store._transaction import Transaction
@@ -38,4 +38,5 @@ __all__ = [
     "advance_position",
     "claim_position",
     "open_store",
+    "read_positions",
 ]

@@ -28,6 +28,10 @@ _ADVANCE: Final = (
     " WHERE schema_name = :schema AND reader = :reader AND part = :part AND position < :position"
 )
 
+_READ: Final = (
+    "SELECT part, position FROM agent99_position WHERE schema_name = :schema AND reader = :reader"
+)
+
 
 def claim_position(
     transaction: Transaction, reader: str, part: int, epoch: int, *, start: int = 0
@@ -71,6 +75,18 @@ def advance_position(
         values = {"schema": transaction.scope.schema, "reader": reader, "part": part}
         transaction.execute(_ADVANCE, {**values, "position": position})
     return before
+
+
+def read_positions(transaction: Transaction, reader: str) -> dict[int, int]:
+    """Return, by part, the positions up to which a reader's effects are here.
+
+    Raises:
+        InvalidNameError: the reader.
+        as `Transaction.execute`.
+    """
+    check_text("reader", reader, _READER_BYTES_MAX)
+    rows = transaction.execute(_READ, {"schema": transaction.scope.schema, "reader": reader})
+    return {row.part: row.position for row in rows}
 
 
 def _take(transaction: Transaction, reader: str, part: int, epoch: int, start: int) -> int:

@@ -1,7 +1,8 @@
 """The systems that agent99 is proven by: real applications, each a room of its own.
 
 Given:       a mesh.
-Gives:       `shop` now; events, cache and analytics later. They meet on the mesh only.
+Gives:       `shop`, and of `events` the audit log; cache and analytics later. They meet on the
+             mesh only.
 May import:  agent99
 Never:       imports one system's files from another.
 """

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count
 
 from agent99.errors import InvalidNameError, LeaseLostError, UsageError
-from agent99.store import Transaction, advance_position, claim_position
+from agent99.store import Transaction, advance_position, claim_position, read_positions
 from agent99.testing._store_accounts import MIGRATIONS, MakeStore, clear, error_of, put
 
 
@@ -44,6 +44,8 @@ async def check_positions(make: MakeStore) -> None:
         assert await store.transaction(_owns(2)) == 9
         assert await store.transaction(_owns(1, part=1)) == 0
         assert await store.transaction(_owns(1, reader="s", start=3)) == 3
+        assert await store.read(partial(read_positions, reader="r")) == {0: 9, 1: 0}
+        assert await store.read(partial(read_positions, reader="nobody")) == {}
         assert await store.transaction(_does(2, 12)) == 9
         for wrong in (_owns(0), _owns(1, part=-1), _owns(1, start=-1)):
             assert isinstance(await error_of(store.transaction(wrong)), UsageError)

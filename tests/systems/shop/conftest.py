@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -37,7 +35,7 @@ from agent99.systems.shop._tables_aftercare import (
     SHIPMENTS_SCHEMA,
 )
 from agent99.systems.shop._year import Year
-from tests.store._postgres import Postgres, find_binaries
+from tests._postgres import Postgres
 from tests.systems.shop._shelves import Shelves
 from tests.systems.shop._shop import OpenShop, Shop
 from tests.systems.shop._till import OpenTill, tills
@@ -65,27 +63,6 @@ def whole_year(year_file: Path) -> Year:
 def extract() -> Year:
     """Return the four weeks that ship in the package."""
     return read_year(EXTRACT)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """Give a PostgreSQL server for the session; not installed, one skip (in CI a failure)."""
-    binaries = find_binaries()
-    if binaries is None:
-        reason = "PostgreSQL is not installed: no `initdb` on PATH or under /usr"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="agent99-shop-postgres-"))
-    server = Postgres(binaries, folder)
-    try:
-        server.create()
-        server.start()
-        yield server
-    finally:
-        if server.process is not None:
-            server.kill()  # nothing is kept, so nothing needs to be written down
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -30,8 +30,8 @@ from agent99.systems.shop._opening import open_shipments
 from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.systems.shop._shipments import Shipments
 from agent99.testing import ManualClock, MemoryEngine
+from tests._postgres import Postgres
 from tests._wait import eventually
-from tests.store._postgres import Postgres
 from tests.systems.shop._shop import an_id, order_of
 
 TEA, MUG = an_id("tea"), an_id("mug")
