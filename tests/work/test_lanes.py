@@ -83,6 +83,24 @@ async def test_what_comes_again_is_waited_for_and_not_for_ever(clock: ManualCloc
     assert 0 == len(lanes)
 
 
+async def test_how_long_something_is_away_is_known_and_begins_anew(clock: ManualClock) -> None:
+    """The first that goes away counts; after a pause, in which nothing could come, all do again."""
+    lanes = Lanes(clock)
+    async with lanes.take("a", 1) as lane:
+        assert 0.0 == lane.blocked_for_s()
+        lane.expect(1, 2.0)
+    await clock.advance(1.5)
+    async with lanes.take("a", 2) as lane:
+        lane.expect(2, 2.0)
+        assert 1.5 == lane.blocked_for_s()
+    lanes.renew(2.0)
+    await clock.advance(1.9)
+    async with lanes.take("a", 3) as lane:
+        assert (True, 1.9) == (lane.is_behind(3), round(lane.blocked_for_s(), 6))
+    await clock.advance(0.2)
+    assert 0 == len(lanes)
+
+
 @given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=12))
 def test_nothing_overtakes_what_was_given_back(arrivals: list[int], given_back: list[int]) -> None:
     """However often events are given back, none is handled before an earlier one that was here."""

@@ -76,7 +76,7 @@ class ListOptions(StoreOption, frozen=True):
 
 
 def verify(scope: Scope, options: VerifyOptions) -> int:
-    r"""Look at every entry of the audit log: is it what was once written, and all of it?
+    r"""Look at every entry of the audit log: whether it is what was once written, and all of it.
 
     \b
     agent99 audit verify
@@ -95,7 +95,7 @@ async def _verify(scope: Scope, options: VerifyOptions) -> int:
 
     reader = reader_of(scoped_settings(scope).mesh)
     async with _opened(options.store) as log:
-        anchors = {} if options.offline else await _anchors(scope)
+        anchors = {} if options.offline else await _anchors(scope, await log.chain())
         proof = await log.verify(reader, anchors)
     if scope.json:
         print_json(proof)
@@ -107,11 +107,11 @@ async def _verify(scope: Scope, options: VerifyOptions) -> int:
     return Exit.OK if proof.breach is None else Exit.FAILED
 
 
-async def _anchors(scope: Scope) -> Mapping[int, bytes]:
+async def _anchors(scope: Scope, chain: str) -> Mapping[int, bytes]:
     from agent99.systems.events import Anchors
 
     async with join(scope) as mesh:
-        return await Anchors(mesh).read()
+        return await Anchors(mesh).read(chain)
 
 
 def list_entries(scope: Scope, options: ListOptions) -> int:

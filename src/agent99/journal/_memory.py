@@ -143,6 +143,7 @@ class MemoryJournal:
 
         Raises:
             UsageError, InvalidNameError, StreamNotFoundError
+            JournalError: the stream is permanent.
         """
         check_name("stream", stream)
         check_sequence("sequence", sequence, 1)

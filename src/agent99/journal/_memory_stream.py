@@ -59,7 +59,8 @@ class MemoryStream:
         """
         if config.retention != self.config.retention:
             raise JournalError("the retention of a stream cannot be changed", server_code=10052)
-        self.config = config
+        is_permanent = config.is_permanent or self.config.is_permanent
+        self.config = msgspec.structs.replace(config, is_permanent=is_permanent)
 
     def end(self) -> None:
         """The stream is deleted, and its consumers with it."""
@@ -126,7 +127,13 @@ class MemoryStream:
         return records, max(sequence, self._sequence + 1)
 
     def delete(self, sequence: int) -> None:
-        """Delete one record; to delete none is fine."""
+        """Delete one record; to delete none is fine.
+
+        Raises:
+            JournalError: the stream is permanent.
+        """
+        if self.config.is_permanent:
+            raise JournalError("message delete not permitted", server_code=10057)
         kept = self.at(sequence)
         if kept is None:
             return

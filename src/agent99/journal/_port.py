@@ -114,6 +114,7 @@ class Journal(Protocol):
         Raises:
             StreamNotFoundError
             StreamFullError: the stream's disk is full.
+            JournalError: the stream is permanent.
         """
         ...
 

@@ -25,6 +25,9 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
     duplicate_window_s: float = 120
     """How long a message id is remembered."""
     replicas: int = 1
+    is_permanent: bool = False
+    """Refuses that a message of it is deleted, or all are; age and bounds hold as ever. It cannot
+    be taken back, and stops nobody who may delete the stream."""
 
 
 class Record(msgspec.Struct, frozen=True):

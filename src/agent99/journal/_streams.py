@@ -43,6 +43,7 @@ def stream_settings(config: StreamConfig) -> dict[str, Any]:
         "duplicate_window": nanoseconds(window_s),
         "num_replicas": config.replicas,
         "allow_direct": True,
+        **({"deny_delete": True, "deny_purge": True} if config.is_permanent else {}),
     }
 
 
@@ -150,6 +151,7 @@ def stream_state_of(info: StreamInfo) -> StreamState:
             age_s_max=config.get("max_age", 0) / 1e9,
             duplicate_window_s=config.get("duplicate_window", 0) / 1e9,
             replicas=config.get("num_replicas", 1),
+            is_permanent=config.get("deny_delete", False) and config.get("deny_purge", False),
         ),
         messages=counts.messages,
         bytes=counts.bytes,

@@ -18,8 +18,8 @@ _READER_BYTES_MAX: Final = 256
 # One statement that takes the row's lock and compares: on PostgreSQL a second owner waits here
 # until the first one's transaction has ended, and then sees what it wrote.
 _TAKE: Final = (
-    "INSERT INTO agent99_position (schema_name, reader, part, epoch, position)"
-    " VALUES (:schema, :reader, :part, :epoch, :position)"
+    "INSERT INTO agent99_position (schema_name, reader, part, epoch, position, begun)"
+    " VALUES (:schema, :reader, :part, :epoch, :position, :position)"
     " ON CONFLICT (schema_name, reader, part) DO UPDATE SET epoch = excluded.epoch"
     " WHERE agent99_position.epoch <= excluded.epoch RETURNING position"
 )
@@ -29,7 +29,8 @@ _ADVANCE: Final = (
 )
 
 _READ: Final = (
-    "SELECT part, position FROM agent99_position WHERE schema_name = :schema AND reader = :reader"
+    "SELECT part, begun, position FROM agent99_position"
+    " WHERE schema_name = :schema AND reader = :reader"
 )
 
 
@@ -77,8 +78,8 @@ def advance_position(
     return before
 
 
-def read_positions(transaction: Transaction, reader: str) -> dict[int, int]:
-    """Return, by part, the positions up to which a reader's effects are here.
+def read_positions(transaction: Transaction, reader: str) -> dict[int, tuple[int, int]]:
+    """Return by part behind which position a reader began, and up to which its effects are here.
 
     Raises:
         InvalidNameError: the reader.
@@ -86,7 +87,7 @@ def read_positions(transaction: Transaction, reader: str) -> dict[int, int]:
     """
     check_text("reader", reader, _READER_BYTES_MAX)
     rows = transaction.execute(_READ, {"schema": transaction.scope.schema, "reader": reader})
-    return {row.part: row.position for row in rows}
+    return {row.part: (row.begun, row.position) for row in rows}
 
 
 def _take(transaction: Transaction, reader: str, part: int, epoch: int, start: int) -> int:

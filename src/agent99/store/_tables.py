@@ -113,4 +113,9 @@ OWN_MIGRATIONS: Final = (
     Migration(2, "outbox", (_outbox,)),
     Migration(3, "inbox", (_inbox,)),
     Migration(4, "positions", (_positions,)),
+    Migration(
+        5,
+        "where positions began",
+        ("ALTER TABLE agent99_position ADD COLUMN begun BIGINT NOT NULL DEFAULT 0",),
+    ),
 )

@@ -48,6 +48,7 @@ JOURNAL_CHECKS: tuple[Check, ...] = (
     places.check_start,
     places.check_filter,
     places.check_work,
+    places.check_permanent,
     places.check_work_has_one_consumer,
     places.check_deliveries_max,
     places.check_in_flight_max,

@@ -86,6 +86,18 @@ async def check_work(make: MakeJournal) -> None:
         equal(("work", 1, 4), (state.config.retention, state.messages, state.last_sequence), "")
 
 
+async def check_permanent(make: MakeJournal) -> None:
+    """Nothing of a permanent stream can be deleted, also when somebody wants it otherwise."""
+    async with make() as world:
+        await world.stream(is_permanent=True)
+        await world.fill("1", "2")
+        await refused(JournalError, world.journal.delete(world.name, 1), "it is permanent")
+        await world.stream()
+        await refused(JournalError, world.journal.delete(world.name, 2), "it stays permanent")
+        state = await world.journal.stream_state(world.name)
+        equal((True, 2), (state.config.is_permanent, state.messages), "and says so")
+
+
 async def check_work_has_one_consumer(make: MakeJournal) -> None:
     """Of a stream for work each message has one consumer, which begins with the first one."""
     async with make() as world:

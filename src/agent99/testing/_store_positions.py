@@ -44,7 +44,10 @@ async def check_positions(make: MakeStore) -> None:
         assert await store.transaction(_owns(2)) == 9
         assert await store.transaction(_owns(1, part=1)) == 0
         assert await store.transaction(_owns(1, reader="s", start=3)) == 3
-        assert await store.read(partial(read_positions, reader="r")) == {0: 9, 1: 0}
+        assert await store.read(partial(read_positions, reader="r")) == {
+            0: (7, 9),
+            1: (0, 0),
+        }
         assert await store.read(partial(read_positions, reader="nobody")) == {}
         assert await store.transaction(_does(2, 12)) == 9
         for wrong in (_owns(0), _owns(1, part=-1), _owns(1, start=-1)):

@@ -14,7 +14,7 @@ from agent99.clock import Clock, TimerHandle
 class Lane:
     """What one key has here, by sequence in the stream, and what of it is to come again."""
 
-    __slots__ = ("_away", "_clock", "_forget", "_is_taken", "_tickets", "_waiting")
+    __slots__ = ("_away", "_blocked_s", "_clock", "_forget", "_is_taken", "_tickets", "_waiting")
 
     def __init__(self, clock: Clock, forget: Callable[[], object]) -> None:
         self._clock = clock
@@ -23,6 +23,8 @@ class Lane:
         self._tickets = count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._away: dict[int, TimerHandle] = {}
+        self._blocked_s = 0.0
+        """Since when something is away."""
 
     def __repr__(self) -> str:
         return f"Lane(waiting={len(self._waiting)}, away={sorted(self._away)})"
@@ -37,6 +39,8 @@ class Lane:
         It may come to another instance, or nowhere: nobody waits for it for ever.
         """
         self.settle(sequence)
+        if not self._away:
+            self._blocked_s = self._clock.monotonic_s()
         self._away[sequence] = self._clock.call_later(within_s, lambda: self._give_up(sequence))
 
     def settle(self, sequence: int) -> None:
@@ -44,6 +48,18 @@ class Lane:
         timer = self._away.pop(sequence, None)
         if timer is not None:
             timer.cancel()
+
+    def blocked_for_s(self) -> float:
+        """Return how long something has been away, in seconds; 0: nothing is."""
+        return self._clock.monotonic_s() - self._blocked_s if self._away else 0.0
+
+    def renew(self, within_s: float) -> None:
+        """Have those that are behind wait for so long from now on: nothing came meanwhile."""
+        away = tuple(self._away)
+        for sequence in away:
+            self.settle(sequence)
+        for sequence in away:
+            self.expect(sequence, within_s)
 
     async def take_turn(self, sequence: int) -> None:
         """Return when this one has the lane, until `pass_on`: no earlier one waits for it."""
@@ -94,6 +110,11 @@ class Lanes:
 
     def __len__(self) -> int:
         return len(self._lanes)
+
+    def renew(self, within_s: float) -> None:
+        """Wait for what is away for so long from now on: until now nothing could come."""
+        for lane in self._lanes.values():
+            lane.renew(within_s)
 
     @asynccontextmanager
     async def take(self, key: str, sequence: int) -> AsyncGenerator[Lane]:

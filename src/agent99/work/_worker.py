@@ -31,7 +31,9 @@ BUSY_S = 0.02
 BACK_S = 2.0
 """What was given back comes again sooner, if it comes here."""
 BEHIND_S = 0.1
-"""What came before an earlier one of its key is given back for so long."""
+BEHIND_S_MAX = 2.0
+"""What came before an earlier one of its key is given back for a quarter of the time that this one
+has been away, within these bounds."""
 
 
 class WorkStatistics(msgspec.Struct, frozen=True):
@@ -117,6 +119,8 @@ class Worker:
 
     def start(self) -> None:
         """Take messages in hand from now on, until `leave`. Idempotent."""
+        if self._is_leaving:
+            self._lanes.renew(BACK_S)
         self._is_leaving = False
         self._reading.start()
 
@@ -158,11 +162,14 @@ class Worker:
         try:
             if self._is_leaving:
                 await delivery.retry()
+                again_s = BACK_S
             elif lane.is_behind(sequence):
-                await delivery.retry(BEHIND_S)
+                pause_s = min(max(BEHIND_S, lane.blocked_for_s() / 4), BEHIND_S_MAX)
+                await delivery.retry(pause_s)
+                again_s = pause_s + BACK_S
             else:
                 is_finished = await self._bring_to_its_end(delivery)
-            again_s = BACK_S
+                again_s = BACK_S
         finally:
             if is_finished:
                 lane.settle(sequence)

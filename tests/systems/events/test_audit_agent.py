@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from agent99 import Mesh
-from agent99.errors import JournalError
+from agent99.envelope import parse_key, parse_topic
+from agent99.errors import Failure, JournalError
 from agent99.systems.events import AuditAgent, AuditAnswer, AuditLog, Proof
 from agent99.systems.events._anchors import EVERY_ENTRIES, Anchoring, Anchors
 from agent99.systems.events._audit import audit_url
@@ -109,7 +110,8 @@ async def test_its_end_is_anchored_in_the_mesh(open_mesh: OpenMesh, database: st
     )
     await _until_kept(mesh, 250)
     await mesh.stop(agent)
-    anchors = await Anchors(mesh).read()
+    async with AuditLog.opened(database) as log:
+        anchors = await Anchors(mesh).read(await log.chain())
     assert 250 == max(anchors)
     async with AuditLog.opened(database) as log:
         await log.store.transaction(
@@ -125,22 +127,28 @@ async def test_its_end_is_anchored_in_the_mesh(open_mesh: OpenMesh, database: st
 
 
 class Slate:
-    """Anchors in memory, that may refuse."""
+    """Anchors in memory, that may refuse, and the end of a chain."""
 
     def __init__(self) -> None:
         self.heads: list[int] = []
         self.is_full = False
+        self.head = Head()
 
     async def write(self, head: Head) -> None:
+        """Write a head down."""
         if self.is_full:
             raise JournalError("full")
         self.heads.append(head.number)
+
+    async def read(self) -> Head:
+        """Return the end of the chain."""
+        return self.head
 
 
 async def test_a_head_is_anchored_within_a_second_or_a_hundred_entries() -> None:
     """What could not be written is written later; the last is written at the end."""
     clock, slate = ManualClock(), Slate()
-    anchoring = Anchoring(slate, clock)  # type: ignore[arg-type] # it has what is needed
+    anchoring = Anchoring(slate.write, slate.read, clock)
     anchoring.start()
     await clock.advance(0)
     anchoring.note(Head(EVERY_ENTRIES - 1))
@@ -158,10 +166,76 @@ async def test_a_head_is_anchored_within_a_second_or_a_hundred_entries() -> None
     slate.is_full = False
     await clock.advance(1)
     assert [99, 200, 300] == slate.heads
-    anchoring.note(Head(301))
-    await anchoring.stop()
+    slate.head = Head(301)  # somebody else's, who died before it was anchored
+    await clock.advance(1)
     assert [99, 200, 300, 301] == slate.heads
+    anchoring.note(Head(302))
     await anchoring.stop()
+    assert [99, 200, 300, 301, 302] == slate.heads
+    await anchoring.stop()
+
+
+async def test_anchors_are_of_one_chain_and_cannot_be_deleted(mesh: Mesh) -> None:
+    """What is no anchor is passed over; of two the first counts."""
+    anchors = Anchors(mesh)
+    assert {} == await anchors.read("one")
+    await anchors.write("one", Head(1, bytes(32)))
+    await anchors.write("one", Head(1, bytes([1] * 32)))
+    await anchors.write("other", Head(1, bytes([2] * 32)))
+    journal, stream = mesh.link.journal, f"A99_{mesh.name}_AUDIT"
+    subject = mesh.link.subjects.anchors()
+    for broken in (b"{", b'{"chain":"one","number":0,"hash":""}'):
+        await journal.append(subject, broken, message_id=repr(broken))
+    assert {1: bytes(32)} == await anchors.read("one")
+    with pytest.raises(JournalError):
+        await journal.delete(stream, 1)
+
+
+async def test_a_new_database_is_another_chain(open_mesh: OpenMesh, tmp_path: Path) -> None:
+    """The old one's anchors and places say nothing of it: it begins where the group stands."""
+    mesh = await open_mesh()
+    for name in ("old", "new"):
+        agent = AuditAgent(f"sqlite:///{tmp_path}/{name}.db")
+        await mesh.host(agent)
+        for number in range(5):
+            await mesh.append("order.placed", {"of": name}, key=f"k{number}")
+        await _until_kept(mesh, 5)
+        assert (await _proof(mesh)).is_sound
+        await mesh.stop(agent)
+
+
+async def test_what_a_sender_may_write_can_be_shown(mesh: Mesh, database: str) -> None:
+    """A moment that no calendar has; a body that is none: each is shown as far as it can be."""
+    await mesh.host(AuditAgent(database))
+    subjects = mesh.link.subjects
+    for number, (timestamp, body) in enumerate([(2**62, "{}"), (5, "nope")]):
+        subject = subjects.log(parse_topic("order.placed"), parse_key("7"))
+        header = {"type": "event", "from_uuid": "me", "to_uuid": "x", "timestamp": timestamp}
+        head = msgspec.json.encode({**header, "event_uuid": f"e{number}"}).decode()
+        payload = f'{{"header":{head}}}' if body == "{}" else f'{{"header":{head},"a":{body}'
+        await mesh.link.durable.streams.ensure_log()
+        await mesh.link.journal.append(subject, payload.encode(), message_id=f"m{number}")
+    late, broken = (await _until_kept(mesh, 2)).audit_entries
+    assert (9999, b"{}") == (late.occurred_at.year, bytes(late.event))
+    assert b"null" == bytes(broken.event)
+
+
+async def test_an_answer_is_bounded(mesh: Mesh, database: str) -> None:
+    """Large events come in several answers, which say so; a wrong question is the asker's."""
+    await mesh.host(AuditAgent(database))
+    for number in range(4):
+        await mesh.append("order.placed", {"number": number, "text": "x" * 200_000}, key="7")
+    found: list[int] = []
+    async with asyncio.timeout(20):
+        while len(found) < 4:
+            answer = await _entries(mesh, after=len(found))
+            found += [entry.audit_id for entry in answer.audit_entries]
+            assert answer.count <= 2
+    assert [1, 2, 3, 4] == found
+    for wrong in ({"limit": 0}, {"event_type": "a..b"}):
+        with pytest.raises(Failure) as caught:
+            await _entries(mesh, **wrong)
+        assert "INVALID_QUERY" == caught.value.code
 
 
 def test_where_it_is_when_nobody_says(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent99.systems.events._entry import AuditEntry, Head, fact_of, link, seal
-from agent99.systems.events._verify import Breach, Verifier
+from agent99.systems.events._verify import Breach, End, Verifier
 from tests.systems.events._records import batches, record
 
 _LENGTH = 12
@@ -27,9 +27,11 @@ def _chain(length: int = _LENGTH) -> list[AuditEntry]:
     return entries
 
 
-def _positions(entries: list[AuditEntry]) -> dict[int, int]:
-    """Return the group's positions after these; where there is no event they are 0."""
-    return {63: 0} | {entry.partition: entry.sequence for entry in entries}
+def _end(entries: list[AuditEntry], head: Head | None = None, last: int = _LENGTH) -> End:
+    """Return what else tells of the end of a chain; of the partition without any, nothing came."""
+    positions = {63: (5, 5)} | {entry.partition: (0, entry.sequence) for entry in entries}
+    whole = Head(entries[-1].number, entries[-1].hash)
+    return End(head=head or whole, first=1, last=last, positions=positions)
 
 
 def _breach(
@@ -41,7 +43,7 @@ def _breach(
     whole = _chain()
     verifier = Verifier(anchors)
     verifier.look(entries)
-    return verifier.end(head or Head(whole[-1].number, whole[-1].hash), _positions(whole)).breach
+    return verifier.end(_end(whole, head, len(entries))).breach
 
 
 def test_a_chain_as_it_was_written_is_sound() -> None:
@@ -50,14 +52,14 @@ def test_a_chain_as_it_was_written_is_sound() -> None:
     verifier = Verifier({3: entries[2].hash, 12: entries[11].hash})
     assert verifier.look(entries[:5])
     assert verifier.look(entries[5:])
-    proof = verifier.end(Head(12, entries[-1].hash), _positions(entries))
+    proof = verifier.end(_end(entries))
     assert proof.is_sound
     assert (12, entries[-1].hash.hex(), 2) == (proof.entries, proof.head, proof.anchors)
 
 
 def test_nothing_at_all_is_sound() -> None:
     """Of an audit log that has just been made there is nothing to say."""
-    assert Verifier().end(Head(), {}).is_sound
+    assert Verifier().end(End(head=Head(), first=1, last=0, positions={})).is_sound
 
 
 _CHANGES: dict[str, Callable[[Any], Any]] = {
@@ -171,6 +173,56 @@ def test_a_chain_made_anew_shows_by_its_anchors(number: int) -> None:
     breach = _breach(whole, None, {99: whole[0].hash})
     assert breach is not None
     assert (99, "anchor") == (breach.number, breach.rule)
+
+
+def _forged(entries: list[AuditEntry], sequence: int) -> AuditEntry:
+    """Return an entry that follows these as it should."""
+    head = Head(entries[-1].number, entries[-1].hash)
+    return link(head, fact_of(record(sequence, key=entries[-1].entity), entries[-1].partition))
+
+
+def test_an_added_entry_is_named() -> None:
+    """With a good hash, and the end moved on: of a place that the chain is past, or not yet at."""
+    entries = _chain()
+    for sequence, expected in ((entries[-1].sequence, (13, "place")), (99, (14, "tail"))):
+        forged = _forged(entries, sequence)
+        breach = _breach([*entries, forged], Head(13, forged.hash))
+        assert breach is not None
+        assert expected == (breach.number, breach.rule)
+
+
+def test_entries_outside_of_the_chain_are_named() -> None:
+    """Behind its end, or before its first, where nobody looks."""
+    entries = _chain()
+    for first, last, number in ((1, 13, 13), (0, 12, 0), (-3, 12, -3)):
+        verifier = Verifier()
+        verifier.look(entries)
+        end = msgspec.structs.replace(_end(entries), first=first, last=last)
+        breach = verifier.end(end).breach
+        assert breach is not None
+        assert (number, "head") == (breach.number, breach.rule)
+
+
+def test_without_positions_no_chain_is_whole() -> None:
+    """Who deletes these, or asks for those of another mesh, is not told that all is well."""
+    verifier = Verifier()
+    entries = _chain()
+    verifier.look(entries)
+    breach = verifier.end(msgspec.structs.replace(_end(entries), positions={})).breach
+    assert breach is not None
+    assert (13, "tail") == (breach.number, breach.rule)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"event": "text"}, {"type": "\udcff"}, {"hash": "text"}, {"number": 2.0}]
+)
+def test_what_is_no_value_of_its_kind_is_a_changed_field(changed: dict[str, Any]) -> None:
+    """SQLite lets anything stand anywhere."""
+    entries = _chain()
+    entries[1] = msgspec.structs.replace(entries[1], **changed)
+    breach = _breach(entries)
+    assert breach is not None
+    assert (2, "hash") == (breach.number, breach.rule)
 
 
 def test_what_a_fact_says() -> None:

@@ -76,7 +76,9 @@ async def test_keepers_that_are_killed_lose_nothing(
                 while (await log.head()).number < EVENTS:
                     await asyncio.sleep(0)
                 pages = [entry async for page in log.pages() for entry in page]
-                proof = await log.verify(reader_of(mesh_name), await Anchors(mesh).read())
+                proof = await log.verify(
+                    reader_of(mesh_name), await Anchors(mesh).read(await log.chain())
+                )
         finally:
             for keeper in tuple(keepers.running):
                 await keepers.kill(keeper)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from agent99.agent import Agent, link_of
 from agent99.clock import Clock
-from agent99.errors import Agent99Error, StreamNotFoundError
+from agent99.errors import StreamNotFoundError
 from agent99.journal import StreamConfig
 from agent99.systems.events._entry import Head
 
@@ -27,16 +27,19 @@ EVERY_ENTRIES: Final = 100
 EVERY_S: Final = 1.0
 """Seconds within which every entry is under an anchor."""
 BYTES_MAX: Final = 1024**3
-"""Of all anchors: some seven million."""
+"""Of all anchors: some five million."""
 
 _log = logging.getLogger("agent99.audit")
 
 
 class Anchor(msgspec.Struct, frozen=True):
-    """The hash of an entry, in hexadecimal, and its number."""
+    """What is written down."""
 
-    number: int
-    hash: str
+    chain: str
+    """The name of the chain: one that begins anew has another one."""
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    """Of that entry, in hexadecimal."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -59,40 +62,56 @@ class Anchors:
             subjects=(self._subject,),
             bytes_max=BYTES_MAX,
             replicas=link.durable.streams.replicas,
+            is_permanent=True,
         )
 
     def __repr__(self) -> str:
         return f"Anchors({self._config.name!r})"
 
-    async def write(self, head: Head) -> None:
-        """Write a head down.
+    async def write(self, chain: str, head: Head) -> None:
+        """Write the head of a chain down.
 
         Delivery: returned = stored (and replicated); the server refuses to delete one of them.
         """
-        anchor = Anchor(head.number, head.hash.hex())
+        anchor = Anchor(chain, head.number, head.hash.hex())
+        message_id = f"{chain}-{anchor.number}-{anchor.hash}"
         await self._journal.ensure_stream(self._config)
-        await self._journal.append(
-            self._subject, _encode(anchor), message_id=f"{anchor.number}-{anchor.hash}"
-        )
+        await self._journal.append(self._subject, _encode(anchor), message_id=message_id)
 
-    async def read(self) -> Mapping[int, bytes]:
-        """Return what was written down, by number of entry; of two the first."""
+    async def read(self, chain: str) -> Mapping[int, bytes]:
+        """Return what was written down of a chain, by number of entry; of two the first."""
         found: dict[int, bytes] = {}
         with suppress(StreamNotFoundError):  # nothing was written down yet
             async for record in self._journal.read(self._config.name, self._subject):
-                anchor = _decode(record.payload)
-                found.setdefault(anchor.number, bytes.fromhex(anchor.hash))
+                try:
+                    anchor = _decode(record.payload)
+                except msgspec.MsgspecError:
+                    _log.warning("message %d of %r is no anchor", record.sequence, self)
+                    continue
+                if anchor.chain == chain:
+                    found.setdefault(anchor.number, bytes.fromhex(anchor.hash))
         return found
 
 
 class Anchoring:
-    """Writes heads down as they come: every hundred entries, and each within a second.
+    """Writes the end of a chain down: every hundred entries, and each entry within a second.
 
     Invariant: what could not be written is written with the next head, a second later at most.
+
+    Args:
+        write: Writes a head down.
+        read: Returns the end of the chain, which others may have moved, also who died then.
+        clock: The source of time.
     """
 
-    def __init__(self, anchors: Anchors, clock: Clock) -> None:
-        self._anchors = anchors
+    def __init__(
+        self,
+        write: Callable[[Head], Awaitable[None]],
+        read: Callable[[], Awaitable[Head]],
+        clock: Clock,
+    ) -> None:
+        self._write_down = write
+        self._read = read
         self._clock = clock
         self._noted = self._written = Head()
         self._due = asyncio.Event()
@@ -131,12 +150,11 @@ class Anchoring:
             await self._write()
 
     async def _write(self) -> None:
-        head = self._noted
-        if head.number <= self._written.number:
-            return
         try:
-            await self._anchors.write(head)
-        except Agent99Error as error:
-            _log.warning("entry %d is not anchored yet: %s", head.number, error)
-        else:
-            self._written = head
+            self.note(await self._read())
+            head = self._noted
+            if head.number > self._written.number:
+                await self._write_down(head)
+                self._written = head
+        except Exception as error:  # noqa: BLE001 - nobody awaits it: it must not end in silence
+            _log.warning("%r goes on in a second: %s", self, error)

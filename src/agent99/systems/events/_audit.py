@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from agent99 import Agent, operation
+from agent99 import Agent, Failure, operation
 from agent99.clock import Clock, SystemClock
 from agent99.envelope import split_message
-from agent99.errors import BadRequestError
+from agent99.errors import BadRequestError, InvalidNameError, UsageError
 from agent99.groups import Batch, Group
 from agent99.ids import Ids, SystemIds
 from agent99.settings import load_settings
@@ -24,9 +26,16 @@ from agent99.systems.events._query import Query
 from agent99.systems.events._verify import Proof
 
 GROUP: Final = "audit"
+INVALID_QUERY: Final = "INVALID_QUERY"
+_SQLITE: Final = "sqlite:///"
 DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+_LAST_US: Final = (_LAST - _EPOCH) // _MICROSECOND
+ANSWER_BYTES_MAX: Final = 512 * 1024
+_RECORD_BYTES: Final = 1024
+"""Of an entry without its event, at most; about."""
 
 
 class GetAuditLog(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +75,8 @@ class AuditAnswer(msgspec.Struct, frozen=True):
 
     audit_entries: tuple[AuditRecord, ...]
     count: int
+    more: bool = False
+    """There may be more: ask again, with the last `audit_id` as `after`."""
 
 
 class AuditAgent(Agent):
@@ -98,12 +109,14 @@ class AuditAgent(Agent):
     async def start(self) -> None:
         """Open the log, and read the events that are stored from where it ends."""
         url = self._url or audit_url()
+        if url.startswith(_SQLITE):
+            Path(url.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             opening = AuditLog.opened(url, self._clock, self._ids)
             self._log = await stack.enter_async_context(opening)
             self._anchors = Anchors(self)
-            self._anchoring = Anchoring(self._anchors, self._clock)
-            self._anchoring.note(await self._log.head())
+            write = partial(self._anchors.write, await self._log.chain())
+            self._anchoring = Anchoring(write, self._log.head, self._clock)
             self._anchoring.start()
             stack.push_async_callback(self._anchoring.stop)
             self._group = Group(self, GROUP, (">",), self._add, store=self._log.store)
@@ -118,23 +131,29 @@ class AuditAgent(Agent):
     async def get_audit_log(self, request: GetAuditLog) -> AuditAnswer:
         """Return entries of the log, the oldest first, a page at a time."""
         now = _EPOCH + self._clock.wall_us() * _MICROSECOND
-        query = Query(
-            type=request.event_type,
-            actor=request.actor,
-            entity=request.entity,
-            correlation=request.correlation,
-            since_us=_micros(request.since or now - DAY),
-            until_us=_micros(request.until) if request.until else None,
-            after=request.after,
-            limit=request.limit,
-        )
-        records = tuple(record_of(entry) for entry in await self._log.find(query))
-        return AuditAnswer(records, len(records))
+        try:
+            query = Query(
+                type=request.event_type,
+                actor=request.actor,
+                entity=request.entity,
+                correlation=request.correlation,
+                since_us=_micros(request.since or now - DAY),
+                until_us=_micros(request.until) if request.until else None,
+                after=request.after,
+                limit=request.limit,
+            )
+        except (UsageError, InvalidNameError) as error:
+            raise Failure(str(error), code=INVALID_QUERY) from error
+        found = await self._log.find(query)
+        records = tuple(_page_of(found))
+        is_all = len(records) == len(found) < query.limit
+        return AuditAnswer(records, len(records), more=not is_all)
 
     @operation(idempotent=True)
     async def verify(self) -> Proof:
         """Look at the whole chain, its anchors and its end; returns the first breach, if any."""
-        return await self._log.verify(self._group.reader, await self._anchors.read())
+        anchors = await self._anchors.read(await self._log.chain())
+        return await self._log.verify(self._group.reader, anchors)
 
     async def _add(self, batch: Batch) -> None:
         self._anchoring.note(await self._log.add(batch))
@@ -146,9 +165,8 @@ def audit_url(environ: Mapping[str, str] | None = None) -> str:
     url = environ.get("AGENT99_AUDIT_STORE", "")
     if url:
         return url
-    folder = load_settings(environ=environ).state_folder / "audit"
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'audit.db'}"
+    path = load_settings(environ=environ).state_folder / "audit" / "audit.db"
+    return f"sqlite:///{path}"
 
 
 def reader_of(mesh: str) -> str:
@@ -158,9 +176,6 @@ def reader_of(mesh: str) -> str:
 
 def record_of(entry: AuditEntry) -> AuditRecord:
     """Return an entry as those see it who ask for it."""
-    event = msgspec.Raw(b"null")
-    with suppress(BadRequestError):
-        event = msgspec.Raw(split_message(entry.event)[1])
     return AuditRecord(
         audit_id=entry.number,
         event_id=entry.event_id,
@@ -168,11 +183,34 @@ def record_of(entry: AuditEntry) -> AuditRecord:
         actor=entry.actor,
         entity=entry.entity,
         correlation=entry.correlation,
-        occurred_at=_EPOCH + entry.occurred_us * _MICROSECOND,
-        stored_at=_EPOCH + entry.stored_us * _MICROSECOND,
-        event=event,
+        occurred_at=_moment(entry.occurred_us),
+        stored_at=_moment(entry.stored_us),
+        event=_readable(entry.event),
         hash=entry.hash.hex(),
     )
+
+
+def _page_of(entries: list[AuditEntry]) -> Iterator[AuditRecord]:
+    """Yield as many entries as an answer can hold; at least one."""
+    held = 0
+    for entry in entries:
+        held += len(entry.event) + _RECORD_BYTES
+        if held > ANSWER_BYTES_MAX and held > len(entry.event) + _RECORD_BYTES:
+            return
+        yield record_of(entry)
+
+
+def _readable(event: bytes) -> msgspec.Raw:
+    """Return what was appended, on one line, or null."""
+    try:
+        return msgspec.Raw(msgspec.json.format(split_message(event)[1], indent=-1))
+    except (BadRequestError, msgspec.MsgspecError):
+        return msgspec.Raw(b"null")
+
+
+def _moment(time_us: int) -> datetime:
+    """Return a time; what no calendar has is its last moment."""
+    return min(_EPOCH + min(time_us, _LAST_US) * _MICROSECOND, _LAST)
 
 
 def _micros(moment: datetime) -> int:

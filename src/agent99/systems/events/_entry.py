@@ -13,13 +13,15 @@ from typing import Final
 
 import msgspec
 
-from agent99.envelope import Header, Topic, decode_header, key_text, parse_log
+from agent99.envelope import Header, Topic, decode_header, key_text, parse_log, split_message
 from agent99.errors import BadRequestError, InvalidNameError
 from agent99.journal import Record
 
 GENESIS: Final = bytes(32)
 """What stands for the hash before the first entry."""
 _TRACE_PARTS: Final = 4
+_NUL: Final = "\0"
+_CHARACTERS_MAX: Final = 512
 
 _encode = msgspec.json.Encoder().encode
 
@@ -73,30 +75,64 @@ def fact_of(record: Record, partition: int) -> Fact:
         topic, entity = place.topic, key_text(place.key)
     except InvalidNameError:
         topic, entity = Topic(""), ""
-    try:
-        header = decode_header(record.payload)
-    except BadRequestError:
-        digest = sha256(b"%d %b" % (record.stored_us, record.payload)).hexdigest()
-        header = Header(
-            type="event",
-            from_uuid="",
-            to_uuid=topic,
-            event_uuid=f"unreadable-{digest}",
-            timestamp=record.stored_us,
-        )
+    header = _header_of(record)
     trace = (header.traceparent or "").split("-")
     return Fact(
         event_id=header.event_uuid,
-        type=topic,
-        actor=header.from_uuid,
-        entity="" if entity == header.event_uuid else entity,  # it was appended without a key
-        correlation=trace[1] if len(trace) == _TRACE_PARTS else "",
+        type=_stored(topic),
+        actor=_stored(header.from_uuid),
+        entity="" if entity == header.event_uuid else _stored(entity),  # appended without a key
+        correlation=_stored(trace[1]) if len(trace) == _TRACE_PARTS else "",
         occurred_us=header.timestamp,
         stored_us=record.stored_us,
         partition=partition,
         sequence=record.sequence,
         event=record.payload,
     )
+
+
+def _header_of(record: Record) -> Header:
+    """Return a record's header; where it has none that can be kept, one that says so."""
+    try:
+        header = decode_header(record.payload)
+    except BadRequestError:
+        header = None
+    if header is not None and _NUL not in header.event_uuid:
+        return header
+    return Header(
+        type="event",
+        from_uuid="",
+        to_uuid="",
+        event_uuid=f"unreadable-{_digest(record.sequence, record.stored_us, record.payload)}",
+        timestamp=record.stored_us,
+    )
+
+
+def _stored(text: str) -> str:
+    """Return a text as every database can hold it, and index it; the event has it as it was."""
+    return text.replace(_NUL, "\ufffd")[:_CHARACTERS_MAX]
+
+
+def _digest(sequence: int, stored_us: int, payload: bytes) -> str:
+    return sha256(b"%d %d %b" % (sequence, stored_us, payload)).hexdigest()
+
+
+def repeats(fact: Fact, event: bytes) -> bool:
+    """Tell whether an event under the same id says the same; its header may be another one."""
+    return _body_of(fact.event) == _body_of(event)
+
+
+def renamed(fact: Fact) -> Fact:
+    """Return an event whose id another one had before, under an id that tells so."""
+    digest = _digest(fact.sequence, fact.stored_us, fact.event)
+    return msgspec.structs.replace(fact, event_id=f"reused-{digest}")
+
+
+def _body_of(event: bytes) -> bytes:
+    try:
+        return split_message(event)[1]
+    except BadRequestError:
+        return event
 
 
 def link(head: Head, fact: Fact, *, is_repeat: bool = False) -> AuditEntry:

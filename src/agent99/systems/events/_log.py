@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -13,26 +13,37 @@ from agent99.clock import Clock
 from agent99.envelope import parse_pattern
 from agent99.groups import Batch
 from agent99.ids import Ids
-from agent99.systems.events._entry import AuditEntry, Fact, Head, fact_of, link
+from agent99.systems.events._entry import AuditEntry, Fact, Head, fact_of, link, renamed, repeats
 from agent99.systems.events._query import Query
-from agent99.systems.events._verify import Proof, Verifier
+from agent99.systems.events._verify import End, Proof, Verifier
 
 if TYPE_CHECKING:
     from agent99.store import Store, Transaction
 
 PAGE_ROWS: Final = 5_000
+PAGE_BYTES: Final = 16 * 1024**2
+"""Of the events of a page, about: the next one has fewer rows where they are large."""
+_ROWS_AT_FIRST: Final = 100
 
 _COLUMNS = AuditEntry.__struct_fields__
-_NAMES = ", ".join("partition_number" if name == "partition" else name for name in _COLUMNS)
+_TEXTS = frozenset({"event_id", "type", "actor", "entity", "correlation"})
+_TEXT_PLACES = [_COLUMNS.index(name) for name in sorted(_TEXTS)]
+_IS_REPEAT = _COLUMNS.index("is_repeat")
+_RENAMED = {"partition": "partition_number"}
+_SQL = [_RENAMED.get(name, name) for name in _COLUMNS]
 _VALUES = ", ".join(f":{name}" for name in _COLUMNS)
-_ADD = f"INSERT INTO audit_entries ({_NAMES}) VALUES ({_VALUES})"  # noqa: S608 - our names
-_SELECT = f"SELECT {_NAMES} FROM audit_entries"  # noqa: S608 - our names
-_PAGE = f"{_SELECT} WHERE number > :after AND number <= :last ORDER BY number LIMIT :rows"
-_KNOWN = "SELECT event_id FROM audit_entries WHERE is_repeat = 0 AND event_id IN"
+_ADD = f"INSERT INTO audit_entries ({', '.join(_SQL)}) VALUES ({_VALUES})"  # noqa: S608 - our names
+_SELECT = f"SELECT {', '.join(_SQL)} FROM audit_entries"  # noqa: S608 - our names
+_PLACE = " WHERE number > :after AND number <= :last ORDER BY number LIMIT :rows"
+_BYTES = ", ".join(f"CAST({name} AS BLOB)" if name in _TEXTS else name for name in _SQL)
+_SELECT_BYTES = f"SELECT {_BYTES} FROM audit_entries"  # noqa: S608 - our names
+_KNOWN = "SELECT event_id, event FROM audit_entries WHERE is_repeat = 0 AND event_id IN"
 # Takes the row's lock, and returns what whoever had it before has written.
 _TAKE_HEAD = "UPDATE audit_head SET number = number WHERE id = 1 RETURNING number, hash"
 _READ_HEAD = "SELECT number, hash FROM audit_head WHERE id = 1"
+_READ_CHAIN = "SELECT chain FROM audit_head WHERE id = 1"
 _MOVE_HEAD = "UPDATE audit_head SET number = :number, hash = :hash WHERE id = 1"
+_RANGE = "SELECT min(number) AS first, max(number) AS last FROM audit_entries"
 
 
 class AuditLog:
@@ -88,6 +99,11 @@ class AuditLog:
         """Return the end of the chain."""
         return await self.store.read(partial(_head, statement=_READ_HEAD))
 
+    async def chain(self) -> str:
+        """Return the name of the chain: one that begins anew has another one."""
+        name: str = await self.store.read(lambda t: t.execute(_READ_CHAIN).scalar() or "")
+        return name
+
     async def find(self, query: Query) -> list[AuditEntry]:
         """Return the entries that match, the oldest first; repeats are left out."""
         statement, values = _find(query)
@@ -97,13 +113,13 @@ class AuditLog:
 
     async def pages(self) -> AsyncIterator[list[AuditEntry]]:
         """Yield all entries that are there now, repeats too, in their order, some at a time."""
-        last, after = (await self.head()).number, 0
+        last, after, rows = (await self.head()).number, 0, _ROWS_AT_FIRST
         while after < last:
-            page = await self.store.read(partial(_page, after=after, last=last))
+            page = await self.store.read(partial(_page, after=after, last=last, rows=rows))
             if not page:
                 return
             yield page
-            after = page[-1].number
+            after, rows = page[-1].number, _rows_after(page)
 
     async def verify(self, reader: str, anchors: Mapping[int, bytes] | None = None) -> Proof:
         """Look at every entry, and at the end; returns the first breach, if there is one.
@@ -113,14 +129,19 @@ class AuditLog:
         Args:
             reader: Whose positions tell how far the chain must go: `Group.reader`.
             anchors: Hashes by number of entry, as they were written down elsewhere in their time.
+
+        Raises:
+            StoreError or one of its kinds: the database cannot be read.
         """
         verifier = Verifier(anchors)
-        head, positions = await self.store.read(partial(_end, reader=reader))
-        after = 0
-        while after < head.number:
-            look = partial(_look_at_page, verifier=verifier, after=after, last=head.number)
-            after = await self.store.read(look)
-        return verifier.end(head, positions)
+        end = await self.store.read(partial(_end, reader=reader))
+        after, rows = 0, _ROWS_AT_FIRST
+        while after < end.head.number:
+            look = partial(
+                _look_at_page, verifier=verifier, after=after, last=end.head.number, rows=rows
+            )
+            after, rows = await self.store.read(look)
+        return verifier.end(end)
 
 
 def _add(batch: Batch, transaction: Transaction) -> Head:
@@ -128,16 +149,26 @@ def _add(batch: Batch, transaction: Transaction) -> Head:
     facts = [fact_of(record, batch.partition) for record in batch.fresh(transaction)]
     if not facts:
         return head
-    known = _known(transaction, facts)
-    entries: list[AuditEntry] = []
-    for fact in facts:
-        entry = link(head, fact, is_repeat=fact.event_id in known)
-        known.add(fact.event_id)
-        entries.append(entry)
-        head = Head(entry.number, entry.hash)
+    entries = list(_chained(head, facts, _known(transaction, facts)))
+    head = Head(entries[-1].number, entries[-1].hash)
     transaction.execute(_ADD, [_row(entry) for entry in entries])
     transaction.execute(_MOVE_HEAD, {"number": head.number, "hash": head.hash})
     return head
+
+
+def _chained(head: Head, facts: Iterable[Fact], known: dict[str, bytes]) -> Iterator[AuditEntry]:
+    """Yield facts as the entries behind `head`; of those with a known id, what is new of them."""
+    for fact in facts:
+        before = known.get(fact.event_id)
+        if before is None:
+            known[fact.event_id] = fact.event
+            entry = link(head, fact)
+        elif repeats(fact, before):
+            entry = link(head, fact, is_repeat=True)
+        else:
+            entry = link(head, renamed(fact))
+        yield entry
+        head = Head(entry.number, entry.hash)
 
 
 def _row(entry: AuditEntry) -> dict[str, Any]:
@@ -145,40 +176,75 @@ def _row(entry: AuditEntry) -> dict[str, Any]:
 
 
 def _head(transaction: Transaction, *, statement: str) -> Head:
-    row = transaction.execute(statement).one()
-    return Head(row.number, bytes(row.hash))
+    """Return the end of the chain; one that is not there is none that any chain has."""
+    row = transaction.execute(statement).first()
+    if row is None or not isinstance(row.hash, bytes):
+        return Head(0, b"")
+    return Head(row.number, row.hash)
 
 
-def _known(transaction: Transaction, facts: Sequence[Fact]) -> set[str]:
-    """Return the ids, of those given, that have an entry with an event already."""
+def _known(transaction: Transaction, facts: Sequence[Fact]) -> dict[str, bytes]:
+    """Return the events, of those whose ids are given, that are there already, by id."""
     values = {f"e{index}": fact.event_id for index, fact in enumerate(facts)}
     names = ", ".join(f":{name}" for name in values)
-    return set(transaction.execute(f"{_KNOWN} ({names})", values).scalars())
+    rows = transaction.execute(f"{_KNOWN} ({names})", values)
+    return {row.event_id: row.event for row in rows}
 
 
-def _page(transaction: Transaction, *, after: int, last: int) -> list[AuditEntry]:
-    values = {"after": after, "last": last, "rows": PAGE_ROWS}
-    return _entries(transaction.execute(_PAGE, values))
+def _page(transaction: Transaction, *, after: int, last: int, rows: int) -> list[AuditEntry]:
+    values = {"after": after, "last": last, "rows": rows}
+    return _entries(transaction.execute(_SELECT + _PLACE, values))
+
+
+def _rows_after(page: Sequence[AuditEntry]) -> int:
+    """Return how many rows are read at once after a page."""
+    largest = max(len(entry.event) for entry in page) + 1
+    return max(1, min(PAGE_ROWS, PAGE_BYTES // largest))
 
 
 def _entries(rows: Any) -> list[AuditEntry]:
-    """Return rows as entries: SQL has no truth values."""
-    at = _COLUMNS.index("is_repeat")
-    return [AuditEntry(*(*row[:at], bool(row[at]), *row[at + 1 :])) for row in rows]
+    return [_entry(row) for row in rows]
 
 
-def _end(transaction: Transaction, *, reader: str) -> tuple[Head, dict[int, int]]:
+def _entry(row: Sequence[Any]) -> AuditEntry:
+    """Return a row as an entry: SQL has no truth values."""
+    fields = (*row[:_IS_REPEAT], bool(row[_IS_REPEAT]), *row[_IS_REPEAT + 1 :])
+    return AuditEntry(*fields)
+
+
+def _end(transaction: Transaction, *, reader: str) -> End:
     from agent99.store import read_positions  # noqa: PLC0415 - loads SQLAlchemy
 
-    return _head(transaction, statement=_READ_HEAD), read_positions(transaction, reader)
+    between = transaction.execute(_RANGE).one()
+    return End(
+        head=_head(transaction, statement=_READ_HEAD),
+        first=1 if between.first is None else between.first,
+        last=between.last or 0,
+        positions=read_positions(transaction, reader),
+    )
 
 
-def _look_at_page(transaction: Transaction, *, verifier: Verifier, after: int, last: int) -> int:
-    """Look at a page where it is read; returns the last number that was looked at."""
-    page = _page(transaction, after=after, last=last)
+def _look_at_page(
+    transaction: Transaction, *, verifier: Verifier, after: int, last: int, rows: int
+) -> tuple[int, int]:
+    """Look at a page where it is read; returns the last number seen, and the rows of the next."""
+    page = _untrusted_page(transaction, {"after": after, "last": last, "rows": rows})
     if not verifier.look(page) or not page:
-        return last
-    return page[-1].number
+        return last, rows
+    return page[-1].number, _rows_after(page)
+
+
+def _untrusted_page(transaction: Transaction, values: dict[str, int]) -> list[AuditEntry]:
+    """Return entries that anybody may have written to: their texts may be none."""
+    if transaction.dialect == "postgresql":  # whose texts are texts
+        return _entries(transaction.execute(_SELECT + _PLACE, values))
+    entries: list[AuditEntry] = []
+    for row in transaction.execute(_SELECT_BYTES + _PLACE, values):
+        fields = list(row)
+        for index in _TEXT_PLACES:
+            fields[index] = fields[index].decode(errors="surrogateescape")
+        entries.append(_entry(fields))
+    return entries
 
 
 def _find(query: Query) -> tuple[str, dict[str, Any]]:
@@ -206,9 +272,10 @@ def _find(query: Query) -> tuple[str, dict[str, Any]]:
 def _matches(pattern: str) -> tuple[str, dict[str, Any]]:
     """Return what a type must be to match a pattern.
 
-    It has as many dots as the pattern (`>`: or more), so that what stands for a `*` has none.
+    It has as many dots as the pattern, so that what stands for a `*` has none; `>` stands for more.
     """
-    tokens = parse_pattern(pattern).split(".")
+    pattern = parse_pattern(pattern)
+    tokens = pattern.split(".")
     if "*" not in tokens and tokens[-1] != ">":
         return "type = :type", {"type": pattern}
     like = pattern.replace("_", "!_").replace("*", "%").replace(">", "%")

@@ -38,5 +38,21 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not 1 <= self.limit <= ENTRIES_MAX:
             raise UsageError(f"limit is {self.limit}; it must be 1 to {ENTRIES_MAX:,}")
+        if not 0 <= self.after < 2**63:
+            raise UsageError(f"after is {self.after}; it must be 0 or more, and less than 2**63")
+        if "*" in self.type and ">" in self.type:
+            raise UsageError(f"{self.type!r} has `*` and `>`: ask by one of them")
         if self.type:
             parse_pattern(self.type)
+        for name in ("actor", "entity", "correlation"):
+            check_text(name, getattr(self, name))
+
+
+def check_text(name: str, text: str) -> None:
+    """Refuse what no database can hold.
+
+    Raises:
+        UsageError
+    """
+    if "\0" in text or not text.isprintable():
+        raise UsageError(f"{name} is {text!r}; it must be text that can be printed")

@@ -14,6 +14,16 @@ CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'check_violation'; END $$
 """
 
+# INSERT OR REPLACE takes rows away and calls no other trigger.
+_REFUSE_REPLACE: Final = """
+CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit_entries
+WHEN EXISTS (
+    SELECT 1 FROM audit_entries WHERE number = NEW.number OR previous = NEW.previous
+    OR (event_id = NEW.event_id AND is_repeat = 0 AND NEW.is_repeat = 0)
+)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END
+"""
+
 
 def _create(transaction: Transaction) -> None:
     is_postgresql = transaction.dialect == "postgresql"
@@ -49,14 +59,15 @@ def _create(transaction: Transaction) -> None:
         CREATE TABLE audit_head (
             id INTEGER PRIMARY KEY,
             number BIGINT NOT NULL,
-            hash {binary} NOT NULL
+            hash {binary} NOT NULL,
+            chain TEXT NOT NULL
         )
         """
     )
-    transaction.execute("INSERT INTO audit_head VALUES (1, 0, :hash)", {"hash": GENESIS})
-    if is_postgresql:
-        transaction.execute(_REFUSE_POSTGRESQL)
-    for event in ("UPDATE", "DELETE"):
+    begin = {"hash": GENESIS, "chain": transaction.scope.ids.token().decode()}
+    transaction.execute("INSERT INTO audit_head VALUES (1, 0, :hash, :chain)", begin)
+    transaction.execute(_REFUSE_POSTGRESQL if is_postgresql else _REFUSE_REPLACE)
+    for event in ("UPDATE", "DELETE", "TRUNCATE")[: 3 if is_postgresql else 2]:
         transaction.execute(_refuse(event, is_postgresql=is_postgresql))
 
 
