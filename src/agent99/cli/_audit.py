@@ -95,7 +95,7 @@ async def _verify(scope: Scope, options: VerifyOptions) -> int:
 
     reader = reader_of(scoped_settings(scope).mesh)
     async with _opened(options.store) as log:
-        anchors = {} if options.offline else await _anchors(scope, await log.chain())
+        anchors = None if options.offline else await _anchors(scope, await log.chain())
         proof = await log.verify(reader, anchors)
     if scope.json:
         print_json(proof)

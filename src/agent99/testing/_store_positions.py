@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 
 from agent99.errors import InvalidNameError, LeaseLostError, UsageError
 from agent99.store import Transaction, advance_position, claim_position, read_positions
@@ -79,10 +78,11 @@ async def check_owners_that_race(make: MakeStore) -> None:
         begin = await one.transaction(_owns(21))
 
         async def first() -> int:
-            for position in count(begin + 1):
-                error = await error_of(one.transaction(_does(21, position)))
-                if isinstance(error, LeaseLostError):
-                    break
+            position = begin + 1
+            while not isinstance(
+                await error_of(one.transaction(_does(21, position))), LeaseLostError
+            ):
+                position += 1
                 await one.read(_accounts)  # a moment in which the other finds the database free
             return position
 

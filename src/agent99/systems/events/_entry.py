@@ -9,7 +9,7 @@ write every later one anew, and the anchors elsewhere say that they did.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -139,8 +139,9 @@ def link(head: Head, fact: Fact, *, is_repeat: bool = False) -> AuditEntry:
     """Return a fact as the entry after `head`."""
     if is_repeat:
         fact = msgspec.structs.replace(fact, event=b"")
-    what = (*msgspec.structs.astuple(fact), head.number + 1, is_repeat, head.hash, GENESIS)
-    entry = AuditEntry(*what)
+    fields: list[Any] = list(msgspec.structs.astuple(fact))
+    fields += [head.number + 1, is_repeat, head.hash, GENESIS]
+    entry = AuditEntry(*fields)
     return msgspec.structs.replace(entry, hash=seal(entry))
 
 

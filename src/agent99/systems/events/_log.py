@@ -208,7 +208,8 @@ def _entries(rows: Any) -> list[AuditEntry]:
 
 def _entry(row: Sequence[Any]) -> AuditEntry:
     """Return a row as an entry: SQL has no truth values."""
-    fields = (*row[:_IS_REPEAT], bool(row[_IS_REPEAT]), *row[_IS_REPEAT + 1 :])
+    fields: list[Any] = list(row)
+    fields[_IS_REPEAT] = bool(fields[_IS_REPEAT])
     return AuditEntry(*fields)
 
 
