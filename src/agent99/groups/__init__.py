@@ -11,5 +11,6 @@ from agent99.groups._batch import Batch
 from agent99.groups._group import Group
 from agent99.groups._lane import Handler
 from agent99.groups._options import GroupOptions, GroupStatistics
+from agent99.groups._parts import reader_name
 
-__all__ = ["Batch", "Group", "GroupOptions", "GroupStatistics", "Handler"]
+__all__ = ["Batch", "Group", "GroupOptions", "GroupStatistics", "Handler", "reader_name"]

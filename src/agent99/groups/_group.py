@@ -15,7 +15,7 @@ from agent99.errors import Agent99Error, JournalError, UsageError, WrongSequence
 from agent99.groups._arranger import Arranger
 from agent99.groups._lane import Handler, Lane, Tally
 from agent99.groups._options import GroupOptions, GroupStatistics
-from agent99.groups._parts import parts_of
+from agent99.groups._parts import parts_of, reader_name
 from agent99.groups._place import Charter, decode, encode
 from agent99.groups._trust import Trust
 from agent99.groups._view import Keys, View
@@ -91,7 +91,7 @@ class Group:
         self.clock = parts.clock
         self.ids = parts.ids
         self.stream = parts.streams.log
-        self.reader = f"{parts.subjects.mesh}/{self.name}"
+        self.reader = reader_name(parts.subjects.mesh, self.name)
         if not self.topics:
             raise UsageError(f"group {self.name!r} reads no topics")
         parts.journal.tail(self.stream, self.subjects(0))  # refuses patterns that overlap

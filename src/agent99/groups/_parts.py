@@ -29,6 +29,11 @@ class Parts(msgspec.Struct, frozen=True):
     ids: Ids
 
 
+def reader_name(mesh: str, group: str) -> str:
+    """Return the name under which a store keeps the positions of a mesh's group."""
+    return f"{mesh}/{group}"
+
+
 def parts_of(of: Mesh | Agent) -> Parts:
     """Return the parts of an open mesh, or of the one that hosts an agent.
 

@@ -65,15 +65,6 @@ def extract() -> Year:
     return read_year(EXTRACT)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the address of an empty database, of either kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/shop.db"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.make_database()
-
-
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[OpenShop]:
     """Give what opens the parts of the shop on one database, and close them in the end."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -56,12 +57,13 @@ class Anchors:
     def __init__(self, of: Mesh | Agent) -> None:
         link = link_of(of) if isinstance(of, Agent) else of.link
         self._journal = link.journal
+        self._streams = link.durable.streams
         self._subject = link.subjects.anchors()
         self._config = StreamConfig(
             name=f"A99_{link.subjects.mesh}_AUDIT",
             subjects=(self._subject,),
             bytes_max=BYTES_MAX,
-            replicas=link.durable.streams.replicas,
+            replicas=self._streams.replicas,
             is_permanent=True,
         )
 
@@ -74,9 +76,13 @@ class Anchors:
         Delivery: returned = stored (and replicated); the server refuses to delete one of them.
         """
         anchor = Anchor(chain, head.number, head.hash.hex())
-        message_id = f"{chain}-{anchor.number}-{anchor.hash}"
-        await self._journal.ensure_stream(self._config)
-        await self._journal.append(self._subject, _encode(anchor), message_id=message_id)
+        await self._streams.append(
+            self._config.name,
+            self._subject,
+            _encode(anchor),
+            message_id=f"{chain}-{anchor.number}-{anchor.hash}",
+            ensure=partial(self._journal.ensure_stream, self._config),
+        )
 
     async def read(self, chain: str) -> Mapping[int, bytes]:
         """Return what was written down of a chain, by number of entry; of two the first."""

@@ -16,7 +16,7 @@ from agent99 import Agent, Failure, operation
 from agent99.clock import Clock, SystemClock
 from agent99.envelope import split_message
 from agent99.errors import BadRequestError, InvalidNameError, UsageError
-from agent99.groups import Batch, Group
+from agent99.groups import Batch, Group, reader_name
 from agent99.ids import Ids, SystemIds
 from agent99.settings import load_settings
 from agent99.systems.events._anchors import Anchoring, Anchors
@@ -31,8 +31,7 @@ _SQLITE: Final = "sqlite:///"
 DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
-_LAST_US: Final = (_LAST - _EPOCH) // _MICROSECOND
+_LAST_US: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 ANSWER_BYTES_MAX: Final = 512 * 1024
 _RECORD_BYTES: Final = 1024
 """Of an entry without its event, at most; about."""
@@ -130,14 +129,13 @@ class AuditAgent(Agent):
     @operation(idempotent=True)
     async def get_audit_log(self, request: GetAuditLog) -> AuditAnswer:
         """Return entries of the log, the oldest first, a page at a time."""
-        now = _EPOCH + self._clock.wall_us() * _MICROSECOND
         try:
             query = Query(
                 type=request.event_type,
                 actor=request.actor,
                 entity=request.entity,
                 correlation=request.correlation,
-                since_us=_micros(request.since or now - DAY),
+                since_us=_micros(request.since) if request.since else self._a_day_ago_us(),
                 until_us=_micros(request.until) if request.until else None,
                 after=request.after,
                 limit=request.limit,
@@ -155,6 +153,9 @@ class AuditAgent(Agent):
         anchors = await self._anchors.read(await self._log.chain())
         return await self._log.verify(self._group.reader, anchors)
 
+    def _a_day_ago_us(self) -> int:
+        return self._clock.wall_us() - DAY // _MICROSECOND
+
     async def _add(self, batch: Batch) -> None:
         self._anchoring.note(await self._log.add(batch))
 
@@ -171,7 +172,7 @@ def audit_url(environ: Mapping[str, str] | None = None) -> str:
 
 def reader_of(mesh: str) -> str:
     """Return whose positions tell how far the audit log of a mesh must go."""
-    return f"{mesh}/{GROUP}"
+    return reader_name(mesh, GROUP)
 
 
 def record_of(entry: AuditEntry) -> AuditRecord:
@@ -194,9 +195,10 @@ def _page_of(entries: list[AuditEntry]) -> Iterator[AuditRecord]:
     """Yield as many entries as an answer can hold; at least one."""
     held = 0
     for entry in entries:
-        held += len(entry.event) + _RECORD_BYTES
-        if held > ANSWER_BYTES_MAX and held > len(entry.event) + _RECORD_BYTES:
+        size = len(entry.event) + _RECORD_BYTES
+        if held and held + size > ANSWER_BYTES_MAX:
             return
+        held += size
         yield record_of(entry)
 
 
@@ -210,7 +212,7 @@ def _readable(event: bytes) -> msgspec.Raw:
 
 def _moment(time_us: int) -> datetime:
     """Return a time; what no calendar has is its last moment."""
-    return min(_EPOCH + min(time_us, _LAST_US) * _MICROSECOND, _LAST)
+    return _EPOCH + min(time_us, _LAST_US) * _MICROSECOND
 
 
 def _micros(moment: datetime) -> int:
