@@ -8,9 +8,19 @@ Never:       hands out what another member owns, as far as it can know; acknowle
 """
 
 from agent99.groups._batch import Batch
+from agent99.groups._event import Event, event_of
 from agent99.groups._group import Group
 from agent99.groups._lane import Handler
 from agent99.groups._options import GroupOptions, GroupStatistics
 from agent99.groups._parts import reader_name
 
-__all__ = ["Batch", "Group", "GroupOptions", "GroupStatistics", "Handler", "reader_name"]
+__all__ = [
+    "Batch",
+    "Event",
+    "Group",
+    "GroupOptions",
+    "GroupStatistics",
+    "Handler",
+    "event_of",
+    "reader_name",
+]
