@@ -8,9 +8,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
+from agent99.clock import wait_ended
 from agent99.envelope import encode_body
 from agent99.errors import Failure, IdempotencyConflictError, JournalError, RequestError
-from agent99.saga._limit import wait_ended
 from agent99.saga._outcome import PENDING, SAGA_STUCK
 from agent99.saga._records import Error, Finished, Started
 

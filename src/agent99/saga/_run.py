@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from agent99.clock import Clock, Deadlines
+from agent99.clock import Clock, Deadlines, TimeLimit
 from agent99.ids import Ids
 from agent99.saga._halt import Halt, Reason
 from agent99.saga._history import History
-from agent99.saga._limit import TimeLimit
 from agent99.saga._log import LostError, SagaLog
 from agent99.saga._outcome import as_request_error
 from agent99.saga._pauses import Pauses

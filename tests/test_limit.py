@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from agent99.clock import Deadlines
-from agent99.saga._limit import TimeLimit, wait_ended
+from agent99.clock import Deadlines, TimeLimit, wait_ended
 from agent99.testing import ManualClock
 
 
