@@ -42,7 +42,7 @@ async def open_mesh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     settings = Settings(**where, mesh=name, log_bytes_max=64 * 1024**2)
     async with AsyncExitStack() as stack:
         if url is not None:
-            stack.push_async_callback(_delete_streams, url, name)
+            stack.push_async_callback(delete_streams, url, name)
 
         async def open_one() -> Mesh:
             return await stack.enter_async_context(Mesh(settings=settings, **how))
@@ -56,7 +56,7 @@ async def mesh(open_mesh: OpenMesh) -> Mesh:
     return await open_mesh()
 
 
-async def _delete_streams(url: str, mesh: str) -> None:
+async def delete_streams(url: str, mesh: str) -> None:
     """Delete what is set aside for a mesh: the next test has use for it."""
     clock, ids = SystemClock(), SystemIds()
     wire = await open_wire(url, sender=ids.token(), clock=clock, ids=ids)
@@ -64,5 +64,7 @@ async def _delete_streams(url: str, mesh: str) -> None:
         journal = JetStreamJournal(wire, clock=clock, ids=ids)
         await journal.delete_stream(f"A99_{mesh}_LOG")
         await journal.delete_stream(f"KV_a99_{mesh}_groups")
+        for dead in await journal.streams(f"A99_{mesh}_DEAD_"):
+            await journal.delete_stream(dead.config.name)
     finally:
         await wire.aclose()

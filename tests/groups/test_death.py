@@ -13,6 +13,7 @@ from agent99 import Mesh
 from agent99.envelope import key_text, parse_log, split_message
 from agent99.errors import LeaseLostError
 from agent99.groups import Batch, Group, GroupOptions
+from agent99.groups._parts import open_bucket
 from agent99.groups._place import Place, encode
 from agent99.groups._view import Keys
 from agent99.store import Migration, Store, Transaction, open_store
@@ -149,10 +150,10 @@ async def test_a_partition_that_is_taken(mesh: Mesh) -> None:
         await eventually(lambda: seen.count == 3)
         partition = parse_partition("k0")
         key = Keys("billing").place(partition)
-        await eventually(lambda: group._view.place(partition).place.position > 0)
-        bucket = await mesh.link.journal.bucket(group._config)
+        await eventually(lambda: group._view.place(partition).place.progress.position > 0)
+        bucket = await open_bucket(group.parts)
         known = group._view.place(partition)
-        taken = Place(known.place.epoch + 1, "stranger", known.place.position)
+        taken = Place(known.place.epoch + 1, "stranger", known.place.progress)
         await bucket.update(key, encode(taken), revision=known.revision)
         await eventually(lambda: group.statistics().fenced == 1)
         await fill(mesh, 1, range(3, 5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 
 from agent99 import Mesh, UsageError
 from agent99.envelope import key_text, parse_key, parse_log, partition_of, split_message
-from agent99.groups import Batch, Group, GroupOptions
+from agent99.groups import Batch, EventGroup, Group, GroupOptions, Start
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
 
@@ -53,7 +54,7 @@ async def fill(mesh: Mesh, keys: int, numbers: range, topic: str = "order.placed
     await asyncio.gather(*(one(f"k{key}") for key in range(keys)))
 
 
-def held(*groups: Group) -> list[int]:
+def held(*groups: Group | EventGroup) -> list[int]:
     """Return how many partitions each member owns, sorted."""
     return sorted(len(group.statistics().partitions) for group in groups)
 
@@ -176,29 +177,50 @@ async def test_commits(mesh: Mesh) -> None:
     partition = partition_of(parse_key("k0"))
     async with Group(mesh, "often", [">"], seen.handle, options=often) as group:
         await eventually(lambda: seen.count == 5)
-        await eventually(lambda: group._view.place(partition).place.position == 4)
+        await eventually(lambda: group._view.place(partition).place.progress.position == 4)
     async with Group(mesh, "soon", [">"], seen.handle, options=QUICK) as group:
-        await eventually(lambda: group._view.place(partition).place.position == 5)
+        await eventually(lambda: group._view.place(partition).place.progress.position == 5)
         revision = group._view.place(partition).revision
         await fill(mesh, 1, range(5, 6))
-        await eventually(lambda: group._view.place(partition).place.position == 6)
+        await eventually(lambda: group._view.place(partition).place.progress.position == 6)
         assert group._view.place(partition).revision > revision
 
 
-@pytest.mark.parametrize("start", [{"start": "new"}, {"from_sequence": 3}, {"from_us": 1}])
-async def test_where_a_group_begins(mesh: Mesh, start: dict[str, Any]) -> None:
+STARTS: dict[Start, list[int]] = {
+    "first": [0, 1, 2, 3, 4, 5],
+    "new": [4, 5],
+    "last": [3, 4, 5],
+    "last-per-key": [3, 4, 5],
+    3: [2, 3, 4, 5],
+    5: [4, 5],
+    datetime(1970, 1, 1, tzinfo=UTC): [0, 1, 2, 3, 4, 5],
+}
+
+
+@pytest.mark.parametrize("start", STARTS, ids=str)
+async def test_where_a_group_begins(mesh: Mesh, start: Start) -> None:
     """A group that is created begins where it is told to; later members do not change that."""
     seen = Seen()
     await fill(mesh, 1, range(4))
-    options = GroupOptions(**start)
+    options = GroupOptions(start=start)
     async with Group(mesh, "billing", [">"], seen.handle, options=options):
         await fill(mesh, 1, range(4, 6))
-        expected = {"start": [4, 5], "from_sequence": [2, 3, 4, 5], "from_us": [0, 1, 2, 3, 4, 5]}
-        (key,) = start
-        await eventually(lambda: seen.by_key["k0"] == expected[key])
+        await eventually(lambda: seen.by_key["k0"] == STARTS[start])
     async with Group(mesh, "billing", [">"], seen.handle):
         await fill(mesh, 1, range(6, 7))
-        await eventually(lambda: seen.by_key["k0"] == [*expected[key], 6])
+        await eventually(lambda: seen.by_key["k0"] == [*STARTS[start], 6])
+
+
+@pytest.mark.parametrize("start", [7, datetime(2999, 1, 1, tzinfo=UTC)], ids=str)
+async def test_a_start_in_the_future(mesh: Mesh, start: Start) -> None:
+    """A group cannot begin where nothing can be yet; nothing is left of the try."""
+    seen = Seen()
+    await fill(mesh, 1, range(4))
+    options = GroupOptions(start=start)
+    with pytest.raises(UsageError, match="in the future"):
+        await Group(mesh, "billing", [">"], seen.handle, options=options).__aenter__()
+    async with Group(mesh, "billing", [">"], seen.handle):
+        await eventually(lambda: seen.by_key["k0"] == [0, 1, 2, 3])
 
 
 async def test_what_cannot_be_a_group(mesh: Mesh) -> None:
@@ -208,7 +230,10 @@ async def test_what_cannot_be_a_group(mesh: Mesh) -> None:
         with pytest.raises(UsageError):
             Group(mesh, "billing", topics, seen.handle)
     with pytest.raises(UsageError):
-        GroupOptions(start="new", from_us=1)
+        GroupOptions(start=0)
+    nobody: Any = "some"
+    with pytest.raises(UsageError):
+        Group(mesh, "billing", [">"], seen.handle, active=nobody)
     with pytest.raises(UsageError):
         GroupOptions(batch_max=0)
     with pytest.raises(UsageError):
@@ -218,3 +243,5 @@ async def test_what_cannot_be_a_group(mesh: Mesh) -> None:
             await group.__aenter__()
         with pytest.raises(UsageError, match=r"created with topics \('a\.\*',\)"):
             await Group(mesh, "billing", ["b.*"], seen.handle).__aenter__()
+        with pytest.raises(UsageError, match="created with all members active"):
+            await Group(mesh, "billing", ["a.*"], seen.handle, active="one").__aenter__()

@@ -6,13 +6,25 @@ import random
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent99.errors import DeadlineExceededError, LeaseLostError, TransportError
 from agent99.groups._assignment import NOBODY
-from agent99.groups._place import Place, claimed, committed, decode, encode, released
+from agent99.groups._place import (
+    DEATHS_CAREFUL,
+    DEATHS_MAX,
+    Place,
+    Progress,
+    claimed,
+    committed,
+    decode,
+    encode,
+    released,
+    reset,
+)
 from agent99.groups._tenure import Tenure, claim
 from agent99.groups._view import Known
 from agent99.journal import Bucket, BucketConfig, Entry, JetStreamJournal, MemoryJournal
@@ -26,17 +38,40 @@ KEY = "g.at.0"
 
 @given(st.integers(0, 9), st.sampled_from(["", *MEMBERS]), st.integers(0, 99), st.integers(0, 99))
 def test_what_may_follow(epoch: int, owner: str, position: int, to: int) -> None:
-    """A claim raises the epoch, everything else keeps it; no position goes back."""
-    place = Place(epoch, owner, position)
+    """A claim raises the epoch, and only a reset does too; no position goes back but by a reset."""
+    place, there = Place(epoch, owner, Progress(position=position)), Progress(position=to)
     assert (epoch + 1, "b", position) == _fields(claimed(place, "b"))
-    assert (epoch, owner, max(position, to)) == _fields(committed(place, to))
-    assert (epoch, NOBODY, max(position, to)) == _fields(released(place, to))
+    assert (epoch, owner, max(position, to)) == _fields(committed(place, there))
+    assert (epoch, NOBODY, max(position, to)) == _fields(released(place, there))
+    assert (epoch + 1, NOBODY, to) == _fields(reset(place, there))
     assert place == decode(encode(place), Place)
     assert decode(b'{"epoch": "no"}', Place) is None
 
 
 def _fields(place: Place) -> tuple[int, str, int]:
-    return place.epoch, place.owner, place.position
+    return place.epoch, place.owner, place.progress.position
+
+
+def test_a_death_is_counted_until_somebody_gets_further() -> None:
+    """Owners that are gone are counted in a row; a release, or an event done, ends the row."""
+    place = claimed(claimed(claimed(Place(), "a"), "b"), "c")
+    assert 2 == place.deaths
+    assert 2 == committed(place, Progress(position=3)).deaths, "nothing was done"
+    assert 0 == committed(place, Progress(events=1)).deaths
+    assert 0 == claimed(released(place, Progress()), "d").deaths
+
+
+def test_a_suspect_is_guilty_after_two_more_deaths() -> None:
+    """Deaths with the same event in hand add up; another event in hand begins anew."""
+    place = Place(1, "a", deaths=2)
+    for _ in range(2):
+        place = claimed(committed(place, Progress(), suspect=7), "b")
+    assert (DEATHS_MAX, 7) == (place.deaths, place.suspect)
+    other = committed(place, Progress(position=7, events=1), suspect=8)
+    assert (DEATHS_CAREFUL, 8) == (other.deaths, other.suspect)
+    assert Place(4, "b", Progress(position=8, events=2)) == msgspec.structs.replace(
+        committed(other, Progress(position=8, events=2)), epoch=4
+    )
 
 
 @dataclass
@@ -93,15 +128,15 @@ async def test_a_receipt_that_gets_lost(nats_server: NatsServer) -> None:
         assert tenure is not None
         proxy.lose("to_client")
         with pytest.raises(DeadlineExceededError):
-            await tenure.commit(7)
+            await tenure.commit(Progress(position=7))
         proxy.heal()
         proxy.reset()
-        while tenure.place.position < 9:
+        while tenure.place.progress.position < 9:
             with suppress(DeadlineExceededError, TransportError):
-                await tenure.commit(9)
-        assert Place(1, "a", 9) == _place(await bucket.get(KEY))
-        await tenure.release(9)
-        assert Place(1, NOBODY, 9) == _place(await bucket.get(KEY))
+                await tenure.commit(Progress(position=9))
+        assert Place(1, "a", Progress(position=9)) == _place(await bucket.get(KEY))
+        await tenure.release(Progress(position=9))
+        assert Place(1, NOBODY, Progress(position=9)) == _place(await bucket.get(KEY))
         await journal.delete_stream(f"KV_{name}")
 
 
@@ -137,16 +172,17 @@ async def _write(actor: Actor, act: str, step: int, model: Place) -> Place:
     if act == "lose receipt":
         if is_mine:  # the write took effect, and its writer does not know
             revision = tenure.revision
-            await tenure.commit(model.position + step)
-            model, tenure.revision = committed(model, model.position + step), revision
+            there = Progress(position=model.progress.position + step)
+            await tenure.commit(there)
+            model, tenure.revision = committed(model, there), revision
         return model
-    position = tenure.place.position + step
+    there = Progress(position=tenure.place.progress.position + step)
     write = tenure.release if act == "release" else tenure.commit
     if is_mine:
-        await write(position)
-        return (released if act == "release" else committed)(model, position)
+        await write(there)
+        return (released if act == "release" else committed)(model, there)
     with pytest.raises(LeaseLostError):
-        await write(position)
+        await write(there)
     assert tenure.is_lost
     return model
 

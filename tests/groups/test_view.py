@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent99.groups._place import Membership, Place, Plan, encode
-from agent99.groups._view import EVERY_PARTITION, Keys, View
+from agent99.envelope import PARTITIONS
+from agent99.groups._place import Membership, Place, Plan, Progress, encode
+from agent99.groups._view import Keys, View
 from agent99.journal import Change, Entry, Snapshot
 
 KEYS = Keys("g")
@@ -19,9 +20,12 @@ def _values() -> st.SearchStrategy[tuple[str, bytes]]:
     )
     places = st.tuples(
         st.integers(0, 3).map(KEYS.place),
-        st.builds(Place, st.integers(1, 3), st.sampled_from(["", *"abc"]), st.integers(0, 9)).map(
-            encode
-        ),
+        st.builds(
+            Place,
+            st.integers(1, 3),
+            st.sampled_from(["", *"abc"]),
+            st.builds(Progress, position=st.integers(0, 9)),
+        ).map(encode),
     )
     plan = Plan(("a", "b"), ("a", "b") * 32)
     others = st.sampled_from(
@@ -60,7 +64,7 @@ def test_a_snapshot_says_what_changes_said(
     if cut == 0 or cut > len(writes):
         joined.apply(Snapshot(tuple(kept.values())))
     assert followed.members == joined.members
-    for partition in EVERY_PARTITION:
+    for partition in range(PARTITIONS):
         assert followed.place(partition) == joined.place(partition)
     for member in "abc":
         assert followed.owned_by(member) == joined.owned_by(member)
@@ -69,17 +73,17 @@ def test_a_snapshot_says_what_changes_said(
 def test_free_to_claim() -> None:
     """A partition is free once its owner has released it, is gone, or is oneself."""
     view = View(KEYS, 7)
-    assert (0, 7) == (view.place(1).revision, view.place(1).place.position)
+    assert (0, 7) == (view.place(1).revision, view.place(1).place.progress.position)
     assert view.is_free(1, "a")
     view.apply(Change("put", KEYS.member("b"), encode(Membership(1)), 1))
-    view.apply(Change("put", KEYS.place(1), encode(Place(1, "b", 9)), 2))
+    view.apply(Change("put", KEYS.place(1), encode(Place(1, "b", Progress(position=9))), 2))
     assert not view.is_free(1, "a")
     assert view.is_free(1, "b")
-    view.note(1, Place(1, "", 9), 1)
+    view.note(1, Place(1, "", Progress(position=9)), 1)
     assert not view.is_free(1, "a")
-    view.note(1, Place(1, "", 9), 3)
+    view.note(1, Place(1, "", Progress(position=9)), 3)
     assert view.is_free(1, "a")
-    view.apply(Change("put", KEYS.place(1), encode(Place(2, "b", 9)), 4))
+    view.apply(Change("put", KEYS.place(1), encode(Place(2, "b", Progress(position=9))), 4))
     view.apply(Change("delete", KEYS.member("b"), b"", 5))
     assert view.is_free(1, "a")
 

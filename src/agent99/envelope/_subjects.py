@@ -108,6 +108,14 @@ class Subjects:
         """Stored events of anybody whose topic matches, of the keys of one partition."""
         return f"{self._root}log.{partition}.*.*.{pattern}"
 
+    def again(self, group: Name, topic: Topic, key: Key) -> str:
+        """An event of the log that one group alone is given once more, in the order of its key."""
+        return f"{self._root}again.{partition_of(key)}.{self.sender}.{key}.{group}.{topic}"
+
+    def again_listen(self, group: str = "*", partition: str = "*") -> str:
+        """Events that are given once more: to one group, or to all."""
+        return f"{self._root}again.{partition}.*.*.{group}.>"
+
     def job(self, capability: Name, operation: Name) -> str:
         """Work that is stored until somebody has done it."""
         return f"{self._root}job.{capability}.{operation}.{self.sender}"
@@ -149,15 +157,19 @@ class LogSubject(NamedTuple):
 
 
 def parse_log(subject: str) -> LogSubject:
-    """Return what the subject of a stored event says.
+    """Return what the subject of a stored event says, also of one that is given once more.
 
     Raises:
         InvalidNameError: it is none.
     """
     tokens = subject.split(".", 6)
-    if len(tokens) != 7 or tokens[0] != "a99" or tokens[2] != "log" or not tokens[3].isdecimal():
-        raise InvalidNameError("subject", subject, "that of a stored event")
-    return LogSubject(int(tokens[3]), tokens[4], Key(tokens[5]), Topic(tokens[6]))
+    if len(tokens) == 7 and tokens[0] == "a99" and tokens[3].isdecimal():
+        topic = tokens[6] if tokens[2] == "log" else ""
+        if tokens[2] == "again":
+            _group, _, topic = tokens[6].partition(".")
+        if topic:
+            return LogSubject(int(tokens[3]), tokens[4], Key(tokens[5]), Topic(topic))
+    raise InvalidNameError("subject", subject, "that of a stored event")
 
 
 class WorkSubject(NamedTuple):

@@ -8,19 +8,31 @@ Never:       hands out what another member owns, as far as it can know; acknowle
 """
 
 from agent99.groups._batch import Batch
+from agent99.groups._batch_lane import Handler
 from agent99.groups._event import Event, event_of
+from agent99.groups._event_group import EventGroup
+from agent99.groups._event_lane import EventHandler
 from agent99.groups._group import Group
-from agent99.groups._lane import Handler
-from agent99.groups._options import GroupOptions, GroupStatistics
+from agent99.groups._member import Active
+from agent99.groups._options import EventOptions, GroupOptions, GroupStatistics
 from agent99.groups._parts import reader_name
+from agent99.groups._reset import reset_group
+from agent99.groups._start import Start, parse_start
 
 __all__ = [
+    "Active",
     "Batch",
     "Event",
+    "EventGroup",
+    "EventHandler",
+    "EventOptions",
     "Group",
     "GroupOptions",
     "GroupStatistics",
     "Handler",
+    "Start",
     "event_of",
+    "parse_start",
     "reader_name",
+    "reset_group",
 ]

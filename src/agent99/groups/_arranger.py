@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from agent99.clock import TimerHandle
 from agent99.errors import Agent99Error, LeaseLostError, WrongSequenceError
@@ -16,9 +15,6 @@ from agent99.groups._place import encode, released
 from agent99.groups._tenure import Tenure, claim
 from agent99.groups._view import Keys, View
 from agent99.journal import Bucket
-
-if TYPE_CHECKING:
-    from agent99.store import Store
 
 PLAN_RANK_S = 0.05
 """The first member makes the plan at once, the next one so much later: one is enough."""
@@ -30,15 +26,21 @@ AGAIN_S = 0.2
 _log = logging.getLogger("agent99.groups")
 
 
+class Owner(Source, Protocol):
+    """The member for whom partitions are owned."""
+
+    async def begin(self, partition: int, tenure: Tenure) -> Lane:
+        """Return what works on a partition that was just claimed."""
+        ...
+
+
 class Arranger:
     """Owns partitions for one member.
 
     Invariant: each partition is in hand at most once, and in at most one move at a time.
     """
 
-    def __init__(
-        self, source: Source, bucket: Bucket, view: View, member: str, store: Store | None
-    ) -> None:
+    def __init__(self, source: Owner, bucket: Bucket, view: View, member: str) -> None:
         self.lanes: dict[int, Lane] = {}
         """By partition: what is in hand."""
         self._source = source
@@ -46,7 +48,6 @@ class Arranger:
         self._view = view
         self._keys = Keys(source.name)
         self._member = member
-        self._store = store
         self._moves: dict[int, asyncio.Task[None]] = {}
         self._cooling: set[int] = set()
         self._drops: set[asyncio.Task[None]] = set()
@@ -209,25 +210,9 @@ class Arranger:
             self._cool(partition)  # what somebody wrote comes
             return
         self._view.note(partition, tenure.place, tenure.revision)
-        position = await self._position(partition, tenure)
-        lane = self.lanes[partition] = Lane(self._source, partition, tenure, position)
+        lane = self.lanes[partition] = await self._source.begin(partition, tenure)
         self._source.tally.claimed += 1
         lane.start()
-
-    async def _position(self, partition: int, tenure: Tenure) -> int:
-        """Return the position that counts: where effects are in a store, the store's."""
-        if self._store is None:
-            return tenure.place.position
-        from agent99.store import claim_position  # noqa: PLC0415 - only where there is a store
-
-        own = partial(
-            claim_position,
-            reader=self._source.reader,
-            part=partition,
-            epoch=tenure.epoch,
-            start=tenure.place.position,
-        )
-        return await self._store.transaction(own)
 
     async def _hand_over(self, lane: Lane) -> None:
         """Drain, commit, release."""
@@ -244,7 +229,7 @@ class Arranger:
     async def _give_back(self, partition: int) -> None:
         """Release what is ours by its entry, but not in hand: a claim whose receipt was lost."""
         known = self._view.place(partition)
-        value = encode(released(known.place, known.place.position))
+        value = encode(released(known.place, known.place.progress))
         with suppress(WrongSequenceError):
             await self._bucket.update(self._keys.place(partition), value, revision=known.revision)
         self._cool(partition)

@@ -6,8 +6,9 @@ Its fields have the names of CloudEvents 1.0.2 (https://github.com/cloudevents/s
 
 from __future__ import annotations
 
+import builtins
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -60,7 +61,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         """When it was appended, in UTC."""
         return _EPOCH + timedelta(microseconds=self.time_us)
 
-    def decode(self, kind: type[T]) -> T:
+    def decode(self, kind: builtins.type[T]) -> T:
         """Return what was appended, as a type of yours.
 
         Raises:
@@ -129,7 +130,7 @@ def event_of(
         type=place.topic,
         subject="" if key == header.event_uuid else key,  # it was appended without one
         time_us=header.timestamp,
-        data=cast("msgspec.Raw", msgspec.Raw(body)),
+        data=msgspec.Raw(body),
         traceparent=header.traceparent or "",
         sequence=record.sequence,
         partition=place.partition,

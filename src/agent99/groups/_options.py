@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
 
 import msgspec
 
 from agent99.errors import UsageError
+from agent99.groups._start import Start, check_start
+from agent99.work import Curve
 
 _WHOLE_NUMBERS = ("batch_max", "prefetch_max", "commit_events_max")
 _DURATIONS = ("commit_s", "drain_s_max", "retry_s_max", "ping_s", "silence_s_max")
@@ -16,16 +18,12 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of one member; the defaults suit most.
 
     Raises:
-        UsageError: a number below 1, a duration that is not above 0, or more than one start.
+        UsageError: a number below 1, or a duration that is not above 0.
     """
 
-    start: Literal["first", "new"] = "first"
-    """Where a group begins that is created just now: with the first event that the log holds, or
-    with what comes from now on. One that is there already goes on where it is."""
-    from_sequence: int | None = None
-    """Begin at this sequence of the log instead."""
-    from_us: int | None = None
-    """Begin with the first event stored then or later, microseconds since the epoch, instead."""
+    start: Start = "first"
+    """Where a group begins that is created just now; one that is there already goes on where it
+    is."""
     batch_max: int = 256
     """Events that the handler is given at once."""
     prefetch_max: int = 512
@@ -45,15 +43,39 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without an answer after which a member counts as dead."""
 
     def __post_init__(self) -> None:
-        for name in _WHOLE_NUMBERS:
-            if getattr(self, name) < 1:
-                raise UsageError(f"GroupOptions.{name} is {getattr(self, name)}; at least 1")
-        for name in _DURATIONS:
-            if not getattr(self, name) > 0:
-                raise UsageError(f"GroupOptions.{name} is {getattr(self, name)}; more than 0")
-        places = (self.start != "first", self.from_sequence is not None, self.from_us is not None)
-        if sum(places) > 1:
-            raise UsageError("a group begins at one place: start, from_sequence or from_us")
+        check_start(self.start)
+        _check(self, _WHOLE_NUMBERS, _DURATIONS)
+
+
+class EventOptions(GroupOptions, frozen=True, kw_only=True):
+    """The bounds of one member that is handed single events.
+
+    Raises:
+        UsageError: as `GroupOptions`.
+    """
+
+    curve: Curve = Curve(attempts_max=5, delay_s=1.0, delay_s_max=60.0, timeout_s=30.0)
+    """How often an event is tried, how long it waits in between, and how long one attempt may
+    take; then it goes into quarantine."""
+    keys_max: int = 16
+    """Keys of one partition whose events are at the handler side by side."""
+    waiting_max: int = 1_000
+    """Events of one partition that are not done yet: those that fail, and those of the same keys
+    behind them. At the bound the partition waits."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, ("keys_max", "waiting_max"), ())
+
+
+def _check(options: GroupOptions, numbers: Iterable[str], durations: Iterable[str]) -> None:
+    of = type(options).__name__
+    for name in numbers:
+        if getattr(options, name) < 1:
+            raise UsageError(f"{of}.{name} is {getattr(options, name)}; at least 1")
+    for name in durations:
+        if not getattr(options, name) > 0:
+            raise UsageError(f"{of}.{name} is {getattr(options, name)}; more than 0")
 
 
 class GroupStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +88,11 @@ class GroupStatistics(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     """Handed to the handler, which returned."""
     batches: int
+    """0 where single events are handed out."""
     failures: int
-    """Times that the handler raised; the batch came again."""
+    """Times that the handler raised; the batch, or the event, came again."""
+    buried: int
+    """Events that went into quarantine."""
     claimed: int
     """Partitions that it has come to own."""
     released: int

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent99.agent import Agent, link_of
-from agent99.clock import Clock
+from agent99.clock import Clock, Deadlines
 from agent99.envelope import Subjects
 from agent99.ids import Ids
-from agent99.journal import Journal
+from agent99.journal import Bucket, BucketConfig, Journal
 from agent99.wire import Wire
-from agent99.work import Streams
+from agent99.work import Quarantine, Streams
 
 if TYPE_CHECKING:
     from agent99.agent import Mesh
+
+
+BUCKET_BYTES_MAX = 256 * 1024**2
+"""Of the entries of all groups of a mesh."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -25,7 +29,9 @@ class Parts(msgspec.Struct, frozen=True):
     journal: Journal
     subjects: Subjects
     streams: Streams
+    quarantine: Quarantine
     clock: Clock
+    deadlines: Deadlines
     ids: Ids
 
 
@@ -42,4 +48,27 @@ def parts_of(of: Mesh | Agent) -> Parts:
         UsageError: no mesh hosts the agent.
     """
     link = link_of(of) if isinstance(of, Agent) else of.link
-    return Parts(link.wire, link.journal, link.subjects, link.durable.streams, link.clock, link.ids)
+    return Parts(
+        wire=link.wire,
+        journal=link.journal,
+        subjects=link.subjects,
+        streams=link.durable.streams,
+        quarantine=link.durable.quarantine,
+        clock=link.clock,
+        deadlines=link.deadlines,
+        ids=link.ids,
+    )
+
+
+async def open_bucket(parts: Parts) -> Bucket:
+    """Return the bucket of all groups of a mesh; it is made if it is not there.
+
+    Raises:
+        JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+    """
+    config = BucketConfig(
+        name=f"a99_{parts.subjects.mesh}_groups",
+        bytes_max=BUCKET_BYTES_MAX,
+        replicas=parts.streams.replicas,
+    )
+    return await parts.journal.bucket(config)

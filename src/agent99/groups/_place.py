@@ -11,7 +11,32 @@ from typing import TypeVar
 
 import msgspec
 
+from agent99.envelope import PARTITIONS
 from agent99.groups._assignment import NOBODY
+
+DEATHS_CAREFUL = 2
+"""After so many the events are handed out one by one, each noted before: to see which one kills."""
+DEATHS_MAX = 4
+"""So many, of which the last ones with the same event in hand: it is the one."""
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a partition is."""
+
+    position: int = 0
+    """The sequence up to which everything is done; 0: nothing."""
+    reached: int = 0
+    """Beyond the position, everything up to this sequence is done as well, but what is `open`."""
+    open: tuple[int, ...] = ()
+    """Sequences, ascending."""
+    tries: dict[int, int] = {}
+    """How often each of those has failed, where it has."""
+    events: int = 0
+    """Done here since the group was created."""
+    failures: int = 0
+    """Attempts that failed since then."""
+    buried: int = 0
+    """Events that went into quarantine since then."""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -21,17 +46,24 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the last claim; starts at 1."""
     owner: str = NOBODY
     """The member that has claimed it and not released it."""
-    position: int = 0
-    """The sequence up to which everything is done; 0: nothing."""
+    progress: Progress = Progress()
+    deaths: int = 0
+    """Owners in a row that were gone before they had got any further."""
+    suspect: int = 0
+    """The sequence of the event that was handed out alone, after such deaths; 0: none."""
 
 
-class Charter(msgspec.Struct, frozen=True):
+class Charter(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a group is, from its creation on."""
 
     topics: tuple[str, ...]
     """What it reads."""
     start: int
     """The position at which every partition begins."""
+    partitions: int = PARTITIONS
+    """That are shared; 1: everything is one, and one member owns it."""
+    is_in_store: bool = False
+    """The positions that count are in a store of its members."""
 
 
 class Membership(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,17 +85,39 @@ class Plan(msgspec.Struct, frozen=True):
 
 def claimed(place: Place, member: str) -> Place:
     """Return the entry by which a member owns the partition, whoever did before."""
-    return Place(place.epoch + 1, member, place.position)
+    if place.owner == NOBODY:
+        return Place(place.epoch + 1, member, place.progress)
+    return Place(place.epoch + 1, member, place.progress, place.deaths + 1, place.suspect)
 
 
-def committed(place: Place, position: int) -> Place:
-    """Return the entry by which its owner says how far it is; it never goes back."""
-    return Place(place.epoch, place.owner, max(position, place.position))
+def committed(place: Place, progress: Progress, suspect: int = 0) -> Place:
+    """Return the entry by which its owner says how far it is; the position never goes back.
+
+    Args:
+        suspect: The event that is about to be handed out alone, or was; 0: none.
+    """
+    if progress.position < place.progress.position:
+        progress = place.progress
+    deaths = place.deaths
+    if suspect:
+        deaths = deaths if suspect == place.suspect else DEATHS_CAREFUL
+    elif progress.events > place.progress.events:
+        deaths = 0
+    return Place(place.epoch, place.owner, progress, deaths, suspect)
 
 
-def released(place: Place, position: int) -> Place:
+def released(place: Place, progress: Progress) -> Place:
     """Return the entry by which its owner gives it up: anybody may claim it."""
-    return Place(place.epoch, NOBODY, max(position, place.position))
+    return Place(place.epoch, NOBODY, committed(place, progress).progress)
+
+
+def reset(place: Place, progress: Progress) -> Place:
+    """Return the entry by which the partition begins elsewhere, whoever owns it."""
+    kept = place.progress
+    begun = msgspec.structs.replace(
+        progress, events=kept.events, failures=kept.failures, buried=kept.buried
+    )
+    return Place(place.epoch + 1, NOBODY, begun)
 
 
 def is_same_tenure(place: Place | None, mine: Place) -> bool:

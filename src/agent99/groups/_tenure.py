@@ -7,6 +7,7 @@ import asyncio
 from agent99.errors import LeaseLostError, WrongSequenceError
 from agent99.groups._place import (
     Place,
+    Progress,
     claimed,
     committed,
     decode,
@@ -50,23 +51,26 @@ class Tenure:
         """Of the claim."""
         return self.place.epoch
 
-    async def commit(self, position: int) -> None:
+    async def commit(self, progress: Progress, suspect: int = 0) -> None:
         """Say how far the partition is.
+
+        Args:
+            suspect: The event that is handed out alone, since owners died; 0: none.
 
         Raises:
             LeaseLostError: another member has claimed it: nothing more of it is ours.
         """
         async with self._lock:
-            await self._write(committed(self.place, position))
+            await self._write(committed(self.place, progress, suspect))
 
-    async def release(self, position: int) -> None:
+    async def release(self, progress: Progress) -> None:
         """Say how far it is, and give it up.
 
         Raises:
             LeaseLostError: another member has claimed it.
         """
         async with self._lock:
-            await self._write(released(self.place, position))
+            await self._write(released(self.place, progress))
             self.is_lost = True
 
     async def _write(self, place: Place) -> None:

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 from agent99.envelope import PARTITIONS
 from agent99.groups._assignment import NOBODY, assign
-from agent99.groups._place import Membership, Place, Plan, decode
+from agent99.groups._place import Membership, Place, Plan, Progress, decode
 from agent99.journal import Change, Entry, Snapshot
 
-EVERY_PARTITION = range(PARTITIONS)
-_PARTITIONS = {str(partition): partition for partition in EVERY_PARTITION}
+_PARTITIONS = {str(partition): partition for partition in range(PARTITIONS)}
 
 
 class Keys(NamedTuple):
@@ -56,12 +55,13 @@ class View:
     Invariant: it says of each key what the last change that was applied said.
     """
 
-    def __init__(self, keys: Keys, start: int) -> None:
+    def __init__(self, keys: Keys, start: int, partitions: int = PARTITIONS) -> None:
         self._keys = keys
-        self._unclaimed = Known(Place(position=start), 0)
+        self._unclaimed = Known(Place(progress=Progress(position=start)), 0)
+        self._no_plan = Plan((), (NOBODY,) * partitions)
         self.members: dict[str, tuple[Membership, int]] = {}
         """By id, with the revisions of their entries."""
-        self.plan = Plan((), (NOBODY,) * PARTITIONS)
+        self.plan = self._no_plan
         self.plan_revision = 0
         """0: there is none yet."""
         self._places: dict[int, Known] = {}
@@ -74,7 +74,7 @@ class View:
         if isinstance(news, Snapshot):
             self.members.clear()
             self._places.clear()
-            self.plan, self.plan_revision = Plan((), (NOBODY,) * PARTITIONS), 0
+            self.plan, self.plan_revision = self._no_plan, 0
             for entry in news.entries:
                 self._put(entry)
         elif news.kind == "put":
@@ -107,8 +107,9 @@ class View:
 
     def wanted_by(self, member: str) -> frozenset[int]:
         """Return the partitions that a member is to own."""
-        owners = self.plan.owners
-        return frozenset(partition for partition in EVERY_PARTITION if owners[partition] == member)
+        return frozenset(
+            partition for partition, owner in enumerate(self.plan.owners) if owner == member
+        )
 
     def owned_by(self, member: str) -> frozenset[int]:
         """Return the partitions whose entries name a member as their owner."""
@@ -126,7 +127,7 @@ class View:
         if kind == "member" and (member := decode(entry.value, Membership)) is not None:
             self.members[name] = member, entry.revision
         elif kind == "plan" and (plan := decode(entry.value, Plan)) is not None:
-            if len(plan.owners) == PARTITIONS:
+            if len(plan.owners) == len(self.plan.owners):
                 self.plan, self.plan_revision = plan, entry.revision
         elif kind == "at" and (partition := _PARTITIONS.get(name)) is not None:
             place = decode(entry.value, Place)

@@ -34,7 +34,6 @@ from agent99.journal._grammar import (
     check_sequence,
     check_start,
     check_stream_config,
-    check_subject,
     check_tail,
 )
 from agent99.journal._headers import append_headers, field_of, number_of
@@ -199,14 +198,12 @@ class JetStreamJournal:
         """
         check_name("stream", stream)
         check_sequence("sequence", sequence, 1)
-        deadline_s = self._client.deadline_s()
-        found = await self._client.leader_get(stream, {"seq": sequence}, deadline_s=deadline_s)
-        if found is None:
-            return None
-        return Record(found.subject, found.seq, found.data, microseconds(found.time.encode()))
+        return await self._stored(stream, {"seq": sequence})
 
     async def last(self, stream: str, subject: str) -> Record | None:
-        """Return the subject's last record, or None. With replicas it may be a moment old.
+        """Return the last record of a subject, or of a pattern's, or None.
+
+        With replicas a subject's may be a moment old; a pattern's is as the leader has it.
 
         Raises:
             InvalidNameError: nothing was sent.
@@ -214,13 +211,22 @@ class JetStreamJournal:
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
         check_name("stream", stream)
-        check_subject(subject)
+        check_pattern(subject)
+        if "*" in subject or ">" in subject:
+            return await self._stored(stream, {"last_by_subj": subject})
         message = await self._client.direct_get(stream, subject)
         if message is None:
             return None
         sequence = number_of(message.headers, b"Nats-Sequence")
         stored_us = microseconds(field_of(message.headers, b"Nats-Time-Stamp"))
         return Record(subject, sequence, message.payload, stored_us)
+
+    async def _stored(self, stream: str, request: dict[str, object]) -> Record | None:
+        deadline_s = self._client.deadline_s()
+        found = await self._client.leader_get(stream, request, deadline_s=deadline_s)
+        if found is None:
+            return None
+        return Record(found.subject, found.seq, found.data, microseconds(found.time.encode()))
 
     async def read(
         self,

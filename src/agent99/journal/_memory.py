@@ -17,7 +17,6 @@ from agent99.journal._grammar import (
     check_sequence,
     check_start,
     check_stream_config,
-    check_subject,
     check_tail,
     overlap,
 )
@@ -152,13 +151,13 @@ class MemoryJournal:
         return None if kept is None else kept.record
 
     async def last(self, stream: str, subject: str) -> Record | None:
-        """Return the subject's last record, or None.
+        """Return the last record of a subject, or of a pattern's, or None.
 
         Raises:
             InvalidNameError, StreamNotFoundError
         """
         check_name("stream", stream)
-        check_subject(subject)
+        check_pattern(subject)
         await self._clock.sleep(0)
         return self._stream(stream).last(subject)
 

@@ -83,7 +83,7 @@ class Journal(Protocol):
         ...
 
     async def last(self, stream: str, subject: str) -> Record | None:
-        """Return the subject's last record, or None."""
+        """Return the last record of a subject, or of the subjects of a pattern, or None."""
         ...
 
     def read(

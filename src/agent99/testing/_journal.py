@@ -16,6 +16,7 @@ JOURNAL_CHECKS: tuple[Check, ...] = (
     streams.check_message_id,
     streams.check_duplicate_window,
     streams.check_compare_and_set,
+    streams.check_last_of_a_pattern,
     streams.check_repeated_compare_and_set,
     streams.check_race,
     streams.check_full,

@@ -79,6 +79,20 @@ async def check_compare_and_set(make: MakeJournal) -> None:
         equal(b"2", None if last is None else last.payload, "nothing was stored")
 
 
+async def check_last_of_a_pattern(make: MakeJournal) -> None:
+    """The last record of a subject is found, and of all subjects that a pattern stands for."""
+    async with make() as world:
+        await world.stream()
+        a, b = f"{world.name}.a", f"{world.name}.b"
+        for subject in (a, b, a, b):
+            stored = await world.journal.append(subject, b"")
+        for asked, found in ((a, a), (b, b), (f"{world.name}.*", b), (">", b)):
+            last = await world.other.last(world.name, asked)
+            assert last is not None, asked
+            equal((found, stored.sequence - (found == a)), (last.subject, last.sequence), asked)
+        equal(None, await world.journal.last(world.name, f"{world.name}.c.>"), "there is none")
+
+
 async def check_repeated_compare_and_set(make: MakeJournal) -> None:
     """A repeat of a compare-and-set append that won is a duplicate, whoever wrote since."""
     async with make() as world:

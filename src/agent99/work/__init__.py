@@ -8,21 +8,24 @@ Never:       loses what was acknowledged, decides who serves, opens a connection
 
 from agent99.work._advisories import Advisories
 from agent99.work._assignments import Assignment, Task, events_for, jobs_for
+from agent99.work._attempt import Outcome
 from agent99.work._curve import Curve, checked_curve
 from agent99.work._jobs import Jobs
 from agent99.work._ledger import JobCount, Ledger, Moving, OperationCount, StreamCount
 from agent99.work._log import Log
-from agent99.work._quarantine import Quarantine, Quarantined
+from agent99.work._quarantine import Place, Quarantine, Quarantined
 from agent99.work._relay import Relay, RelayStatistics
 from agent99.work._streams import NoteFull, StreamBounds, Streams
 from agent99.work._tries import Tries
-from agent99.work._verdict import Reason
+from agent99.work._verdict import Again, Dead, Reason, judge
 from agent99.work._worker import Parts, Worker, WorkStatistics
 
 __all__ = [
     "Advisories",
+    "Again",
     "Assignment",
     "Curve",
+    "Dead",
     "JobCount",
     "Jobs",
     "Ledger",
@@ -30,7 +33,9 @@ __all__ = [
     "Moving",
     "NoteFull",
     "OperationCount",
+    "Outcome",
     "Parts",
+    "Place",
     "Quarantine",
     "Quarantined",
     "Reason",
@@ -46,4 +51,5 @@ __all__ = [
     "checked_curve",
     "events_for",
     "jobs_for",
+    "judge",
 ]

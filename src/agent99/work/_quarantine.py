@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
 
 from agent99.clock import Clock
-from agent99.envelope import Header, Name, Subjects, parse_work
-from agent99.errors import JournalError, RemoteProtocolError
-from agent99.journal import Journal, Record
+from agent99.envelope import Header, Key, Name, Subjects, Topic, parse_log, parse_work
+from agent99.errors import InvalidNameError, JournalError, RemoteProtocolError
+from agent99.journal import Journal, Record, Stored
 from agent99.observe import trace_id_of
 from agent99.work._attempt import Outcome
 from agent99.work._jobs import Jobs
@@ -54,6 +55,8 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     last_us: int
     """When it was moved here."""
     trace_id: str = ""
+    key: str = ""
+    """Of an event that a group was given, as a token of a subject; it goes back to that group."""
     stream: str
     """Where it stood."""
     stream_sequence: int
@@ -68,7 +71,10 @@ class Place(msgspec.Struct, frozen=True):
 
     stream: str
     capability: Name
+    """Or the agent, or the group."""
     operation: Name
+    subject: str = ""
+    """Of an event that a group was given; else empty."""
 
 
 class Quarantine:
@@ -108,11 +114,17 @@ class Quarantine:
         """
         assert outcome.error is not None, "what went well is not buried"
         is_event = header is not None and header.type == "event"
+        topic = header.to_uuid if header is not None and is_event else ""
+        key = ""
+        if place.subject:
+            with suppress(InvalidNameError):  # then nobody can give it back to anybody
+                _, _, key, topic = parse_log(place.subject)
         kept = Quarantined(
             id=header.event_uuid if header is not None else "",
             capability=place.capability,
             operation=place.operation,
-            topic=header.to_uuid if header is not None and is_event else "",
+            topic=topic,
+            key=key,
             reason=reason,
             code=outcome.error.code,
             message=outcome.error.message,
@@ -170,12 +182,23 @@ class Quarantine:
         # A new id, since the old one would be taken for a repeat of the old message; and one for
         # each record, so that of several who redrive it at once one does.
         message_id = f"redriven:{record.capability}:{record.sequence}:{record.last_us}"
-        stored = await self._jobs.post(
-            Name(record.capability), Name(record.operation), record.body, message_id=message_id
-        )
+        stored = await self._store_again(record, message_id)
         if stored.duplicate:
             raise JournalError(f"{record.id} was stored anew already, less than two minutes ago")
         await self.drop(record)
+
+    async def _store_again(self, record: Quarantined, message_id: str) -> Stored:
+        reader = Name(record.capability)
+        if not record.key:
+            operation = Name(record.operation)
+            return await self._jobs.post(reader, operation, record.body, message_id=message_id)
+        return await self._streams.append(
+            self._streams.log,
+            self._subjects.again(reader, Topic(record.topic), Key(record.key)),
+            record.body,
+            message_id=message_id,
+            ensure=self._streams.ensure_log,
+        )
 
     async def drop(self, record: Quarantined) -> None:
         """Let go of a message for good.

@@ -124,6 +124,7 @@ class Streams:
         await self._ensure(
             self.log,
             self._subjects.log_listen(),
+            self._subjects.again_listen(),
             bytes_max=bounds.log_bytes_max,
             age_s_max=bounds.log_age_s_max,
         )
@@ -159,15 +160,14 @@ class Streams:
     async def _ensure(
         self,
         name: str,
-        subject: str,
-        *,
+        *subjects: str,
         bytes_max: int,
         age_s_max: float = 0.0,
         retention: Literal["limits", "work"] = "limits",
     ) -> None:
         config = StreamConfig(
             name=name,
-            subjects=(subject,),
+            subjects=subjects,
             retention=retention,
             bytes_max=bytes_max,
             age_s_max=age_s_max,

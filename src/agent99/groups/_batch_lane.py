@@ -1,0 +1,100 @@
+"""A partition whose events are handed out in batches: one at a time, again until it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from agent99.clock import wait_done
+from agent99.errors import LeaseLostError
+from agent99.groups._batch import Batch
+from agent99.groups._lane import Hold, Lane, Source
+from agent99.groups._place import Progress
+from agent99.journal import Record
+
+RETRY_S_MIN = 0.1
+"""Before a batch is handed out again; the pause doubles."""
+
+_log = logging.getLogger("agent99.groups")
+
+Handler = Callable[[Batch], Awaitable[None]]
+"""Takes the events of one partition; returned = done. What it raises brings the batch again."""
+
+
+class BatchLane(Lane):
+    """Hands out the events of a partition in batches.
+
+    Invariant: the position is that of the last record that the handler has done with all before it;
+    at most one batch is in the handler's hands.
+    """
+
+    def __init__(
+        self, source: Source, partition: int, tenure: Hold, progress: Progress, handler: Handler
+    ) -> None:
+        super().__init__(source, partition, tenure, progress)
+        self._handler = handler
+        self._position = progress.position
+        self._events = progress.events
+        self._failures = progress.failures
+        self._is_handling = False
+
+    def progress(self) -> Progress:
+        """Return how far it is."""
+        return Progress(position=self._position, events=self._events, failures=self._failures)
+
+    async def settle(self, timeout_s: float) -> None:
+        """Let the handler end what it is at, for so long."""
+        if self.task is not None and self._is_handling:
+            await wait_done(self.source.clock, self.task, timeout_s)
+
+    async def take(self, records: tuple[Record, ...]) -> None:
+        """Hand a batch to the handler until it is done with it.
+
+        Raises:
+            LeaseLostError: the partition belongs to another member.
+        """
+        source = self.source
+        attempt, pause_s = 1, RETRY_S_MIN
+        while True:
+            await self.make_sure()
+            batch = Batch(
+                group=source.name,
+                reader=source.reader,
+                partition=self.partition,
+                epoch=self.tenure.epoch,
+                records=records,
+                attempt=attempt,
+            )
+            if await self._is_done_with(batch):
+                break
+            source.tally.failures += 1
+            self._failures += 1
+            if self.is_leaving:
+                return
+            await source.clock.sleep(pause_s * (0.5 + source.ids.fraction() / 2))
+            attempt, pause_s = attempt + 1, min(pause_s * 2, source.options.retry_s_max)
+        self._position = batch.position
+        self._events += len(records)
+        source.tally.events += len(records)
+        source.tally.batches += 1
+        await self.count(len(records))
+
+    async def _is_done_with(self, batch: Batch) -> bool:
+        self._is_handling = True
+        try:
+            await self._handler(batch)
+        except LeaseLostError:
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            _log.warning("%r: the handler was cancelled, but not by us: it comes again", self)
+            return False
+        except Exception:  # noqa: BLE001 - a user's code; it is logged, and the batch comes again
+            _log.exception("%r: the handler failed, and is given the batch again", self)
+            return False
+        finally:
+            self._is_handling = False
+        return True
