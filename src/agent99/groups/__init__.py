@@ -9,6 +9,7 @@ Never:       hands out what another member owns, as far as it can know; acknowle
 
 from agent99.groups._batch import Batch
 from agent99.groups._batch_lane import Handler
+from agent99.groups._broadcast import Broadcast
 from agent99.groups._event import Event, event_of
 from agent99.groups._event_group import EventGroup
 from agent99.groups._event_lane import EventHandler
@@ -16,12 +17,14 @@ from agent99.groups._group import Group
 from agent99.groups._member import Active
 from agent99.groups._options import EventOptions, GroupOptions, GroupStatistics
 from agent99.groups._parts import reader_name
+from agent99.groups._read import follow_events, read_events
 from agent99.groups._reset import reset_group
 from agent99.groups._start import Start, parse_start
 
 __all__ = [
     "Active",
     "Batch",
+    "Broadcast",
     "Event",
     "EventGroup",
     "EventHandler",
@@ -32,7 +35,9 @@ __all__ = [
     "Handler",
     "Start",
     "event_of",
+    "follow_events",
     "parse_start",
+    "read_events",
     "reader_name",
     "reset_group",
 ]

@@ -244,7 +244,7 @@ class Member:
             self.journal,
             self.stream,
             [self.parts.subjects.log_listen(Pattern(topic)) for topic in self.topics],
-            self.options.start,
+            self.options.start or "first",
             now_us=self.clock.wall_us(),
             partitions=self.partitions,
         )

@@ -21,9 +21,9 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True):
         UsageError: a number below 1, or a duration that is not above 0.
     """
 
-    start: Start = "first"
-    """Where a group begins that is created just now; one that is there already goes on where it
-    is."""
+    start: Start | None = None
+    """Where a group begins that is created just now, `first` unless it is said; one that is there
+    already goes on where it is. Where a broadcast begins: `new`."""
     batch_max: int = 256
     """Events that the handler is given at once."""
     prefetch_max: int = 512
@@ -43,7 +43,8 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without an answer after which a member counts as dead."""
 
     def __post_init__(self) -> None:
-        check_start(self.start)
+        if self.start is not None:
+            check_start(self.start)
         _check(self, _WHOLE_NUMBERS, _DURATIONS)
 
 
