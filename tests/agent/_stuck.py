@@ -223,6 +223,7 @@ CALLS: Mapping[str, Call] = {
     "Subscription.drain": lambda w: w.wire.subscribe(b"stuck.d", lambda _: None).drain(60),
     "open_wire": lambda w: open_wire(w.url, sender=b"x", clock=w.clock, ids=w.ids),
     "Journal.append": lambda w: w.journal.append("stuck.a", b""),
+    "Journal.backlog": lambda w: w.journal.backlog("stuck", from_sequence=1),
     "Journal.bucket": lambda w: w.journal.bucket(_BUCKET),
     "Journal.consume": lambda w: w.journal.consume(_CONSUMER, prefetch_max=1).__aenter__(),
     "Journal.consumer_state": lambda w: w.journal.consumer_state("stuck", "stuck"),

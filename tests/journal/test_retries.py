@@ -14,7 +14,7 @@ from agent99.errors import (
     StreamNotFoundError,
     WrongSequenceError,
 )
-from agent99.journal import BucketConfig, Record, StreamConfig
+from agent99.journal import Backlog, BucketConfig, Record, StreamConfig
 from agent99.journal._follow import JetStreamFollower
 from tests.journal._actor import INFO, Actor, acting, batched, end_of_batch, refusal
 
@@ -182,6 +182,32 @@ async def test_read_where_nobody_answers() -> None:
         actor.plays("$JS.API.STREAM.INFO.S", [INFO])
         with pytest.raises(JournalError, match="not ready"):
             await actor.within(8, _read(actor))
+
+
+async def test_backlog_of_a_server_that_stammers() -> None:
+    """A count that breaks off, comes without its first message, or never, is asked for again."""
+    async with acting() as actor:
+        actor.plays("$JS.API.STREAM.INFO.S", [INFO])
+        actor.plays(
+            "$JS.API.DIRECT.GET.S",
+            [None],  # silence
+            [batched(3, 0, pending=4)],  # the end is lost
+            [end_of_batch(0, 5)],  # nothing, though there is more
+            [end_of_batch(3, 4)],  # the message is lost
+            [batched(3, 0, pending=4), end_of_batch(3, 4)],
+        )
+        found = await actor.within(8, actor.journal.backlog("S", from_sequence=2))
+        assert Backlog(5, 1_767_323_045_000_000) == found
+        asked = [msgspec.json.decode(each) for what, each in actor.heard if "DIRECT" in what]
+        assert [(2, 1)] * 5 == [(each["seq"], each["batch"]) for each in asked]
+
+
+async def test_backlog_without_an_answer() -> None:
+    """A count that is not answered ends in an error, in time."""
+    async with acting() as actor:
+        actor.plays("$JS.API.DIRECT.GET.S", [None])
+        with pytest.raises(DeadlineExceededError):
+            await actor.within(8, actor.journal.backlog("S", from_sequence=1))
 
 
 async def test_create_that_always_comes_too_late() -> None:

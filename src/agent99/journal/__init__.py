@@ -17,10 +17,18 @@ from agent99.journal._port_consumers import (
     DeliveriesStatistics,
     Delivery,
 )
-from agent99.journal._port_streams import Record, Replica, Stored, StreamConfig, StreamState
+from agent99.journal._port_streams import (
+    Backlog,
+    Record,
+    Replica,
+    Stored,
+    StreamConfig,
+    StreamState,
+)
 from agent99.journal._port_tails import Tail
 
 __all__ = [
+    "Backlog",
     "Bucket",
     "BucketConfig",
     "Change",

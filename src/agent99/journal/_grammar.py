@@ -172,13 +172,18 @@ def check_consumer_config(config: ConsumerConfig, prefetch_max: int) -> None:
     _check_prefetch(prefetch_max)
 
 
+def check_part(stream: str, subjects: tuple[str, ...], from_sequence: int) -> None:
+    """Raise `UsageError` (`InvalidNameError` for a name) unless they say what part of a stream."""
+    check_name("stream", stream)
+    _check_subjects(f"a part of stream {stream!r}", subjects)
+    check_sequence("from_sequence", from_sequence, 1)
+
+
 def check_tail(
     stream: str, subjects: tuple[str, ...], from_sequence: int, prefetch_max: int
 ) -> None:
     """Raise `UsageError` (`InvalidNameError` for a name) unless a stream could be read so."""
-    check_name("stream", stream)
-    _check_subjects(f"a tail of stream {stream!r}", subjects)
-    check_sequence("from_sequence", from_sequence, 1)
+    check_part(stream, subjects, from_sequence)
     _check_prefetch(prefetch_max)
 
 

@@ -13,10 +13,8 @@ from agent99.journal._api import (
     STREAM_NOT_FOUND,
     WRONG_SEQUENCE,
     Done,
-    StoredMessage,
     error_of,
     microseconds,
-    rfc3339,
 )
 from agent99.journal._client import JetStreamClient
 from agent99.journal._consumers import (
@@ -30,9 +28,9 @@ from agent99.journal._grammar import (
     check_bucket_config,
     check_consumer_config,
     check_name,
+    check_part,
     check_pattern,
     check_sequence,
-    check_start,
     check_stream_config,
     check_tail,
 )
@@ -40,9 +38,9 @@ from agent99.journal._headers import append_headers, field_of, number_of
 from agent99.journal._keyvalue import JetStreamBucket
 from agent99.journal._port_buckets import Bucket, BucketConfig
 from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
-from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
+from agent99.journal._port_streams import Backlog, Record, Stored, StreamConfig, StreamState
 from agent99.journal._port_tails import Tail
-from agent99.journal._read import Direct, read_batches
+from agent99.journal._read import after, count_backlog, read_records
 from agent99.journal._streams import (
     delete_message,
     ensure_bucket,
@@ -180,7 +178,9 @@ class JetStreamJournal:
             return Stored(ack.stream, ack.seq, ack.duplicate)
         if error.err_code in WRONG_SEQUENCE and message_id and expected_sequence is not None:
             compared = expected_pattern or subject
-            winner = await self._after(ack.stream, compared, expected_sequence, deadline_s)
+            winner = await after(
+                self._client, ack.stream, compared, expected_sequence, deadline_s=deadline_s
+            )
             if winner is not None and field_of(winner.hdrs, b"Nats-Msg-Id").decode() == message_id:
                 return Stored(ack.stream, winner.seq, duplicate=True)
         if error.err_code == MESSAGE_TOO_LARGE:
@@ -228,7 +228,7 @@ class JetStreamJournal:
             return None
         return Record(found.subject, found.seq, found.data, microseconds(found.time.encode()))
 
-    async def read(
+    def read(
         self,
         stream: str,
         subject: str = ">",
@@ -243,37 +243,32 @@ class JetStreamJournal:
             from_us: Begin with the first one stored then or later, microseconds since the epoch;
                 not together with `from_sequence`.
 
-        Raises:
+        The first step raises:
             UsageError, InvalidNameError: nothing was sent.
             StreamNotFoundError
             DeadlineExceededError: nothing came for `timeout_s`.
             JournalError, TransportError, RemoteProtocolError, ClosedError
         """
-        check_name("stream", stream)
-        check_pattern(subject)
-        check_start(from_sequence, from_us)
-        info = await stream_info(self._client, stream, deadline_s=self._client.deadline_s())
-        last = info.state.last_seq
-        alone = info.config.get("num_replicas", 1) == 1
-        at = from_sequence
-        if from_us is not None:
-            first = await self._from_time(stream, subject, from_us)
-            at = last + 1 if first is None else first.seq
-        while at <= last:
-            async for batch in read_batches(self._client, stream, subject, from_sequence=at):
-                at = batch[-1].sequence + 1
-                for each in batch if at <= last + 1 else _up_to(last, batch):
-                    yield Record(
-                        each.subject, each.sequence, each.payload, microseconds(each.stored)
-                    )
-                if at > last:
-                    return
-            # A replica that lags says "no more" too early; only the leader knows for certain.
-            if alone:
-                return
-            left = await self._after(stream, subject, at - 1, self._client.deadline_s())
-            if left is None or left.seq > last:
-                return
+        return read_records(
+            self._client, stream, subject, from_sequence=from_sequence, from_us=from_us
+        )
+
+    async def backlog(
+        self, stream: str, subjects: tuple[str, ...] = (), *, from_sequence: int
+    ) -> Backlog:
+        """Count what the stream holds from a sequence on. With replicas it may be a moment old.
+
+        Args:
+            subjects: Patterns of what is counted, which must not overlap; none: everything.
+            from_sequence: The first that counts; it may lie ahead of what the stream holds.
+
+        Raises:
+            UsageError, InvalidNameError: nothing was sent.
+            StreamNotFoundError
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        check_part(stream, subjects, from_sequence)
+        return await count_backlog(self._client, stream, subjects or (">",), from_sequence)
 
     async def delete(self, stream: str, sequence: int) -> None:
         """Delete one record; to delete none is fine. Its bytes are not overwritten at once.
@@ -377,23 +372,3 @@ class JetStreamJournal:
         check_bucket_config(config)
         await ensure_bucket(self._client, config)
         return JetStreamBucket(self._client, config.name, heartbeat_s=self._heartbeat_s)
-
-    async def _from_time(self, stream: str, subject: str, from_us: int) -> StoredMessage | None:
-        """Return the first message stored then or later, as the leader has it."""
-        request: dict[str, object] = {"start_time": rfc3339(from_us), "next_by_subj": subject}
-        return await self._client.leader_get(stream, request, deadline_s=self._client.deadline_s())
-
-    async def _after(
-        self, stream: str, subject: str, sequence: int, deadline_s: float
-    ) -> StoredMessage | None:
-        """Return the first message past a sequence, as the leader has it.
-
-        The server compares sequences before it looks for duplicates, so a repeated compare-and-set
-        append is refused because of its own first copy: what follows the expected sequence tells.
-        """
-        request: dict[str, object] = {"seq": sequence + 1, "next_by_subj": subject}
-        return await self._client.leader_get(stream, request, deadline_s=deadline_s)
-
-
-def _up_to(last: int, batch: list[Direct]) -> list[Direct]:
-    return [each for each in batch if each.sequence <= last]

@@ -13,6 +13,7 @@ from agent99.journal._grammar import (
     check_bucket_config,
     check_consumer_config,
     check_name,
+    check_part,
     check_pattern,
     check_sequence,
     check_start,
@@ -24,7 +25,7 @@ from agent99.journal._memory_bucket import BucketStore, MemoryBucket
 from agent99.journal._memory_stream import Append, MemoryStream
 from agent99.journal._port_buckets import Bucket, BucketConfig
 from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
-from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
+from agent99.journal._port_streams import Backlog, Record, Stored, StreamConfig, StreamState
 from agent99.journal._port_tails import Tail
 
 _BUCKET_PREFIX = "KV_"
@@ -180,6 +181,18 @@ class MemoryJournal:
         await self._clock.sleep(0)
         for record in self._stream(stream).held(subject, from_sequence, from_us):
             yield record
+
+    async def backlog(
+        self, stream: str, subjects: tuple[str, ...] = (), *, from_sequence: int
+    ) -> Backlog:
+        """Count what the stream holds from a sequence on; see `Journal`.
+
+        Raises:
+            UsageError, InvalidNameError, StreamNotFoundError
+        """
+        check_part(stream, subjects, from_sequence)
+        await self._clock.sleep(0)
+        return self._stream(stream).backlog(subjects or (">",), from_sequence)
 
     async def delete(self, stream: str, sequence: int) -> None:
         """Delete one record; to delete none is fine.

@@ -14,7 +14,7 @@ from agent99.errors import JournalError, PayloadTooLargeError, StreamFullError, 
 from agent99.journal._grammar import begins_at_first, matches, overlap
 from agent99.journal._memory_consumer import Kept, MemoryConsumer
 from agent99.journal._port_consumers import ConsumerConfig
-from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
+from agent99.journal._port_streams import Backlog, Record, Stored, StreamConfig, StreamState
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -125,6 +125,13 @@ class MemoryStream:
         if len(records) == count_max:
             return records, records[-1].sequence + 1
         return records, max(sequence, self._sequence + 1)
+
+    def backlog(self, patterns: tuple[str, ...], from_sequence: int) -> Backlog:
+        """Count the records that match, from a sequence on."""
+        kept = list(
+            self._from(from_sequence, lambda subject: any(matches(p, subject) for p in patterns))
+        )
+        return Backlog(len(kept), kept[0].record.stored_us if kept else None)
 
     def delete(self, sequence: int) -> None:
         """Delete one record; to delete none is fine.

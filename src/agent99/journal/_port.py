@@ -8,7 +8,7 @@ from typing import Protocol
 
 from agent99.journal._port_buckets import Bucket, BucketConfig
 from agent99.journal._port_consumers import ConsumerConfig, ConsumerState, Deliveries
-from agent99.journal._port_streams import Record, Stored, StreamConfig, StreamState
+from agent99.journal._port_streams import Backlog, Record, Stored, StreamConfig, StreamState
 from agent99.journal._port_tails import Tail
 
 
@@ -102,6 +102,20 @@ class Journal(Protocol):
                 not together with `from_sequence`.
 
         Delivery: each record once, across restarts of the server too.
+
+        Raises:
+            StreamNotFoundError
+        """
+        ...
+
+    async def backlog(
+        self, stream: str, subjects: tuple[str, ...] = (), *, from_sequence: int
+    ) -> Backlog:
+        """Count what the stream holds from a sequence on. With replicas it may be a moment old.
+
+        Args:
+            subjects: Patterns of what is counted, which must not overlap; none: everything.
+            from_sequence: The first that counts; it may lie ahead of what the stream holds.
 
         Raises:
             StreamNotFoundError

@@ -50,6 +50,14 @@ class Stored(msgspec.Struct, frozen=True):
     """It was there already, under the same message id; `sequence` is the first one's."""
 
 
+class Backlog(msgspec.Struct, frozen=True):
+    """What a stream holds from a sequence on: what whoever has come so far has yet to read."""
+
+    count: int
+    oldest_us: int | None
+    """When the first of them was stored, microseconds since the epoch, UTC; None: there is none."""
+
+
 class Replica(msgspec.Struct, frozen=True):
     """One copy of a stream, on one server of a cluster."""
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
-from agent99.errors import PayloadTooLargeError, StreamNotFoundError, UsageError
-from agent99.journal import StreamConfig
-from agent99.testing._journal_world import MakeJournal, equal, records, refused
+from agent99.errors import (
+    InvalidNameError,
+    PayloadTooLargeError,
+    StreamNotFoundError,
+    UsageError,
+)
+from agent99.journal import Backlog, StreamConfig
+from agent99.testing._journal_world import JournalWorld, MakeJournal, equal, records, refused
 
 
 async def check_get(make: MakeJournal) -> None:
@@ -79,3 +86,56 @@ async def check_message_bound(make: MakeJournal) -> None:
         big = world.journal.append(f"{world.name}.a", bytes(2_000))
         error = await refused(PayloadTooLargeError, big, "too large")
         equal((2_000, 1_000), (error.size_bytes, error.size_bytes_max), "the error tells")
+
+
+async def check_backlog(make: MakeJournal) -> None:
+    """A backlog counts what matches from a sequence on, and tells when its oldest was stored."""
+    async with make() as world:
+        stream = await world.stream()
+        equal(Backlog(0, None), await _backlog(world, 1), "an empty stream")
+        await world.fill("a.1", "b.1", "a.2", "c", "b.2")
+        a, b = f"{world.name}.a.*", f"{world.name}.b.*"
+        times = {each.sequence: each.stored_us for each in await records(world.journal, stream)}
+        equal(Backlog(5, times[1]), await _backlog(world, 1), "everything")
+        equal(Backlog(2, times[1]), await _backlog(world, 1, a), "one pattern")
+        equal(Backlog(1, times[3]), await _backlog(world, 2, a), "from a sequence on")
+        equal(Backlog(2, times[3]), await _backlog(world, 3, b, a), "the oldest of two patterns")
+        equal(Backlog(1, times[4]), await _backlog(world, 1, f"{world.name}.c"), "one subject")
+        equal(Backlog(0, None), await _backlog(world, 4, a), "nothing since")
+        equal(Backlog(0, None), await _backlog(world, 99), "ahead of the stream")
+
+
+async def check_backlog_that_goes_away(make: MakeJournal) -> None:
+    """What is deleted does not count, and may be deleted while one counts; the stream must stay."""
+    async with make() as world:
+        stream = await world.stream()
+        await world.fill(*"aaaa")
+        times = {each.sequence: each.stored_us for each in await records(world.journal, stream)}
+        for sequence in (1, 3):
+            await world.journal.delete(stream, sequence)
+        equal(Backlog(2, times[2]), await _backlog(world, 1), "without the deleted ones")
+        going = asyncio.gather(*(world.other.delete(stream, sequence) for sequence in (2, 4)))
+        while not going.done():
+            found = await world.journal.backlog(stream, from_sequence=1)
+            equal(found.count == 0, found.oldest_us is None, "an oldest where there is one")
+        await going
+        equal(Backlog(0, None), await _backlog(world, 1), "all are gone")
+        await world.journal.delete_stream(stream)
+        missing = world.journal.backlog(stream, from_sequence=1)
+        await refused(StreamNotFoundError, missing, "no stream")
+
+
+async def check_backlog_names(make: MakeJournal) -> None:
+    """A backlog of what makes no sense is refused before anything is sent."""
+    async with make() as world:
+        backlog = world.journal.backlog
+        for call in (backlog("no name", from_sequence=1), backlog("s", ("a..b",), from_sequence=1)):
+            await refused(InvalidNameError, call, "names")
+        for call in (backlog("s", from_sequence=0), backlog("s", ("a.*", "a.b"), from_sequence=1)):
+            await refused(UsageError, call, "a sequence, and patterns that overlap")
+
+
+async def _backlog(world: JournalWorld, from_sequence: int, *subjects: str) -> Backlog:
+    if world.replicas > 1:
+        await world.elapse(0.2)  # one that lags may be asked
+    return await world.other.backlog(world.name, subjects, from_sequence=from_sequence)
