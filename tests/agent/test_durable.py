@@ -72,6 +72,7 @@ class Ledger(Agent):
         super().__init__()
         self.seen: list[tuple[str, int]] = []
         self.topics: list[str] = []
+        self.ids: list[str] = []
         self.bad: set[int] = set()
         self.failures = 0
 
@@ -82,6 +83,7 @@ class Ledger(Agent):
             self.failures += 1
             raise ValueError(f"cannot note {number}")
         self.topics.append(self.context.operation)
+        self.ids.append(self.context.event_id)
         self.seen.append((order, number))
 
 
@@ -111,6 +113,42 @@ async def mailer(mesh: Mesh) -> AsyncIterator[Mailer]:
     await mesh.host(made)
     yield made
     made.gate.set()
+
+
+# --- append ---------------------------------------------------------------------------------------
+
+
+async def test_a_repeat_under_an_id_is_stored_once(client: Mesh, mesh: Mesh) -> None:
+    """Whatever it holds, and whoever repeats it; who follows is given the id."""
+    ledger = Ledger()
+    await mesh.host(ledger)
+    for number in range(3):
+        event = {"order": "a", "number": number}
+        assert "a/1" == await client.append("order.placed", event, key="a", event_id="a/1")
+        assert "a/1" == await ledger.append("order.placed", event, event_id="a/1")
+    last = {"order": "a", "number": 9}
+    await asyncio.to_thread(
+        lambda: ledger.blocking.append("order.placed", last, key="a", event_id="a/2")
+    )
+    await eventually(lambda: len(ledger.seen) >= 2)
+    assert [("a", 0), ("a", 9)] == ledger.seen
+    assert ["a/1", "a/2"] == ledger.ids
+
+
+async def test_an_id_may_stand_for_the_key(client: Mesh, mesh: Mesh) -> None:
+    """An event without a key has its id for one, whatever characters it is made of."""
+    event_id = '"x"*>.' + "~" * 122
+    ledger = Ledger()
+    await mesh.host(ledger)
+    await client.append("order.placed", {"order": "a", "number": 1}, event_id=event_id)
+    await eventually(lambda: ledger.ids == [event_id])
+
+
+@pytest.mark.parametrize("event_id", ["", "a b", "a\n", "é", "x" * 129, 7])
+async def test_an_id_that_no_server_could_remember(client: Mesh, event_id: Any) -> None:
+    """Is refused before anything is sent; the error says what an id is."""
+    with pytest.raises(InvalidNameError, match="is no event id"):
+        await client.append("order.placed", {}, event_id=event_id)
 
 
 # --- post -----------------------------------------------------------------------------------------

@@ -104,6 +104,8 @@ def test_post_and_append_print_the_id(desk: Ask) -> None:
     assert 36 == len(desk("append", "paper.new", "paper=a", "--key", "k", "--json").document["id"])
     event = desk("append", "paper.new", "--json-payload", '{"paper": "b"}')
     assert (0, 37) == (event.code, len(event.out))
+    for _ in range(2):
+        assert "b-is-new\n" == desk("append", "paper.new", "paper=b", "--id", "b-is-new").out
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,7 @@ def test_post_and_append_print_the_id(desk: Ask) -> None:
         ("post d*sk file", 2, "is no capability"),
         ("append paper..new", 2, "is no topic"),
         ("append paper.new --key", 2, "--key"),
+        ("append paper.new --id ä", 2, "is no event id: 1 to 128 characters"),
         ("post desk file --url nats://127.0.0.1:1", 5, "no NATS server answers at"),
         ("jobs nobody_posted", 3, "nothing was ever posted to 'nobody_posted'"),
         ("quarantine show desk 99999", 3, "there is no 99999 in quarantine of 'desk'"),

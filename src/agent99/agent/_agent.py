@@ -185,9 +185,11 @@ class Agent:
         *,
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        event_id: str | None = None,
     ) -> str:
         """Store an event for those who follow its topic, and return its id; see `Mesh.append`."""
-        return await self._here().append(topic, event, key=key, headers=headers)
+        how: dict[str, Any] = {"key": key, "headers": headers, "event_id": event_id}
+        return await self._here().append(topic, event, **how)
 
     async def post(
         self,

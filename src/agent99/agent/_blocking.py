@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agent99.agent._gather import Survey, control, survey
-from agent99.agent._stored import append, post
+from agent99.agent._stored import Label, append, post
 from agent99.agent._targets import Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, Context, find_context, new_event_loop, use_context
 from agent99.errors import ClosedError, UsageError
@@ -147,9 +147,11 @@ class Blocking:
         *,
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        event_id: str | None = None,
     ) -> str:
         """Store an event for those who follow its topic; see `Mesh.append`."""
-        return self._wait(append(self._caller, self._link, topic, event, key=key, headers=headers))
+        label = Label(key, headers, event_id)
+        return self._wait(append(self._caller, self._link, topic, event, label))
 
     def post(
         self,

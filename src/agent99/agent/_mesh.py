@@ -18,7 +18,7 @@ from agent99.agent._gather import Survey, control, survey
 from agent99.agent._hosting import Hosting
 from agent99.agent._link import Link
 from agent99.agent._opening import make_opening
-from agent99.agent._stored import append, post
+from agent99.agent._stored import Label, append, post
 from agent99.agent._targets import Peer, Target
 from agent99.clock import Clock
 from agent99.dispatch import DEFAULT_OPERATION
@@ -336,6 +336,7 @@ class Mesh(Connected):
         *,
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        event_id: str | None = None,
     ) -> str:
         """Store an event for those who follow its topic; returns its id.
 
@@ -344,6 +345,10 @@ class Mesh(Connected):
             event: An object: a Struct, a dict, or None for an empty one.
             key: Events of one key are kept, and followed, in order: 1 to 128 bytes of any text. By
                 default the event's own id: in no order.
+            event_id: Names the event, for whoever may have to repeat the call: 1 to 128 characters
+                of printable ASCII, no spaces. Appended again within two minutes it is stored once,
+                whatever it holds; later it is stored again, and who follows can tell by the id.
+                By default a new one.
 
         Delivery: returned = stored (and replicated, where the stream has replicas); then at least
             once to each agent that follows. From one process events of one key are stored in the
@@ -355,7 +360,8 @@ class Mesh(Connected):
             JournalError, DeadlineExceededError, TransportError: whether it is stored is unknown.
             ClosedError
         """
-        return await append(self._call(), self._open(), topic, event, key=key, headers=headers)
+        label = Label(key, headers, event_id)
+        return await append(self._call(), self._open(), topic, event, label)
 
     async def post(
         self,

@@ -21,7 +21,7 @@ from agent99.agent._hooks import Hooked, Hooks
 from agent99.agent._interest import Interest
 from agent99.agent._invoke import Pools, ends_at_once, handler_of
 from agent99.agent._log import AgentLog
-from agent99.agent._stored import append, post
+from agent99.agent._stored import Label, append, post
 from agent99.agent._tasks import Tasks, detached
 from agent99.dispatch import (
     DEFAULT_OPERATION,
@@ -380,7 +380,7 @@ class Running:
 
     async def append(self, topic: str, event: Any, **how: Any) -> str:
         """See `Mesh.append`."""
-        return await append(self.caller, self._link, topic, event, **how)
+        return await append(self.caller, self._link, topic, event, Label(**how))
 
     async def post(self, capability: str, operation: str, payload: Any, **how: Any) -> str:
         """See `Mesh.post`."""

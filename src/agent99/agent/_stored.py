@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agent99.agent._answers import checked_key
 from agent99.envelope import (
     Header,
@@ -11,6 +13,7 @@ from agent99.envelope import (
     Name,
     encode_message,
     encode_user_headers,
+    parse_event_id,
     parse_key,
     parse_name,
     parse_topic,
@@ -24,21 +27,25 @@ if TYPE_CHECKING:
     from agent99.agent._link import Link
 
 
-async def append(
-    caller: Caller,
-    link: Link,
-    topic: str,
-    event: Any,
-    *,
-    key: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> str:
+class Label(msgspec.Struct, frozen=True, gc=False):
+    """What stands on an event beside its topic; see `Mesh.append`."""
+
+    key: str | None
+    headers: Mapping[str, str] | None
+    event_id: str | None
+
+
+async def append(caller: Caller, link: Link, topic: str, event: Any, label: Label) -> str:
     """Store an event, and return its id; see `Mesh.append`."""
     parsed = parse_topic(topic)
     body = caller.body(event)
-    user = encode_user_headers(headers) if headers else b""
-    event_id = link.ids.uuid()
-    token = parse_key(key) if key is not None else Key(event_id)
+    user = encode_user_headers(label.headers) if label.headers else b""
+    if label.event_id is not None:
+        event_id = parse_event_id(label.event_id)
+        token = parse_key(event_id if label.key is None else label.key)
+    else:
+        event_id = link.ids.uuid()
+        token = Key(event_id) if label.key is None else parse_key(label.key)
     header = Header(
         type="event",
         from_uuid=caller.from_uuid,

@@ -29,6 +29,10 @@ class AppendOptions(msgspec.Struct, frozen=True):
         str | None,
         typer.Option("--key", metavar="TEXT", help="Events of one key are followed in order."),
     ] = None
+    id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="TEXT", help="Names the event: a repeat is stored once."),
+    ] = None
 
 
 def append(
@@ -43,12 +47,12 @@ def append(
 
     \b
     agent99 append order.placed order=17 total=12.5 --key 17
-    agent99 append order.paid --json-payload '{"order": 17}'
+    agent99 append order.paid --json-payload '{"order": 17}' --id order-17-paid
 
     When the command has ended with 0, the event is stored.
     """
     event = read_payload(words or (), options.json_payload)
-    stored = run_async(_append(scope, topic, event, options.key))
+    stored = run_async(_append(scope, topic, event, options))
     if scope.json:
         print_json({"id": stored})
     else:
@@ -56,6 +60,6 @@ def append(
     return Exit.OK
 
 
-async def _append(scope: Scope, topic: str, event: dict[str, Any], key: str | None) -> str:
+async def _append(scope: Scope, topic: str, event: dict[str, Any], options: AppendOptions) -> str:
     async with join(scope) as mesh:
-        return await mesh.append(topic, event, key=key)
+        return await mesh.append(topic, event, key=options.key, event_id=options.id)

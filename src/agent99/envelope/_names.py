@@ -16,9 +16,12 @@ Topic = NewType("Topic", str)
 Pattern = NewType("Pattern", str)
 """A topic in which `*` stands for one token and a final `>` for one or more."""
 
+EVENT_ID_CHARACTERS_MAX = 128
 TOPIC_TOKENS_MAX = 12
 TOPIC_CHARACTERS_MAX = 200
 
+_EVENT_ID = re.compile(r"[!-~]{1,128}")
+_EVENT_ID_RULE = f"1 to {EVENT_ID_CHARACTERS_MAX} characters of printable ASCII, no spaces"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 _NAME_RULE = "1 to 63 letters a-z, digits, '-' and '_', beginning and ending with a letter or digit"
 
@@ -44,6 +47,19 @@ def parse_name(kind: str, text: str) -> Name:
 def is_name(text: str) -> bool:
     """Tell whether text is a name as it stands: in lower case already."""
     return _NAME.fullmatch(text) is not None
+
+
+def parse_event_id(text: str) -> str:
+    """Return the id that somebody gave to an event.
+
+    Raises:
+        InvalidNameError: the server could not recognise an event by it.
+    """
+    if not isinstance(text, str):
+        raise InvalidNameError("event id", repr(text), "it must be text")
+    if _EVENT_ID.fullmatch(text) is None:
+        raise InvalidNameError("event id", text, _EVENT_ID_RULE)
+    return text
 
 
 def parse_topic(text: str) -> Topic:
