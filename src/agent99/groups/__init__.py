@@ -14,6 +14,7 @@ from agent99.groups._event import Event, event_of
 from agent99.groups._event_group import EventGroup
 from agent99.groups._event_lane import EventHandler
 from agent99.groups._group import Group
+from agent99.groups._inspect import GroupState, inspect_group, list_groups
 from agent99.groups._member import Active
 from agent99.groups._options import EventOptions, GroupOptions, GroupStatistics
 from agent99.groups._parts import reader_name
@@ -31,11 +32,14 @@ __all__ = [
     "EventOptions",
     "Group",
     "GroupOptions",
+    "GroupState",
     "GroupStatistics",
     "Handler",
     "Start",
     "event_of",
     "follow_events",
+    "inspect_group",
+    "list_groups",
     "parse_start",
     "read_events",
     "reader_name",

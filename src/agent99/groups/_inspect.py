@@ -1,0 +1,124 @@
+"""Look at the groups of a mesh from outside: who is in them, how far they are, what waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent99.agent import Agent
+from agent99.envelope import PARTITIONS, Name, Pattern, Subjects, parse_name
+from agent99.errors import StreamNotFoundError
+from agent99.groups._parts import Parts, open_bucket, parts_of
+from agent99.groups._place import Charter, Place, Progress, decode
+from agent99.groups._reset import read_charter
+
+if TYPE_CHECKING:
+    from agent99.agent import Mesh
+
+
+class GroupState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a group is just now; what its members have done is up to `commit_s` old."""
+
+    name: str
+    topics: tuple[str, ...]
+    is_exclusive: bool
+    """Whether one member works, and the others stand by."""
+    is_in_store: bool
+    """Whether the positions that count are in a store of its members: these trail them."""
+    members: tuple[str, ...]
+    """The ids of those that are there; nobody: what waits goes on waiting."""
+    owned: int
+    """Partitions that a member has in hand."""
+    partitions: int
+    events: int
+    """Done since the group was created."""
+    failures: int
+    """Attempts that failed since then: so often something came again."""
+    buried: int
+    """Events that went into quarantine since then."""
+    lag: int
+    """Events that are in the log and not done."""
+    oldest_us: int | None
+    """When the oldest of them was stored, microseconds since the epoch, UTC; None: nothing waits,
+    or what waited has gone from the log."""
+
+
+async def list_groups(of: Mesh | Agent) -> tuple[str, ...]:
+    """Return the names of the groups of a mesh, sorted.
+
+    Raises:
+        JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+    """
+    charters = await (await open_bucket(parts_of(of))).snapshot("*.charter")
+    return tuple(sorted(entry.key.partition(".")[0] for entry in charters))
+
+
+async def inspect_group(of: Mesh | Agent, name: str) -> GroupState:
+    """Return how a group is just now.
+
+    Raises:
+        UsageError: there is no such group.
+        InvalidNameError: the name breaks the grammar.
+        JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+    """
+    parts, group = parts_of(of), parse_name("group", name)
+    bucket = await open_bucket(parts)
+    charter = await read_charter(bucket, group)
+    entries = {entry.key: entry.value for entry in await bucket.snapshot(f"{group}.>")}
+    found = [entries.get(f"{group}.at.{partition}") for partition in range(charter.partitions)]
+    unclaimed = Place(progress=Progress(position=charter.start))
+    places = [(value and decode(value, Place)) or unclaimed for value in found]
+    waiting = await _waiting(parts, group, charter, [place.progress for place in places])
+    oldest = [each.oldest_us for each in waiting if each.oldest_us is not None]
+    return GroupState(
+        name=group,
+        topics=charter.topics,
+        is_exclusive=charter.partitions == 1,
+        is_in_store=charter.is_in_store,
+        members=tuple(sorted(key.rpartition(".")[2] for key in entries if ".member." in key)),
+        owned=sum(bool(place.owner) for place in places),
+        partitions=charter.partitions,
+        events=sum(place.progress.events for place in places),
+        failures=sum(place.progress.failures for place in places),
+        buried=sum(place.progress.buried for place in places),
+        lag=sum(each.count for each in waiting),
+        oldest_us=min(oldest, default=None),
+    )
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    count: int
+    oldest_us: int | None
+
+
+async def _waiting(
+    parts: Parts, group: Name, charter: Charter, progress: list[Progress]
+) -> list[_Waiting]:
+    """Return, by partition, what is in the log and not done."""
+    try:
+        end = (await parts.journal.stream_state(parts.streams.log)).last_sequence
+    except StreamNotFoundError:
+        return []
+
+    async def one(partition: int, progress: Progress) -> _Waiting:
+        behind = max(progress.position, progress.reached)
+        first = progress.open[0] if progress.open else 0
+        record = await parts.journal.get(parts.streams.log, first) if first else None
+        oldest_us = None if record is None else record.stored_us
+        if behind >= end:
+            return _Waiting(len(progress.open), oldest_us)
+        subjects = _subjects(parts.subjects, group, charter, partition)
+        rest = await parts.journal.backlog(parts.streams.log, subjects, from_sequence=behind + 1)
+        return _Waiting(len(progress.open) + rest.count, oldest_us or rest.oldest_us)
+
+    return await asyncio.gather(*(one(number, each) for number, each in enumerate(progress)))
+
+
+def _subjects(subjects: Subjects, group: Name, charter: Charter, partition: int) -> tuple[str, ...]:
+    topics = map(Pattern, charter.topics)
+    if charter.partitions != PARTITIONS:
+        return (*map(subjects.log_listen, topics), subjects.again_listen(group))
+    again = subjects.again_listen(group, str(partition))
+    return (*(subjects.log_listen_partition(partition, topic) for topic in topics), again)
