@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent99 import Mesh, UsageError
-from agent99.groups import EventGroup, Group, Start, reset_group
+from agent99.groups import EventGroup, Group, Start, delete_group, list_groups, reset_group
 from agent99.store import open_store
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
@@ -84,3 +84,19 @@ async def test_what_cannot_be_reset(mesh: Mesh, tmp_path: Path) -> None:
         await eventually(lambda: heard.count == 4)
     with pytest.raises(UsageError, match="in the future"):
         await reset_group(mesh, "mails", 99)
+
+
+async def test_a_group_that_is_deleted(mesh: Mesh) -> None:
+    """A group without members can be forgotten, and is another one then; else it is refused."""
+    heard = Heard()
+    await fill(mesh, 1, range(2))
+    async with EventGroup(mesh, "mails", [">"], heard.handle, options=QUICK):
+        await eventually(lambda: heard.count == 2)
+        with pytest.raises(UsageError, match="has 1 members"):
+            await delete_group(mesh, "mails")
+    await delete_group(mesh, "mails")
+    assert () == await list_groups(mesh)
+    with pytest.raises(UsageError, match="no group"):
+        await delete_group(mesh, "mails")
+    async with EventGroup(mesh, "mails", ["order.*"], heard.handle, options=QUICK):
+        await eventually(lambda: heard.count == 4)

@@ -10,7 +10,7 @@ Never:       hands out what another member owns, as far as it can know; acknowle
 from agent99.groups._batch import Batch
 from agent99.groups._batch_lane import Handler
 from agent99.groups._broadcast import Broadcast
-from agent99.groups._event import Event, event_of
+from agent99.groups._event import CloudEvent, Event, event_of
 from agent99.groups._event_group import EventGroup
 from agent99.groups._event_lane import EventHandler
 from agent99.groups._group import Group
@@ -19,13 +19,14 @@ from agent99.groups._member import Active
 from agent99.groups._options import EventOptions, GroupOptions, GroupStatistics
 from agent99.groups._parts import reader_name
 from agent99.groups._read import follow_events, read_events
-from agent99.groups._reset import reset_group
+from agent99.groups._reset import delete_group, reset_group
 from agent99.groups._start import Start, parse_start
 
 __all__ = [
     "Active",
     "Batch",
     "Broadcast",
+    "CloudEvent",
     "Event",
     "EventGroup",
     "EventHandler",
@@ -36,6 +37,7 @@ __all__ = [
     "GroupStatistics",
     "Handler",
     "Start",
+    "delete_group",
     "event_of",
     "follow_events",
     "inspect_group",

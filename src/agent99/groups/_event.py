@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -23,6 +23,26 @@ SPEC_VERSION: Final = "1.0"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event as CloudEvents write it: what leaves the log, and what the event bus delivers."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str | None = None
+    time: datetime | None = None
+    datacontenttype: str | None = None
+    """None: JSON."""
+    sequence: str | None = None
+    """Its place in the log: the extension `sequence`."""
+    partitionkey: str | None = None
+    """Its key again: the extension `partitionkey`."""
+    traceparent: str | None = None
+    """The extension `traceparent`."""
+    data: msgspec.Raw
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,22 +112,24 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         advance_position(transaction, self.reader, self.part, self.epoch, 0)
         return transaction.first_time(self.id, reader=self.reader)
 
+    def as_cloud_event(self) -> CloudEvent:
+        """Return it in the form in which it leaves the log."""
+        return CloudEvent(
+            specversion=SPEC_VERSION,
+            id=self.id,
+            source=self.source,
+            type=self.type,
+            subject=self.subject or None,
+            time=self.time,
+            sequence=str(self.sequence),
+            partitionkey=self.subject or None,
+            traceparent=self.traceparent or None,
+            data=self.data,
+        )
+
     def cloud_event(self) -> bytes:
         """Return it in the JSON format of CloudEvents, with `sequence` and `partitionkey`."""
-        written: dict[str, Any] = {
-            "specversion": SPEC_VERSION,
-            "id": self.id,
-            "source": self.source,
-            "type": self.type,
-            "time": self.time,
-            "datacontenttype": "application/json",
-            "sequence": str(self.sequence),
-        }
-        if self.subject:
-            written |= {"subject": self.subject, "partitionkey": self.subject}
-        if self.traceparent:
-            written["traceparent"] = self.traceparent
-        return _encode(written | {"data": self.data})
+        return _encode(self.as_cloud_event())
 
 
 def event_of(

@@ -104,9 +104,7 @@ class Member:
         """
         if self._watch is not None:
             raise UsageError(f"{self!r} was used before: make another one")
-        await self.parts.streams.ensure_log()
-        bucket = await open_bucket(self.parts)
-        charter = await self._charter(bucket)
+        bucket, charter = await self._ensure()
         self._view = view = View(self._keys, charter.start, self.partitions)
         self._watch = watch = Watch(self.parts, bucket, view, self._keys, self.options)
         self._arranger = arranger = Arranger(self, bucket, view, watch.member)
@@ -137,6 +135,15 @@ class Member:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await watch.leave()
+
+    async def create(self) -> None:
+        """Have the group be there, without being in it: it begins where the options say, now.
+
+        Raises:
+            UsageError: it was created in another way; the start is in the future.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        await self._ensure()
 
     @property
     def member(self) -> str:
@@ -216,6 +223,11 @@ class Member:
         if self._arranger is not None and self._watch is not None:
             await self._arranger.close()
             await self._watch.leave()
+
+    async def _ensure(self) -> tuple[Bucket, Charter]:
+        await self.parts.streams.ensure_log()
+        bucket = await open_bucket(self.parts)
+        return bucket, await self._charter(bucket)
 
     async def _charter(self, bucket: Bucket) -> Charter:
         """Return what the group is; it is created if it is not there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from agent99.agent import Agent
@@ -27,7 +27,7 @@ _log = logging.getLogger("agent99.groups")
 
 async def read_events(
     of: Mesh | Agent, topic: str = ">", *, start: Start = "first"
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield the stored events of a topic that the log holds now, in its order, then end.
 
     Args:
@@ -55,7 +55,7 @@ async def read_events(
 
 async def follow_events(
     of: Mesh | Agent, topics: Iterable[str] = (">",), *, start: Start = "new"
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield stored events as they come, in the log's order, for ever; wrap it in `aclosing`.
 
     Args:

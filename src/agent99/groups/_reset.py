@@ -1,4 +1,4 @@
-"""Have a group begin elsewhere: its partitions' entries are written anew, whoever has them."""
+"""Have a group begin elsewhere, whoever has its partitions; or be no more."""
 
 from __future__ import annotations
 
@@ -60,6 +60,25 @@ async def reset_group(of: Mesh | Agent, name: str, start: Start) -> int:
     for partition in range(charter.partitions):
         await place_at(bucket, keys, partition, beginning.progress(partition))
     return beginning.position
+
+
+async def delete_group(of: Mesh | Agent, name: str) -> None:
+    """Forget a group that has no members any more: how far it was, and that it was.
+
+    Raises:
+        UsageError: there is no such group, or it has members.
+        InvalidNameError: the name breaks the grammar.
+        JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+    """
+    group = parse_name("group", name)
+    bucket, keys = await open_bucket(parts_of(of)), Keys(group)
+    await read_charter(bucket, group)
+    entries = await bucket.snapshot(keys.everything)
+    members = [entry.key for entry in entries if entry.key.startswith(keys.member(""))]
+    if members:
+        raise UsageError(f"group {group!r} has {len(members)} members: it cannot be deleted")
+    for entry in sorted(entries, key=lambda entry: entry.key == keys.charter):
+        await bucket.delete(entry.key)  # the charter last: until then it can be tried again
 
 
 async def read_charter(bucket: Bucket, group: str) -> Charter:

@@ -6,6 +6,7 @@ May import:  errors clock ids wire; msgspec
 Never:       knows what the bytes mean, opens a connection, keeps a task of its own running.
 """
 
+from agent99.journal._grammar import matches
 from agent99.journal._jetstream import JetStreamJournal
 from agent99.journal._memory import MemoryJournal
 from agent99.journal._port import Journal
@@ -48,4 +49,5 @@ __all__ = [
     "StreamConfig",
     "StreamState",
     "Tail",
+    "matches",
 ]

@@ -1,12 +1,12 @@
-"""The audit log of a mesh: every stored event once, in a chain that shows any change.
+"""The event bus of a mesh, and its audit log: each event once, in a chain that shows any change.
 
-Given:       the stored events of a mesh; the URL of a database.
-Gives:       an agent that keeps them and answers for them; the log itself, its entries and whether
-             they are what was once written.
-May import:  errors clock ids settings envelope journal store groups agent agent99; msgspec
+Given:       events and subscriptions; the stored events of a mesh; the URL of a database.
+Gives:       an agent by which others publish, subscribe and look back; one that keeps what happened
+             and answers for it; the log itself, and whether it is what was once written.
+May import:  errors clock ids settings envelope journal store work groups agent agent99; msgspec
              sqlalchemy
-Never:       changes what it has written, keeps an event twice, loads SQLAlchemy before it needs
-             the database.
+Never:       loses what it has acknowledged, changes what it has written, keeps an event twice,
+             loads SQLAlchemy before it needs the database.
 """
 
 from agent99.systems.events._anchors import Anchors
@@ -15,13 +15,26 @@ from agent99.systems.events._audit import (
     AuditAnswer,
     AuditRecord,
     GetAuditLog,
+    Logged,
     audit_url,
     reader_of,
     record_of,
 )
+from agent99.systems.events._bus import EventBusAgent
 from agent99.systems.events._log import AuditLog
 from agent99.systems.events._query import Query
 from agent99.systems.events._verify import Breach, Proof
+from agent99.systems.events._words import (
+    Events,
+    GetEvents,
+    Mode,
+    Publish,
+    Published,
+    Subscribe,
+    Subscribed,
+    Subscription,
+    Subscriptions,
+)
 
 __all__ = [
     "Anchors",
@@ -30,9 +43,20 @@ __all__ = [
     "AuditLog",
     "AuditRecord",
     "Breach",
+    "EventBusAgent",
+    "Events",
     "GetAuditLog",
+    "GetEvents",
+    "Logged",
+    "Mode",
     "Proof",
+    "Publish",
+    "Published",
     "Query",
+    "Subscribe",
+    "Subscribed",
+    "Subscription",
+    "Subscriptions",
     "audit_url",
     "reader_of",
     "record_of",

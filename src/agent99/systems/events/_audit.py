@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,22 +16,24 @@ from agent99 import Agent, Failure, operation
 from agent99.clock import Clock, SystemClock
 from agent99.envelope import split_message
 from agent99.errors import BadRequestError, InvalidNameError, UsageError
-from agent99.groups import Batch, Group, reader_name
+from agent99.groups import Batch, CloudEvent, Group, reader_name
 from agent99.ids import Ids, SystemIds
 from agent99.settings import load_settings
 from agent99.systems.events._anchors import Anchoring, Anchors
 from agent99.systems.events._entry import AuditEntry
 from agent99.systems.events._log import AuditLog
+from agent99.systems.events._moments import MICROSECOND, micros_of, moment_of
 from agent99.systems.events._query import Query
 from agent99.systems.events._verify import Proof
+from agent99.systems.events._words import INVALID_QUERY, refusal
 
 GROUP: Final = "audit"
-INVALID_QUERY: Final = "INVALID_QUERY"
 _SQLITE: Final = "sqlite:///"
 DAY: Final = timedelta(days=1)
-_MICROSECOND: Final = timedelta(microseconds=1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_US: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+KEPT_S_MAX: Final = 3.0
+"""So long an event that is handed over is waited for, in seconds: it comes by the log."""
+KEPT_AGAIN_S: Final = 0.05
+NOT_LOGGED: Final = "NOT_LOGGED"
 ANSWER_BYTES_MAX: Final = 512 * 1024
 _RECORD_BYTES: Final = 1024
 """Of an entry without its event, at most; about."""
@@ -67,6 +69,13 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     event: msgspec.Raw
     """What was appended, a JSON object; null: nobody can read it."""
     hash: str
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """An event is in the audit log."""
+
+    audit_id: int
+    logged: bool
 
 
 class AuditAnswer(msgspec.Struct, frozen=True):
@@ -135,8 +144,8 @@ class AuditAgent(Agent):
                 actor=request.actor,
                 entity=request.entity,
                 correlation=request.correlation,
-                since_us=_micros(request.since) if request.since else self._a_day_ago_us(),
-                until_us=_micros(request.until) if request.until else None,
+                since_us=micros_of(request.since) if request.since else self._a_day_ago_us(),
+                until_us=micros_of(request.until) if request.until else None,
                 after=request.after,
                 limit=request.limit,
             )
@@ -148,13 +157,32 @@ class AuditAgent(Agent):
         return AuditAnswer(records, len(records), more=not is_all)
 
     @operation(idempotent=True)
+    async def handle_event(self, event: CloudEvent) -> Logged:
+        """Answer once an event is in the log: it gets there by the mesh's own log, unasked."""
+        until_s = self._clock.monotonic_s() + KEPT_S_MAX
+        while self._clock.monotonic_s() < until_s:
+            number = await self._log.number_of(event.id)
+            if number is not None:
+                return Logged(number, logged=True)
+            await self._clock.sleep(KEPT_AGAIN_S)
+        raise Failure(
+            f"event {event.id!r} is not in the log: it was never stored on this mesh, or has gone",
+            code=NOT_LOGGED,
+            retryable=True,
+        )
+
+    async def process_request(self, action: str = "", operation: str = "") -> None:
+        """Refuse what names none of the operations."""
+        raise refusal(operation or action, ("handle_event", "get_audit_log", "verify"))
+
+    @operation(idempotent=True)
     async def verify(self) -> Proof:
         """Look at the whole chain, its anchors and its end; returns the first breach, if any."""
         anchors = await self._anchors.read(await self._log.chain())
         return await self._log.verify(self._group.reader, anchors)
 
     def _a_day_ago_us(self) -> int:
-        return self._clock.wall_us() - DAY // _MICROSECOND
+        return self._clock.wall_us() - DAY // MICROSECOND
 
     async def _add(self, batch: Batch) -> None:
         self._anchoring.note(await self._log.add(batch))
@@ -184,8 +212,8 @@ def record_of(entry: AuditEntry) -> AuditRecord:
         actor=entry.actor,
         entity=entry.entity,
         correlation=entry.correlation,
-        occurred_at=_moment(entry.occurred_us),
-        stored_at=_moment(entry.stored_us),
+        occurred_at=moment_of(entry.occurred_us),
+        stored_at=moment_of(entry.stored_us),
         event=_readable(entry.event),
         hash=entry.hash.hex(),
     )
@@ -208,13 +236,3 @@ def _readable(event: bytes) -> msgspec.Raw:
         return msgspec.Raw(msgspec.json.format(split_message(event)[1], indent=-1))
     except (BadRequestError, msgspec.MsgspecError):
         return msgspec.Raw(b"null")
-
-
-def _moment(time_us: int) -> datetime:
-    """Return a time; what no calendar has is its last moment."""
-    return _EPOCH + min(time_us, _LAST_US) * _MICROSECOND
-
-
-def _micros(moment: datetime) -> int:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // _MICROSECOND

@@ -42,6 +42,7 @@ _KNOWN = "SELECT event_id, event FROM audit_entries WHERE is_repeat = 0 AND even
 _TAKE_HEAD = "UPDATE audit_head SET number = number WHERE id = 1 RETURNING number, hash"
 _READ_HEAD = "SELECT number, hash FROM audit_head WHERE id = 1"
 _READ_CHAIN = "SELECT chain FROM audit_head WHERE id = 1"
+_READ_NUMBER = "SELECT number FROM audit_entries WHERE event_id = :event_id AND is_repeat = 0"
 _MOVE_HEAD = "UPDATE audit_head SET number = :number, hash = :hash WHERE id = 1"
 _RANGE = "SELECT min(number) AS first, max(number) AS last FROM audit_entries"
 
@@ -110,6 +111,13 @@ class AuditLog:
         return await self.store.read(
             lambda transaction: _entries(transaction.execute(statement, values))
         )
+
+    async def number_of(self, event_id: str) -> int | None:
+        """Return the number of the entry that keeps an event, or None."""
+        number: int | None = await self.store.read(
+            lambda one: one.execute(_READ_NUMBER, {"event_id": event_id}).scalar()
+        )
+        return number
 
     async def pages(self) -> AsyncIterator[list[AuditEntry]]:
         """Yield all entries that are there now, repeats too, in their order, some at a time."""

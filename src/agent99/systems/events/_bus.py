@@ -1,0 +1,187 @@
+"""The event bus: an agent by which others publish, subscribe and look back, without a library.
+
+Everything is an event of the mesh's log, so that what agents `append` themselves, and what groups
+read, is the same; the bus adds no hop to them.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import timedelta
+
+from agent99 import Agent, Failure, operation
+from agent99.agent import link_of
+from agent99.clock import Clock, SystemClock
+from agent99.envelope import (
+    Header,
+    Topic,
+    encode_body,
+    encode_message,
+    parse_event_id,
+    parse_key,
+    parse_topic,
+)
+from agent99.errors import Agent99Error, InvalidNameError, PayloadTooLargeError, UsageError
+from agent99.groups import CloudEvent, Start, parse_start, read_events, reset_group
+from agent99.systems.events._moments import micros_of, moment_of
+from agent99.systems.events._subscriptions import Board
+from agent99.systems.events._words import (
+    INVALID_EVENT,
+    INVALID_QUERY,
+    INVALID_SUBSCRIPTION,
+    Events,
+    GetEvents,
+    Publish,
+    Published,
+    Reset,
+    Subscribe,
+    Subscribed,
+    Subscriptions,
+    Unsubscribe,
+    Unsubscribed,
+    WasReset,
+    refusal,
+)
+
+HOUR = timedelta(hours=1)
+ANSWER_BYTES_MAX = 512 * 1024
+_EVENT_BYTES = 1024
+"""Of an event without its data, at most; about."""
+ACTIONS = ("publish", "subscribe", "unsubscribe", "subscriptions", "get_events", "reset")
+
+
+class EventBusAgent(Agent):
+    """Stores events for others, brings them to who subscribed, and answers for what happened.
+
+    Any number of instances may run: they share the work. Subscriptions outlast them all.
+
+    Args:
+        clock: The source of time.
+    """
+
+    capabilities = ("event_bus", "pub_sub", "messaging")
+
+    _board: Board
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+
+    async def start(self) -> None:
+        """Read the subscriptions, and work them off."""
+        await link_of(self).durable.streams.ensure_log()
+        self._board = Board(self, self._clock)
+        await self._board.start()
+
+    async def stop(self) -> None:
+        """Hand over what is in hand."""
+        await self._board.stop()
+
+    async def process_request(self, action: str = "", operation: str = "") -> None:
+        """Refuse what names none of the operations."""
+        raise refusal(operation or action, ACTIONS)
+
+    @operation(name="publish")
+    async def publish_event(self, event: Publish) -> Published:
+        """Store an event; answered = stored. The same id within two minutes is stored once."""
+        try:
+            topic = _topic_of(event)
+            event_id = await self._store(topic, event)
+        except (UsageError, InvalidNameError, PayloadTooLargeError) as error:
+            raise Failure(str(error), code=INVALID_EVENT) from error
+        except Agent99Error as error:
+            raise Failure(str(error), code=error.code, retryable=error.retryable) from error
+        return Published(event_id, published=True, subscribers_notified=self._board.count(topic))
+
+    @operation(idempotent=True)
+    async def subscribe(self, request: Subscribe) -> Subscribed:
+        """Have a capability be given events by its operation `handle_event`, from now on."""
+        try:
+            kept = await self._board.add(request)
+        except (UsageError, InvalidNameError) as error:
+            raise Failure(str(error), code=INVALID_SUBSCRIPTION) from error
+        return Subscribed(
+            subscribed=True,
+            event_type=kept.event_type,
+            subscriber=kept.subscriber,
+            mode=kept.mode,
+            subscription=kept.group,
+        )
+
+    @operation(idempotent=True)
+    async def unsubscribe(self, request: Unsubscribe) -> Unsubscribed:
+        """Take a subscription back: what it has not been given yet, it is not given."""
+        return Unsubscribed(await self._board.remove(request.subscription))
+
+    @operation(idempotent=True)
+    async def subscriptions(self) -> Subscriptions:
+        """Return all subscriptions."""
+        known = tuple(self._board.known.values())
+        return Subscriptions(known, len(known))
+
+    @operation(idempotent=True)
+    async def get_events(self, request: GetEvents) -> Events:
+        """Return stored events, the oldest first, a page at a time."""
+        found: list[CloudEvent] = []
+        held = 0
+        try:
+            events = read_events(self, request.event_type, start=self._start(request))
+            async with aclosing(events):
+                async for event in events:
+                    if request.subject and event.subject != request.subject:
+                        continue
+                    held += len(event.data) + _EVENT_BYTES
+                    if len(found) == request.limit or (found and held > ANSWER_BYTES_MAX):
+                        return Events(tuple(found), len(found), more=True)
+                    found.append(event.as_cloud_event())
+        except (UsageError, InvalidNameError) as error:
+            raise Failure(str(error), code=INVALID_QUERY) from error
+        return Events(tuple(found), len(found))
+
+    @operation(idempotent=True)
+    async def reset(self, request: Reset) -> WasReset:
+        """Have a group, or a subscription, go on from elsewhere; others notice nothing."""
+        try:
+            start = parse_start(request.start, self._clock)
+            return WasReset(request.group, await reset_group(self, request.group, start))
+        except (UsageError, InvalidNameError) as error:
+            raise Failure(str(error), code=INVALID_SUBSCRIPTION) from error
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _start(self, request: GetEvents) -> Start:
+        if request.after:
+            return request.after + 1
+        if request.since is not None:
+            return moment_of(max(micros_of(request.since), 0))
+        return moment_of(self._clock.wall_us()) - HOUR
+
+    async def _store(self, topic: Topic, event: Publish) -> str:
+        """Store an event in the name of who publishes it."""
+        link, context = link_of(self), self.context
+        event_id = parse_event_id(event.id) if event.id is not None else link.ids.uuid()
+        key = parse_key(event_id if event.subject is None else event.subject)
+        when_us = self._clock.wall_us() if event.time is None else micros_of(event.time)
+        header = Header(
+            type="event",
+            from_uuid=context.request.from_uuid,
+            to_uuid=topic,
+            event_uuid=event_id,
+            timestamp=max(when_us, 0),
+            traceparent=context.trace.traceparent,
+        )
+        message = encode_message(header, encode_body(event.data))
+        await link.durable.log.append(topic, key, message, message_id=event_id)
+        return event_id
+
+
+def _topic_of(event: Publish) -> Topic:
+    """Return the topic of an event that is to be stored.
+
+    Raises:
+        UsageError, InvalidNameError: it has none, or two, or a pattern.
+    """
+    if not event.type and not event.event_type:
+        raise UsageError("the event has no type")
+    if event.type and event.event_type and event.type != event.event_type:
+        raise UsageError(f"the event has two types: {event.type!r} and {event.event_type!r}")
+    return parse_topic(event.type or event.event_type)
