@@ -18,9 +18,11 @@ from agent99.systems.shop._check_findings import Finding
 from agent99.systems.shop._check_sources import Databases, Event, read_event
 from agent99.systems.shop._checker import CheckerAgent
 from agent99.systems.shop._data import EXTRACT, read_year
-from agent99.systems.shop._demo import run_demo
+from agent99.systems.shop._demo import play_for, run_demo
 from agent99.systems.shop._errors import DataFileError, IllegalTransitionError, MoneyError
 from agent99.systems.shop._events import OrderMoved
+from agent99.systems.shop._figures import Figures
+from agent99.systems.shop._guest import Guest, Till
 from agent99.systems.shop._history_agent import OrderHistoryAgent
 from agent99.systems.shop._order_stream import follow_order
 from agent99.systems.shop._settings import ShopSettings, load_shop_settings
@@ -34,8 +36,10 @@ __all__ = [
     "DataFileError",
     "Databases",
     "Event",
+    "Figures",
     "Finding",
     "FulfillmentAgent",
+    "Guest",
     "IllegalTransitionError",
     "InventoryAgent",
     "Invoice",
@@ -47,11 +51,13 @@ __all__ = [
     "PaymentAgent",
     "ShopSettings",
     "Terms",
+    "Till",
     "Year",
     "check_shop",
     "follow_order",
     "load_shop_settings",
     "place_order",
+    "play_for",
     "read_event",
     "read_year",
     "run_demo",

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from agent99 import Settings, named
 from agent99.clock import Clock, SystemClock
@@ -31,6 +31,8 @@ from agent99.systems.shop._display import Bar, Display, display_for
 from agent99.systems.shop._figures import ChaosFigures, Figures, Instance, Work, figures_of
 from agent99.systems.shop._following import follow_up
 from agent99.systems.shop._ground import Ground, mesh_of_its_own, read_log
+from agent99.systems.shop._guest import Guest, Till
+from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._options import DemoOptions, read_options
 from agent99.systems.shop._plan import places_of, plan_of, read_file
 from agent99.systems.shop._proof import ask_rebuilt, ask_verdict
@@ -47,6 +49,7 @@ from agent99.systems.shop._settings import ShopSettings
 from agent99.systems.shop._year import Invoice, Year
 
 T = TypeVar("T")
+Announce: TypeAlias = Callable[[Till], Awaitable[None]]
 
 START_S: Final = 30.0
 """Seconds until all agents must be there."""
@@ -82,13 +85,33 @@ def run_demo(options: Mapping[str, Any] | None = None) -> int:
     """
     chosen = read_options(options or {})
     display = display_for(chosen)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        figures = runner.run(_with_signals(chosen, display))
+    figures = _play(chosen, display, None)
     display.show(figures)
     return 0 if figures.ok else 1
 
 
-async def _with_signals(options: DemoOptions, display: Display) -> Figures:
+def play_for(guest: Guest, options: Mapping[str, Any] | None = None) -> Figures:
+    """Run the shop with another system on its mesh, and return its figures, which are not shown.
+
+    The books are checked against the events as the guest has them.
+
+    Args:
+        guest: The other system.
+        options: As of `run_demo`.
+
+    Raises:
+        as `run_demo`, and what the guest raises.
+    """
+    chosen = read_options(options or {})
+    return _play(chosen, display_for(chosen), guest)
+
+
+def _play(options: DemoOptions, display: Display, guest: Guest | None) -> Figures:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_with_signals(options, display, guest))
+
+
+async def _with_signals(options: DemoOptions, display: Display, guest: Guest | None) -> Figures:
     """End as with Ctrl-C when somebody asks this process to end."""
     task = asyncio.current_task()
     stop: list[int] = []
@@ -102,7 +125,7 @@ async def _with_signals(options: DemoOptions, display: Display) -> Figures:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await run_shop(options, display)
+        return await run_shop(options, display, guest)
     except asyncio.CancelledError:
         if not stop:
             raise
@@ -112,7 +135,7 @@ async def _with_signals(options: DemoOptions, display: Display) -> Figures:
             loop.remove_signal_handler(number)
 
 
-async def run_shop(options: DemoOptions, display: Display) -> Figures:
+async def run_shop(options: DemoOptions, display: Display, guest: Guest | None = None) -> Figures:
     """Run the shop and return its figures.
 
     Raises:
@@ -124,7 +147,7 @@ async def run_shop(options: DemoOptions, display: Display) -> Figures:
         shop = options.shop_settings(folder)
         if options.store is not None:
             await _require_empty(shop)
-        year, work, log = await _work_off(options, display, folder, shop)
+        year, work, log = await _work_off(options, display, folder, shop, guest)
         display.tell("checking the books against the file")
         events, violations = split_log(log)
         report = await asyncio.to_thread(_check, options, shop, events)
@@ -138,7 +161,7 @@ async def _require_empty(shop: ShopSettings) -> None:
 
 
 async def _work_off(
-    options: DemoOptions, display: Display, folder: Path, shop: ShopSettings
+    options: DemoOptions, display: Display, folder: Path, shop: ShopSettings, guest: Guest | None
 ) -> tuple[Year, Work, list[bytes]]:
     """Start the agents, replay the file, end the agents, and read what they have stored."""
     clock, ids = SystemClock(), SystemIds()
@@ -154,8 +177,12 @@ async def _work_off(
             await crew.send(plan_of(options, ground.settings, shop, year))
             display.tell(f"watch it from another terminal: cd {folder} && agent99 top")
             run = _Run(options, display, crew, ground, (clock, ids), began_s)
-            work = await run.replay(year)
-            return year, work, await _log(ground.settings, clock, ids)
+            if guest is None:
+                work = await run.replay(year)
+                return year, work, await _log(ground.settings, clock, ids)
+            async with guest.joined(ground.settings, ground.mesh):
+                work = await run.replay(year, guest.announce)
+                return year, work, await guest.messages()
 
 
 @asynccontextmanager
@@ -190,9 +217,11 @@ class _Run:
         self._clock, self._ids = ports
         self._began_s = began_s
         self._first_s: float | None = None
+        self._announce: Announce | None = None
 
-    async def replay(self, year: Year) -> Work:
+    async def replay(self, year: Year, announce: Announce | None = None) -> Work:
         """Wait for the agents, replay the orders, and let the agents stop."""
+        self._announce = announce
         await self._unless_lost(self._wait_for_agents())
         self._display.tell(self._greeting(year))
         tally = Tally()
@@ -288,6 +317,10 @@ class _Run:
         clock = self._clock
 
         async def place(invoice: Invoice) -> None:
+            if self._announce is not None and invoice.kind == "order":
+                await self._announce(
+                    Till(order_uuid(invoice.number), invoice.number, invoice.at, invoice.country)
+                )
             start_s = clock.monotonic_s()
             outcome = await customer.place(invoice)
             now_s = clock.monotonic_s()
