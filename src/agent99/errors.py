@@ -32,7 +32,8 @@
     ├── JournalError                what must last
     │   ├── StreamNotFoundError
     │   ├── WrongSequenceError          compare-and-set lost: somebody else wrote first
-    │   └── StreamFullError             the store or the stream is at its bound
+    │   ├── StreamFullError             the store or the stream is at its bound
+    │   └── LogIncompleteError          the log does not hold any more what would have to be read
     ├── StoreError                  an agent's own data
     │   ├── StoreUnavailableError       the database cannot be reached, opened or locked
     │   ├── StoreOverloadedError        more transactions wait than the bound allows; it did not run
@@ -435,6 +436,22 @@ class StreamFullError(JournalError):
 
     code = "STREAM_FULL"
     retryable = True
+
+
+class LogIncompleteError(JournalError):
+    """The log has dropped events, and what is built from it anew would lack them."""
+
+    code = "LOG_INCOMPLETE"
+
+    def __init__(self, needed_sequence: int, first_sequence: int) -> None:
+        super().__init__(
+            f"the log begins at {first_sequence:,}, but it is needed from {needed_sequence:,} on:"
+            " what would be made of it lacks the events between"
+        )
+        self.needed_sequence = needed_sequence
+        """The first event that was counted so far."""
+        self.first_sequence = first_sequence
+        """The first that the log still holds."""
 
 
 class StoreError(Agent99Error):

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("work",),
     ("agent",),
     ("groups", "saga"),
+    ("projections",),
     (TOP,),
     ("testing", "systems"),
     ("gateway", "dashboard"),
