@@ -1,0 +1,34 @@
+"""What stored events cost: appending them and reading them again, against peers, in one run.
+
+    make bench NAME=events            # a table, in some three minutes
+    make bench NAME=events JSON=1     # a JSON array on standard output, and nothing else
+
+Each part measures one promise, in processes of its own, and gives its rows. Set-ups take turns,
+round by round, and each ratio is of one round; the medians count.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from _bench import Options, run_bench
+from _mesh_appends import append_rows
+from _replays import replay_rows
+from _report import Progress, Row
+
+PARTS: Final[tuple[Callable[[Options, Progress], list[Row]], ...]] = (
+    append_rows,
+    replay_rows,
+)
+"""Each takes the options and says where it stands; a new promise is a new part."""
+
+
+def measure(options: Options, progress: Progress) -> list[Row]:
+    """Return every row."""
+    return [row for part in PARTS for row in part(options, progress)]
+
+
+if __name__ == "__main__":
+    sys.exit(run_bench("What stored events cost.", measure))

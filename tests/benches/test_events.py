@@ -1,0 +1,75 @@
+"""The bench of stored events: it runs, every comparison has its row, and a miss is called one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHES = Path(__file__).parents[2] / "benches"
+BUDGETS = {
+    "append, one at a time, to raw nats-py": 1.5,
+    "append, 64 at once, to raw nats-py": 1.5,
+    "replay by Journal.read, to raw nats-py": 3.0,
+    "replay by Journal.tail, to raw nats-py": 3.0,
+}
+
+
+@pytest.fixture(params=["_mesh_appends", "_replays"])
+def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Give the module of a part, as the bench imports it."""
+    monkeypatch.syspath_prepend(str(BENCHES))
+    return importlib.import_module(request.param)
+
+
+RATES: dict[str, list[float]] = {
+    "ours_1": [4.0, 2.0, 2.0],
+    "ours_64": [4.0, 2.0, 2.0],
+    "read": [4.0, 2.0, 2.0],
+    "tail": [4.0, 2.0, 2.0],
+}
+PEERS: dict[str, list[float]] = {
+    name: [1.0, 1.0, 2.0] for name in ("natspy_1", "natspy_64", "natspy_ids_1", "natspy_ids_64")
+} | {"natspy": [1.0, 1.0, 2.0]}
+
+
+@pytest.mark.slow
+def test_every_promise_is_measured_or_says_why_not() -> None:
+    """Standard output is a JSON array, and each row of it has a figure or a reason."""
+    command = [sys.executable, str(BENCHES / "events.py"), "--quick", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    by_name = {row["name"]: row for row in rows}
+    assert len(by_name) == len(rows)
+    for name, row in by_name.items():
+        assert (row["value"] is None) == bool(row.get("why")), name
+        assert row["value"] is None or row["value"] > 0, name
+    for name, budget in BUDGETS.items():
+        assert budget == by_name[name]["budget"], name
+        assert isinstance(by_name[name]["met"], bool), name
+
+
+def test_a_peer_that_is_there_is_compared_round_by_round(part: ModuleType) -> None:
+    """The ratio is the median of those of each round, against its budget."""
+    with_budget = {row.name: row for row in part.rows_of(RATES | PEERS) if row.budget is not None}
+    assert with_budget.keys() <= BUDGETS.keys()
+    for name, row in with_budget.items():
+        assert (2.0, BUDGETS[name]) == (row.value, row.budget)
+        assert row.met is (2.0 >= 0.9 * BUDGETS[name])
+
+
+def test_an_absent_peer_keeps_its_row(part: ModuleType) -> None:
+    """What is not installed has no figure of its own, and the ratio to it says why."""
+    rows = part.rows_of(RATES)
+    absent = {row.name for row in rows if row.value is None}
+    assert 2 == len(absent)
+    assert absent <= BUDGETS.keys()
+    assert {"nats-py is not installed"} == {row.why for row in rows if row.value is None}
+    assert 4 == len(rows)
