@@ -21,9 +21,13 @@ from agent99.systems.events._audit import (
     record_of,
 )
 from agent99.systems.events._bus import EventBusAgent
+from agent99.systems.events._demo import ShopGuest
+from agent99.systems.events._demo_figures import EventsFigures, rows_of, verdict_of
 from agent99.systems.events._log import AuditLog
+from agent99.systems.events._order_views import DailyRevenue, OrderSteps
 from agent99.systems.events._query import Query
 from agent99.systems.events._verify import Breach, Proof
+from agent99.systems.events._views_agent import History, OrderViewsAgent, Revenue
 from agent99.systems.events._words import (
     Events,
     GetEvents,
@@ -43,16 +47,23 @@ __all__ = [
     "AuditLog",
     "AuditRecord",
     "Breach",
+    "DailyRevenue",
     "EventBusAgent",
     "Events",
+    "EventsFigures",
     "GetAuditLog",
     "GetEvents",
+    "History",
     "Logged",
     "Mode",
+    "OrderSteps",
+    "OrderViewsAgent",
     "Proof",
     "Publish",
     "Published",
     "Query",
+    "Revenue",
+    "ShopGuest",
     "Subscribe",
     "Subscribed",
     "Subscription",
@@ -60,4 +71,6 @@ __all__ = [
     "audit_url",
     "reader_of",
     "record_of",
+    "rows_of",
+    "verdict_of",
 ]
