@@ -221,7 +221,8 @@ async def test_one_is_active(open_mesh: OpenMesh) -> None:
 
     def member(number: int) -> EventGroup:
         handle = heard[number].handle
-        return EventGroup(meshes[number], "book", [">"], handle, active="one", options=QUICK)
+        options = msgspec.structs.replace(QUICK, active="one")
+        return EventGroup(meshes[number], "book", [">"], handle, options=options)
 
     first, second = member(0), member(1)
     async with second:

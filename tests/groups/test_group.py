@@ -233,7 +233,7 @@ async def test_what_cannot_be_a_group(mesh: Mesh) -> None:
         GroupOptions(start=0)
     nobody: Any = "some"
     with pytest.raises(UsageError):
-        Group(mesh, "billing", [">"], seen.handle, active=nobody)
+        GroupOptions(active=nobody)
     with pytest.raises(UsageError):
         GroupOptions(batch_max=0)
     with pytest.raises(UsageError):
@@ -243,5 +243,6 @@ async def test_what_cannot_be_a_group(mesh: Mesh) -> None:
             await group.__aenter__()
         with pytest.raises(UsageError, match=r"created with topics \('a\.\*',\)"):
             await Group(mesh, "billing", ["b.*"], seen.handle).__aenter__()
+        one = GroupOptions(active="one")
         with pytest.raises(UsageError, match="created with all members active"):
-            await Group(mesh, "billing", ["a.*"], seen.handle, active="one").__aenter__()
+            await Group(mesh, "billing", ["a.*"], seen.handle, options=one).__aenter__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from agent99 import Mesh, UsageError
@@ -44,7 +45,8 @@ async def test_what_failed(mesh: Mesh) -> None:
     """Attempts that failed are counted, and what went into quarantine; what failed waits."""
     heard = Heard(("k0", 1))
     await fill(mesh, 3, range(3))
-    async with EventGroup(mesh, "mails", [">"], heard.handle, active="one", options=QUICK):
+    one = msgspec.structs.replace(QUICK, active="one")
+    async with EventGroup(mesh, "mails", [">"], heard.handle, options=one):
         await eventually(lambda: heard.count == 8)
     state = await inspect_group(mesh, "mails")
     assert (True, 1, 9, 3, 1, 0) == (

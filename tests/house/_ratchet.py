@@ -17,7 +17,7 @@ _PARTS = "the parts come in through the constructor, each by its name"
 
 RATCHET: dict[tuple[str, str], Exemption] = {
     ("src/agent99/errors.py", "lines"): Exemption(
-        600, "one tree, one file: the drawing, the classes and the code table are read together"
+        620, "one tree, one file: the drawing, the classes and the code table are read together"
     ),
     ("src/agent99/agent/_agent.py", "Agent.request: parameters"): Exemption(7, _VERB),
     ("src/agent99/agent/_blocking.py", "Blocking.request: parameters"): Exemption(7, _VERB),

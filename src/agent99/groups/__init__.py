@@ -15,8 +15,7 @@ from agent99.groups._event_group import EventGroup
 from agent99.groups._event_lane import EventHandler
 from agent99.groups._group import Group
 from agent99.groups._inspect import GroupState, inspect_group, list_groups
-from agent99.groups._member import Active
-from agent99.groups._options import EventOptions, GroupOptions, GroupStatistics
+from agent99.groups._options import Active, EventOptions, GroupOptions, GroupStatistics
 from agent99.groups._parts import reader_name
 from agent99.groups._read import follow_events, read_events
 from agent99.groups._reset import delete_group, reset_group

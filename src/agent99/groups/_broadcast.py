@@ -36,6 +36,9 @@ class Unshared:
     def __init__(self) -> None:
         self.place = Place()
 
+    def __repr__(self) -> str:
+        return f"Unshared({self.place!r})"
+
     async def commit(self, progress: Progress, suspect: int = 0) -> None:
         """Keep how far it is, as long as the instance lives."""
         self.place = Place(progress=progress, suspect=suspect)

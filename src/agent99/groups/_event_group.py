@@ -11,7 +11,7 @@ from agent99.agent import Agent
 from agent99.groups._burial import bury
 from agent99.groups._event_lane import EventHandler, EventLane
 from agent99.groups._lane import Hold, Lane
-from agent99.groups._member import Active, Member
+from agent99.groups._member import Member
 from agent99.groups._options import EventOptions
 from agent99.groups._place import Progress
 from agent99.journal import Record
@@ -38,10 +38,9 @@ class EventGroup(Member):
         handler: Is given an `Event`; returned = done. Events of different keys are handed to it
             side by side. Raises it `Failure` with `retryable=False`, or cannot decode the event
             (`Event.decode`), the event goes into quarantine at once.
-        active: `one`: one member works, on one event at a time, in the order of the log but for
-            what fails; the other members stand by.
         store: Where the effects are: `Event.is_new` tells there what has its effect already.
-        options: The bounds; `curve` says how often an event is tried.
+        options: The bounds; `curve` says how often an event is tried. With one active member it
+            works on one event at a time, in the order of the log but for what fails.
 
     Delivery: at least once, in order per key. An event that fails for good stands in quarantine
         (`agent99 quarantine`) before its key goes on; redriven, it comes to this group alone, once
@@ -60,14 +59,13 @@ class EventGroup(Member):
         topics: Iterable[str],
         handler: EventHandler,
         *,
-        active: Active = "all",
         store: Store | None = None,
         options: EventOptions | None = None,
     ) -> None:
         chosen = options or EventOptions()
-        if active == "one":
+        if chosen.active == "one":
             chosen = msgspec.structs.replace(chosen, keys_max=1)
-        super().__init__(of, name, topics, active=active, store=store, options=chosen)
+        super().__init__(of, name, topics, store=store, options=chosen)
         self._event_options = chosen
         self.handler = handler
         """What it hands events to."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent99.agent import Agent
 from agent99.groups._batch_lane import BatchLane, Handler
 from agent99.groups._lane import Hold, Lane
-from agent99.groups._member import Active, Member
+from agent99.groups._member import Member
 from agent99.groups._options import GroupOptions
 from agent99.groups._place import Progress
 
@@ -35,11 +35,9 @@ class Group(Member):
         handler: Is given a `Batch`; returned = done. Batches of different partitions are handed to
             it side by side. What it raises is logged, and the batch comes again, after a pause that
             grows: what lies behind it in its partition waits.
-        active: `one`: all events are one partition, in the order of the log; its owner works, the
-            other members stand by.
         store: Where the effects are: the position that its transactions keep (`Batch.fresh`) is
             the one that counts.
-        options: The bounds.
+        options: The bounds, and how it works.
 
     Delivery: at least once, in the order of the log per key. After a crash the events of the last
         `commit_s` come again. A member that stood still may, when it goes on, do once more what it
@@ -58,13 +56,10 @@ class Group(Member):
         topics: Iterable[str],
         handler: Handler,
         *,
-        active: Active = "all",
         store: Store | None = None,
         options: GroupOptions | None = None,
     ) -> None:
-        super().__init__(
-            of, name, topics, active=active, store=store, options=options or GroupOptions()
-        )
+        super().__init__(of, name, topics, store=store, options=options or GroupOptions())
         self.handler = handler
         """What it hands batches to."""
         self.is_in_store = store is not None

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from agent99.agent import Mesh
     from agent99.store import Store
 
-Active = Literal["all", "one"]
-"""Who of a group's members works: all of them, sharing the partitions, or one, while the others
-stand by."""
-
 FOLLOW_AGAIN_S = 1.0
 """Before the entries are followed again that could not be followed."""
 CREATE_AGAIN_S = 0.1
@@ -57,16 +53,13 @@ class Member:
         name: str,
         topics: Iterable[str],
         *,
-        active: Active,
         store: Store | None,
         options: GroupOptions,
     ) -> None:
         self.name = parse_name("group", name)
         self.topics = tuple(sorted(parse_pattern(topic) for topic in topics))
         """What it reads, sorted."""
-        if active not in ("all", "one"):
-            raise UsageError(f"active is {active!r}: 'all' or 'one'")
-        self.partitions = PARTITIONS if active == "all" else 1
+        self.partitions = PARTITIONS if options.active == "all" else 1
         self.tally = Tally()
         self.parts = parts = parts_of(of)
         self.journal = parts.journal

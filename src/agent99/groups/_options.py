@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -10,6 +11,7 @@ from agent99.errors import UsageError
 from agent99.groups._start import Start, check_start
 from agent99.work import Curve
 
+Active = Literal["all", "one"]
 _WHOLE_NUMBERS = ("batch_max", "prefetch_max", "commit_events_max")
 _DURATIONS = ("commit_s", "drain_s_max", "retry_s_max", "ping_s", "silence_s_max")
 
@@ -18,12 +20,15 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of one member; the defaults suit most.
 
     Raises:
-        UsageError: a number below 1, or a duration that is not above 0.
+        UsageError: a number below 1, a duration that is not above 0, or another word than those.
     """
 
     start: Start | None = None
     """Where a group begins that is created just now, `first` unless it is said; one that is there
     already goes on where it is. Where a broadcast begins: `new`."""
+    active: Active = "all"
+    """Who of the members works: all of them, sharing the partitions; or `one`, on everything in the
+    order of the log, while the others stand by. It is fixed when the group is created."""
     batch_max: int = 256
     """Events that the handler is given at once."""
     prefetch_max: int = 512
@@ -43,6 +48,8 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without an answer after which a member counts as dead."""
 
     def __post_init__(self) -> None:
+        if self.active not in ("all", "one"):
+            raise UsageError(f"{type(self).__name__}.active is {self.active!r}: 'all' or 'one'")
         if self.start is not None:
             check_start(self.start)
         _check(self, _WHOLE_NUMBERS, _DURATIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from agent99.agent import Agent
@@ -48,8 +48,7 @@ async def read_events(
     beginning = await _beginning(parts, (subject,), start)
     first, wanted = _first(beginning)
     async for record in parts.journal.read(parts.streams.log, subject, from_sequence=first):
-        event = _event(record) if wanted(record) else None
-        if event is not None:
+        for event in _events((record,), wanted):
             yield event
 
 
@@ -80,10 +79,8 @@ async def follow_events(
     )
     async with tail as records:
         while True:
-            for record in await records.read(BATCH_MAX):
-                event = _event(record) if wanted(record) else None
-                if event is not None:
-                    yield event
+            for event in _events(await records.read(BATCH_MAX), wanted):
+                yield event
 
 
 def _subjects(parts: Parts, topics: Iterable[str]) -> tuple[str, ...]:
@@ -114,9 +111,10 @@ def _first(beginning: Beginning) -> tuple[int, Wanted]:
     )
 
 
-def _event(record: Record) -> Event | None:
-    try:
-        return event_of(record)
-    except BadRequestError as error:
-        _log.warning("record %d of the log is no event: %s", record.sequence, error)
-        return None
+def _events(records: Iterable[Record], wanted: Wanted) -> Iterator[Event]:
+    """Yield what is wanted of some records, and is an event."""
+    for record in filter(wanted, records):
+        try:
+            yield event_of(record)
+        except BadRequestError as error:
+            _log.warning("record %d of the log is no event: %s", record.sequence, error)

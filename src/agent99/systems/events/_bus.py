@@ -6,6 +6,7 @@ read, is the same; the bus adds no hop to them.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -22,7 +23,7 @@ from agent99.envelope import (
     parse_topic,
 )
 from agent99.errors import Agent99Error, InvalidNameError, PayloadTooLargeError, UsageError
-from agent99.groups import CloudEvent, Start, parse_start, read_events, reset_group
+from agent99.groups import CloudEvent, Event, Start, parse_start, read_events, reset_group
 from agent99.systems.events._moments import micros_of, moment_of
 from agent99.systems.events._subscriptions import Board
 from agent99.systems.events._words import (
@@ -121,21 +122,12 @@ class EventBusAgent(Agent):
     @operation(idempotent=True)
     async def get_events(self, request: GetEvents) -> Events:
         """Return stored events, the oldest first, a page at a time."""
-        found: list[CloudEvent] = []
-        held = 0
         try:
             events = read_events(self, request.event_type, start=self._start(request))
             async with aclosing(events):
-                async for event in events:
-                    if request.subject and event.subject != request.subject:
-                        continue
-                    held += len(event.data) + _EVENT_BYTES
-                    if len(found) == request.limit or (found and held > ANSWER_BYTES_MAX):
-                        return Events(tuple(found), len(found), more=True)
-                    found.append(event.as_cloud_event())
+                return await _page_of(events, request)
         except (UsageError, InvalidNameError) as error:
             raise Failure(str(error), code=INVALID_QUERY) from error
-        return Events(tuple(found), len(found))
 
     @operation(idempotent=True)
     async def reset(self, request: Reset) -> WasReset:
@@ -172,6 +164,20 @@ class EventBusAgent(Agent):
         message = encode_message(header, encode_body(event.data))
         await link.durable.log.append(topic, key, message, message_id=event_id)
         return event_id
+
+
+async def _page_of(events: AsyncIterator[Event], request: GetEvents) -> Events:
+    """Return as many events as are wanted, and as an answer can hold; at least one."""
+    found: list[CloudEvent] = []
+    held = 0
+    async for event in events:
+        if request.subject and event.subject != request.subject:
+            continue
+        held += len(event.data) + _EVENT_BYTES
+        if len(found) == request.limit or (found and held > ANSWER_BYTES_MAX):
+            return Events(tuple(found), len(found), more=True)
+        found.append(event.as_cloud_event())
+    return Events(tuple(found), len(found))
 
 
 def _topic_of(event: Publish) -> Topic:

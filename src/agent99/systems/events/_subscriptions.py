@@ -15,7 +15,7 @@ from agent99.clock import Clock
 from agent99.envelope import Topic, parse_name, parse_pattern
 from agent99.errors import Agent99Error, UsageError, WrongSequenceError
 from agent99.groups import EventGroup, EventOptions, delete_group, parse_start
-from agent99.journal import Bucket, BucketConfig, Snapshot, matches
+from agent99.journal import Bucket, BucketConfig, Change, Snapshot, matches
 from agent99.systems.events._delivery import Delivery
 from agent99.systems.events._words import Subscribe, Subscription
 from agent99.work import Curve
@@ -144,6 +144,17 @@ class Board:
         except msgspec.DecodeError as error:
             _log.warning("subscription %r cannot be read: %s", key, error)
 
+    def _hear(self, news: Snapshot | Change) -> None:
+        if isinstance(news, Snapshot):
+            self.known.clear()
+            for entry in news.entries:
+                self._note(entry.key, entry.value)
+        elif news.kind == "put":
+            self._note(news.key, news.value)
+        else:
+            self.known.pop(news.key, None)
+        self._news.set()
+
     async def _follow(self) -> None:
         """Hear of every change, for ever."""
         while True:
@@ -151,15 +162,7 @@ class Board:
                 bucket = self._bucket = await self._open()  # it may have been deleted
                 async with bucket.follow() as news:
                     async for each in news:
-                        if isinstance(each, Snapshot):
-                            self.known.clear()
-                            for entry in each.entries:
-                                self._note(entry.key, entry.value)
-                        elif each.kind == "put":
-                            self._note(each.key, each.value)
-                        else:
-                            self.known.pop(each.key, None)
-                        self._news.set()
+                        self._hear(each)
             except Agent99Error as error:
                 _log.warning("the subscriptions cannot be followed: %s", error)
             await self._clock.sleep(FOLLOW_AGAIN_S)
@@ -200,12 +203,15 @@ class Board:
             UsageError: its start is none.
         """
         delivery = Delivery(self._bus, subscription, self._clock)
-        options = EventOptions(curve=CURVE, start=parse_start(subscription.start, self._clock))
+        options = EventOptions(
+            curve=CURVE,
+            start=parse_start(subscription.start, self._clock),
+            active="one" if subscription.mode == "one" else "all",
+        )
         return EventGroup(
             self._bus,
             subscription.group,
             (subscription.event_type,),
             delivery.deliver,
-            active="one" if subscription.mode == "one" else "all",
             options=options,
         )
