@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NewType
 
 from agent99.errors import InvalidNameError
@@ -68,6 +69,14 @@ def parse_topic(text: str) -> Topic:
     Raises:
         InvalidNameError: a token is no name, or there are more than 12 of them or 200 characters.
     """
+    if not isinstance(text, str):
+        raise InvalidNameError("topic", repr(text), "it must be text")
+    return _topic(text)
+
+
+@lru_cache(1024)
+def _topic(text: str) -> Topic:
+    """Parse a topic; a programme has few, and each event is sent to one of them."""
     return Topic(".".join(_tokens("topic", text)))
 
 
