@@ -13,6 +13,7 @@ _SELF_DESCRIBING = frozenset(
         "enum.Enum",
         "enum.Flag",
         "agent99.Agent",
+        "agent99.projections.Projection",
         "enum.IntEnum",
         "enum.IntFlag",
         "enum.StrEnum",
