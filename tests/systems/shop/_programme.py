@@ -29,7 +29,7 @@ def write_tiny(path: Path, invoices: int) -> Path:
 
 
 class Programme:
-    """`agent99 demo shop` in a process.
+    """`agent99 demo shop`, or another demo, in a process.
 
     Invariant: it is in a session of its own, and gone after `close`.
     """
@@ -37,6 +37,7 @@ class Programme:
     def __init__(
         self,
         *arguments: str,
+        demo: str = "shop",
         environ: dict[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
@@ -45,7 +46,7 @@ class Programme:
         is_json = "--json" in arguments
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("AGENT99_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "agent99", "demo", "shop", *arguments],
+            [sys.executable, "-P", "-m", "agent99", "demo", demo, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if is_json else subprocess.STDOUT,
