@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # Of two cores: a test waits as much as it computes.
 JOBS ?= 3
 NAME ?= request
+DEMO ?= events
 DATA ?= ../shared/data/online_retail_2009_2010.parquet
 SECONDS ?= 60
 MINUTES ?= 30
@@ -24,11 +25,11 @@ help: ## list the targets
 
 setup: $(BIN)/.ready ## make the virtual environment
 
-demo: $(BIN)/.ready ## run the order pipeline: five agents, a real broker, some weeks of a real shop
-	@$(BIN)/agent99 demo shop $(json) $(ARGS)
+demo: $(BIN)/.ready ## run a real shop's weeks on a real broker, bus and audit log looking on (DEMO=shop: alone)
+	@$(BIN)/agent99 demo $(DEMO) $(json) $(ARGS)
 
-year: data $(BIN)/.ready ## run it on the whole year (DATA=file names another)
-	@$(BIN)/agent99 demo shop --data '$(DATA)' $(json) $(ARGS)
+year: data $(BIN)/.ready ## run the shop on the whole year (DATA=file names another, DEMO=events looks on)
+	@$(BIN)/agent99 demo $(if $(filter command line,$(origin DEMO)),$(DEMO),shop) --data '$(DATA)' $(json) $(ARGS)
 
 test: $(BIN)/.ready ## run the quick tests, measure coverage, hold the gates
 	@rm -f .coverage .coverage.*

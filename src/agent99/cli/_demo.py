@@ -161,7 +161,7 @@ def events(options: ShopOptions) -> int:
         print_json({**msgspec.to_builtins(figures), "shop": msgspec.to_builtins(shop)})
     else:
         print_table(("", ""), system.rows_of(figures))
-        for finding in (*shop.findings, *figures.findings):
+        for finding in figures.findings:
             tell(f"FAULT {finding}")
         tell(system.verdict_of(figures))
     return Exit.OK if figures.ok else Exit.FAILED

@@ -91,9 +91,10 @@ def run_demo(options: Mapping[str, Any] | None = None) -> int:
 
 
 def play_for(guest: Guest, options: Mapping[str, Any] | None = None) -> Figures:
-    """Run the shop with another system on its mesh, and return its figures, which are not shown.
+    """Run the shop with another system on its mesh, show and return its figures.
 
-    The books are checked against the events as the guest has them.
+    The books are checked against the events as the guest has them. With `json` nothing is shown:
+    who prints one document has more to put into it.
 
     Args:
         guest: The other system.
@@ -103,7 +104,11 @@ def play_for(guest: Guest, options: Mapping[str, Any] | None = None) -> Figures:
         as `run_demo`, and what the guest raises.
     """
     chosen = read_options(options or {})
-    return _play(chosen, display_for(chosen), guest)
+    display = display_for(chosen)
+    figures = _play(chosen, display, guest)
+    if not chosen.json:
+        display.show(figures)
+    return figures
 
 
 def _play(options: DemoOptions, display: Display, guest: Guest | None) -> Figures:
