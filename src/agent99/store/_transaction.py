@@ -83,6 +83,32 @@ class Transaction:
             self.doom = store_error(error, link.database.name, read_only=link.read_only)
             raise self.doom from error
 
+    def tuples(
+        self, statement: str, parameters: Mapping[str, Any] | None = None
+    ) -> Sequence[tuple[Any, ...]]:
+        """Run one query of plain SQL and return its rows as bare tuples, for who reads very many.
+
+        To give the rows names, as `execute` does, takes an eighth more.
+
+        Args:
+            statement: As of `execute`, but not of SQLAlchemy Core.
+            parameters: Values by name.
+
+        Raises:
+            as `execute`.
+        """
+        link = self._open_link()
+        if self.doom is not None:
+            raise self.doom
+        try:
+            cursor = _run_plain(link, statement, parameters)
+            if cursor.description is None:
+                return ()
+            return _fetch(cursor, link.database.options.rows_max)
+        except link.errors as error:
+            self.doom = store_error(error, link.database.name, read_only=link.read_only)
+            raise self.doom from error
+
     def lock(self, table: str, keys: Iterable[Any], *, key: str = "id") -> dict[Any, Any]:
         """Lock rows until the transaction ends, in the order of their keys; return them by key.
 
@@ -230,20 +256,25 @@ def _lock_statement(
 
 
 def _execute_plain(link: Link, sql: str, parameters: Parameters | None) -> Rows:
-    form = link.statements.form(sql)
-    if parameters is None:
-        cursor = link.raw.execute(sql)  # without values a driver looks for no marks
-    elif isinstance(parameters, (dict, Mapping)):  # dict first: asking for Mapping costs 0.5 µs
-        cursor = link.raw.execute(form, parameters)
-    else:
-        cursor = link.raw.cursor()
-        cursor.executemany(form, parameters)
+    cursor = _run_plain(link, sql, parameters)
     if cursor.description is None:
         return Rows((), max(cursor.rowcount, 0))
     found = _fetch(cursor, link.database.options.rows_max)
     make = link.statements.row_maker(tuple([column[0] for column in cursor.description]))
     changed = 0 if _is_query(link, cursor) else max(cursor.rowcount, 0)
     return Rows([make(row) for row in found], changed)
+
+
+def _run_plain(link: Link, sql: str, parameters: Parameters | None) -> Any:
+    """Run a statement; returns the driver's cursor."""
+    form = link.statements.form(sql)
+    if parameters is None:
+        return link.raw.execute(sql)  # without values a driver looks for no marks
+    if isinstance(parameters, (dict, Mapping)):  # dict first: asking for Mapping costs 0.5 µs
+        return link.raw.execute(form, parameters)
+    cursor = link.raw.cursor()
+    cursor.executemany(form, parameters)
+    return cursor
 
 
 def _is_query(link: Link, cursor: Any) -> bool:

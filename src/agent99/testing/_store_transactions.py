@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from agent99.errors import ConstraintError, StoreError, UsageError
@@ -128,6 +129,48 @@ async def check_rows(make: MakeStore) -> None:
         error = await error_of(store.read(lambda t: t.execute("SELECT * FROM account")))
         assert isinstance(error, StoreError)
         assert "rows_max" in str(error)
+
+
+async def check_tuples(make: MakeStore) -> None:
+    """`tuples` gives the values that `execute` gives, bare, and is refused what that is refused."""
+    async with make(MIGRATIONS, StoreOptions(rows_max=2)) as store:
+        await store.transaction(clear)
+        for name in ("a", "b", "c"):
+            await store.transaction(put(name, 1))
+        query = "SELECT id, pence FROM account WHERE id <= :last ORDER BY id"
+
+        def work(transaction: Transaction) -> None:
+            found = transaction.tuples(query, {"last": "b"})
+            assert [("a", 1), ("b", 1)] == list(found)
+            assert {tuple} == set(map(type, found))
+            assert [("50%",)] == list(transaction.tuples("SELECT '50%'"))
+            assert 0 == len(transaction.tuples(query, {"last": ""}))
+            raised = "UPDATE account SET pence = pence + 1 WHERE id = 'a'"
+            assert 0 == len(transaction.tuples(raised))
+            assert [(2,)] == list(transaction.tuples(f"{raised[:-3]}'b' RETURNING pence"))
+
+        await store.transaction(work)
+        assert await store.read(pence_of("a")) == 2
+        error = await error_of(store.read(lambda t: t.tuples(query, {"last": "c"})))
+        assert isinstance(error, StoreError), error
+        assert "rows_max" in str(error)
+        kept: list[Transaction] = []
+        await store.transaction(kept.append)
+        misuses: tuple[Callable[[Transaction], Any], ...] = (
+            lambda _: kept[0].tuples("SELECT 1"),
+            lambda t: t.tuples("COMMIT"),
+        )
+        for misuse in misuses:
+            assert isinstance(await error_of(store.transaction(misuse)), UsageError)
+
+        def catches(transaction: Transaction) -> Any:
+            put("d", 1)(transaction)
+            with suppress(StoreError):
+                transaction.tuples("SELEC")
+            return transaction.tuples("SELECT 1")
+
+        assert isinstance(await error_of(store.transaction(catches)), StoreError)
+        assert await store.read(pence_of("d")) is None
 
 
 async def check_lock(make: MakeStore) -> None:

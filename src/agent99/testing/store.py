@@ -53,6 +53,7 @@ from agent99.testing._store_transactions import (
     check_money_is_conserved,
     check_rows,
     check_transaction_is_whole,
+    check_tuples,
 )
 
 __all__ = ["STORE_CHECKS", "MakeStore", "check_store"]
@@ -63,6 +64,7 @@ STORE_CHECKS: Final[tuple[Callable[[MakeStore], Awaitable[None]], ...]] = (
     check_constraints_are_typed,
     check_misuse_is_refused,
     check_rows,
+    check_tuples,
     check_lock,
     check_money_is_conserved,
     check_once,
