@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent99.systems.events._entry import AuditEntry, Head, fact_of, link, seal
+from agent99.systems.events._entry import (
+    FIELDS,
+    AuditEntry,
+    Head,
+    entry_of,
+    fact_of,
+    link,
+    row_of,
+    seal,
+)
 from agent99.systems.events._verify import Breach, End, Verifier
 from tests.systems.events._records import batches, record
 
@@ -42,7 +51,7 @@ def _breach(
     """Look at entries that should be the whole chain."""
     whole = _chain()
     verifier = Verifier(anchors)
-    verifier.look(entries)
+    verifier.look(map(row_of, entries))
     return verifier.end(_end(whole, head, len(entries))).breach
 
 
@@ -50,8 +59,8 @@ def test_a_chain_as_it_was_written_is_sound() -> None:
     """Nothing is wrong with it, and the proof says how far it goes and how many anchors agree."""
     entries = _chain()
     verifier = Verifier({3: entries[2].hash, 12: entries[11].hash})
-    assert verifier.look(entries[:5])
-    assert verifier.look(entries[5:])
+    assert verifier.look(map(row_of, entries[:5]))
+    assert verifier.look(map(row_of, entries[5:]))
     proof = verifier.end(_end(entries))
     assert proof.is_sound
     assert (12, entries[-1].hash.hex(), 2) == (proof.entries, proof.head, proof.anchors)
@@ -81,7 +90,16 @@ _CHANGES: dict[str, Callable[[Any], Any]] = {
 
 def test_every_field_is_under_the_hash() -> None:
     """Whoever adds a field to an entry must say how a change of it shows."""
-    assert {*_CHANGES, "number"} == set(AuditEntry.__struct_fields__)
+    assert {*_CHANGES, "number"} == set(AuditEntry.__struct_fields__) == set(FIELDS)
+
+
+@given(number=st.integers(1, _LENGTH))
+def test_an_entry_is_made_of_its_row(number: int) -> None:
+    """And a row of its entry; a table has 0 and 1 where an entry has truth values."""
+    entry = _chain()[number - 1]
+    row = row_of(entry)
+    assert entry == entry_of(row)
+    assert entry == entry_of((*row[:10], int(entry.is_repeat), *row[11:]))
 
 
 @pytest.mark.parametrize("field", _CHANGES)
@@ -196,7 +214,7 @@ def test_entries_outside_of_the_chain_are_named() -> None:
     entries = _chain()
     for first, last, number in ((1, 13, 13), (0, 12, 0), (-3, 12, -3)):
         verifier = Verifier()
-        verifier.look(entries)
+        verifier.look(map(row_of, entries))
         end = msgspec.structs.replace(_end(entries), first=first, last=last)
         breach = verifier.end(end).breach
         assert breach is not None
@@ -207,14 +225,23 @@ def test_without_positions_no_chain_is_whole() -> None:
     """Who deletes these, or asks for those of another mesh, is not told that all is well."""
     verifier = Verifier()
     entries = _chain()
-    verifier.look(entries)
+    verifier.look(map(row_of, entries))
     breach = verifier.end(msgspec.structs.replace(_end(entries), positions={})).breach
     assert breach is not None
     assert (13, "tail") == (breach.number, breach.rule)
 
 
 @pytest.mark.parametrize(
-    "changed", [{"event": "text"}, {"type": "\udcff"}, {"hash": "text"}, {"number": 2.0}]
+    "changed",
+    [
+        {"event": "text"},
+        {"type": "\udcff"},
+        {"actor": b"by-k2"},
+        {"hash": "text"},
+        {"number": 2.0},
+        {"is_repeat": 2},
+        {"entity": None},
+    ],
 )
 def test_what_is_no_value_of_its_kind_is_a_changed_field(changed: dict[str, Any]) -> None:
     """SQLite lets anything stand anywhere."""
@@ -223,6 +250,32 @@ def test_what_is_no_value_of_its_kind_is_a_changed_field(changed: dict[str, Any]
     breach = _breach(entries)
     assert breach is not None
     assert (2, "hash") == (breach.number, breach.rule)
+
+
+def test_bytes_that_json_would_make_the_same_text_of_are_a_changed_field() -> None:
+    """Of bytes it makes Base64."""
+    (batch,) = batches([record(1, topic="b3JkZXI")])
+    entry = link(Head(), msgspec.structs.replace(fact_of(batch.records[0], 1), actor="b3JkZXI="))
+    assert Verifier().look([row_of(entry)])
+    verifier = Verifier()
+    assert not verifier.look([row_of(msgspec.structs.replace(entry, actor=b"order"))])
+    assert verifier.breach is not None
+    assert (1, "hash") == (verifier.breach.number, verifier.breach.rule)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"), [({"sequence": "9"}, (2, "hash")), ({"partition": "9"}, (3, "tail"))]
+)
+def test_a_place_that_is_none_is_named(changed: dict[str, Any], expected: tuple[int, str]) -> None:
+    """Also where its hash was made anew: nothing that stands in an entry stops who looks at it."""
+    first = _chain()[0]
+    fact = fact_of(record(2, key=first.entity), first.partition)
+    forged = link(Head(1, first.hash), msgspec.structs.replace(fact, **changed))
+    verifier = Verifier()
+    verifier.look(map(row_of, (first, forged)))
+    breach = verifier.end(_end([first], Head(2, forged.hash), 2)).breach
+    assert breach is not None
+    assert expected == (breach.number, breach.rule)
 
 
 def test_what_a_fact_says() -> None:

@@ -186,16 +186,27 @@ async def test_what_is_done_to_the_table_is_named(
     assert expected == (breach.number, breach.rule)
 
 
-async def test_a_byte_that_makes_no_text_is_named(tmp_path: Path) -> None:
-    """SQLite lets it stand in a text; to say that the database is broken would not say where."""
+_KINDS = {
+    "no text": ("UPDATE audit_entries SET actor = CAST(x'ff' AS TEXT) WHERE number = 4", 4, "hash"),
+    "bytes": ("UPDATE audit_entries SET actor = CAST(actor AS BLOB) WHERE number = 4", 4, "hash"),
+    "a text": ("UPDATE audit_entries SET event = CAST(event AS TEXT) WHERE number = 4", 4, "hash"),
+    "a place": ("UPDATE audit_entries SET sequence = 'x' WHERE number = 4", 4, "hash"),
+    "a number": (_COPY.format(number="'x'", previous="hash"), 7, "head"),
+    "the end": ("UPDATE audit_head SET number = 'x'", 1, "head"),
+}
+
+
+@pytest.mark.parametrize("what", _KINDS)
+async def test_what_is_of_another_kind_is_named(what: str, tmp_path: Path) -> None:
+    """SQLite lets it stand anywhere; to say that the database is broken would not say where."""
+    statement, *expected = _KINDS[what]
     async with AuditLog.opened(f"sqlite:///{tmp_path}/audit.db") as log:
         for batch in batches(record(number) for number in range(1, 7)):
             await log.add(batch)
-        flip = "UPDATE audit_entries SET actor = CAST(x'ff' AS TEXT) WHERE number = 4"
-        await log.store.transaction(lambda t: _without_triggers(t, flip))
+        await log.store.transaction(lambda t: _without_triggers(t, statement))
         breach = (await log.verify(READER)).breach
     assert breach is not None
-    assert (4, "hash") == (breach.number, breach.rule)
+    assert expected == [breach.number, breach.rule]
 
 
 async def test_a_row_cannot_be_replaced(tmp_path: Path) -> None:

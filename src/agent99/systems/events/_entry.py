@@ -8,6 +8,7 @@ write every later one anew, and the anchors elsewhere say that they did.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -22,6 +23,28 @@ GENESIS: Final = bytes(32)
 _TRACE_PARTS: Final = 4
 _NUL: Final = "\0"
 _CHARACTERS_MAX: Final = 512
+
+FIELDS: Final = (
+    "number",
+    "event_id",
+    "type",
+    "actor",
+    "entity",
+    "correlation",
+    "occurred_us",
+    "stored_us",
+    "partition",
+    "sequence",
+    "is_repeat",
+    "event",
+    "previous",
+    "hash",
+)
+"""Of an entry, in the order in which they are hashed and read."""
+SEALED: Final = FIELDS.index("event")
+"""So many of them are hashed as JSON."""
+Row = tuple[Any, ...]
+"""The values of an entry in the order of `FIELDS`, as a table has them: perhaps of any kind."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -146,21 +169,28 @@ def link(head: Head, fact: Fact, *, is_repeat: bool = False) -> AuditEntry:
 
 
 def seal(entry: AuditEntry) -> bytes:
-    """Return the hash that an entry must have: SHA-256 of the hash before and all that it says.
+    """Return the hash that an entry must have."""
+    return digest_of(entry.previous, row_of(entry)[:SEALED], entry.event)
+
+
+def digest_of(previous: bytes, fields: Sequence[Any], event: bytes) -> bytes:
+    """Return SHA-256 of the hash before and all that an entry says.
 
     The fields are one JSON array, which ends itself; so no two entries have the same bytes.
+
+    Args:
+        fields: The first `SEALED` of a `Row`.
     """
-    fields = (
-        entry.number,
-        entry.event_id,
-        entry.type,
-        entry.actor,
-        entry.entity,
-        entry.correlation,
-        entry.occurred_us,
-        entry.stored_us,
-        entry.partition,
-        entry.sequence,
-        entry.is_repeat,
-    )
-    return sha256(entry.previous + _encode(fields) + entry.event).digest()
+    return sha256(previous + _encode(fields) + event).digest()
+
+
+def row_of(entry: AuditEntry) -> Row:
+    """Return an entry as it is read from a table."""
+    return tuple([getattr(entry, name) for name in FIELDS])
+
+
+def entry_of(row: Row) -> AuditEntry:
+    """Return an entry as it was read from a table, where SQL has no truth values."""
+    values: dict[str, Any] = dict(zip(FIELDS, row, strict=True))
+    values["is_repeat"] = bool(values["is_repeat"])
+    return AuditEntry(**values)

@@ -5,33 +5,49 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from agent99.clock import Clock
 from agent99.envelope import parse_pattern
+from agent99.errors import StoreError
 from agent99.groups import Batch
 from agent99.ids import Ids
-from agent99.systems.events._entry import AuditEntry, Fact, Head, fact_of, link, renamed, repeats
+from agent99.systems.events._entry import (
+    FIELDS,
+    AuditEntry,
+    Fact,
+    Head,
+    Row,
+    entry_of,
+    fact_of,
+    link,
+    renamed,
+    repeats,
+)
 from agent99.systems.events._query import Query
 from agent99.systems.events._verify import End, Proof, Verifier
 
 if TYPE_CHECKING:
     from agent99.store import Store, Transaction
 
-PAGE_ROWS: Final = 5_000
+PAGE_ROWS: Final = 500
+"""More do not stay in a processor's cache until they are looked at."""
+PAGES_AT_ONCE: Final = 10
+"""In one trip to the database."""
 PAGE_BYTES: Final = 16 * 1024**2
 """Of the events of a page, about: the next one has fewer rows where they are large."""
 _ROWS_AT_FIRST: Final = 100
+_BEYOND: Final = 2**63 - 1
 
-_COLUMNS = AuditEntry.__struct_fields__
 _TEXTS = frozenset({"event_id", "type", "actor", "entity", "correlation"})
-_TEXT_PLACES = [_COLUMNS.index(name) for name in sorted(_TEXTS)]
-_IS_REPEAT = _COLUMNS.index("is_repeat")
+_TEXT_PLACES = [FIELDS.index(name) for name in sorted(_TEXTS)]
+_EVENT = FIELDS.index("event")
 _RENAMED = {"partition": "partition_number"}
-_SQL = [_RENAMED.get(name, name) for name in _COLUMNS]
-_VALUES = ", ".join(f":{name}" for name in _COLUMNS)
+_SQL = [_RENAMED.get(name, name) for name in FIELDS]
+_VALUES = ", ".join(f":{name}" for name in FIELDS)
 _ADD = f"INSERT INTO audit_entries ({', '.join(_SQL)}) VALUES ({_VALUES})"  # noqa: S608 - our names
 _SELECT = f"SELECT {', '.join(_SQL)} FROM audit_entries"  # noqa: S608 - our names
 _PLACE = " WHERE number > :after AND number <= :last ORDER BY number LIMIT :rows"
@@ -108,9 +124,7 @@ class AuditLog:
     async def find(self, query: Query) -> list[AuditEntry]:
         """Return the entries that match, the oldest first; repeats are left out."""
         statement, values = _find(query)
-        return await self.store.read(
-            lambda transaction: _entries(transaction.execute(statement, values))
-        )
+        return await self.store.read(partial(_entries, statement=statement, values=values))
 
     async def number_of(self, event_id: str) -> int | None:
         """Return the number of the entry that keeps an event, or None."""
@@ -127,7 +141,7 @@ class AuditLog:
             if not page:
                 return
             yield page
-            after, rows = page[-1].number, _rows_after(page)
+            after, rows = page[-1].number, _rows_after(entry.event for entry in page)
 
     async def verify(self, reader: str, anchors: Mapping[int, bytes] | None = None) -> Proof:
         """Look at every entry, and at the end; returns the first breach, if there is one.
@@ -143,12 +157,16 @@ class AuditLog:
         """
         verifier = Verifier(anchors)
         end = await self.store.read(partial(_end, reader=reader))
-        after, rows = 0, _ROWS_AT_FIRST
-        while after < end.head.number:
-            look = partial(
-                _look_at_page, verifier=verifier, after=after, last=end.head.number, rows=rows
-            )
-            after, rows = await self.store.read(look)
+        rows = _ROWS_AT_FIRST
+        while rows:
+            look = partial(_look, verifier=verifier, last=end.head.number, rows=rows)
+            try:
+                rows = await self.store.read(look)
+            except StoreError:
+                if self.store.dialect != "sqlite":
+                    raise
+                # A text may be none there. Then they are read as bytes, which takes longer.
+                rows = await self.store.read(partial(look, select=_SELECT_BYTES))
         return verifier.end(end)
 
 
@@ -159,7 +177,7 @@ def _add(batch: Batch, transaction: Transaction) -> Head:
         return head
     entries = list(_chained(head, facts, _known(transaction, facts)))
     head = Head(entries[-1].number, entries[-1].hash)
-    transaction.execute(_ADD, [_row(entry) for entry in entries])
+    transaction.execute(_ADD, [_values(entry) for entry in entries])
     transaction.execute(_MOVE_HEAD, {"number": head.number, "hash": head.hash})
     return head
 
@@ -179,14 +197,14 @@ def _chained(head: Head, facts: Iterable[Fact], known: dict[str, bytes]) -> Iter
         head = Head(entry.number, entry.hash)
 
 
-def _row(entry: AuditEntry) -> dict[str, Any]:
+def _values(entry: AuditEntry) -> dict[str, Any]:
     return {**msgspec.structs.asdict(entry), "is_repeat": int(entry.is_repeat)}
 
 
 def _head(transaction: Transaction, *, statement: str) -> Head:
     """Return the end of the chain; one that is not there is none that any chain has."""
     row = transaction.execute(statement).first()
-    if row is None or not isinstance(row.hash, bytes):
+    if row is None or not (isinstance(row.number, int) and isinstance(row.hash, bytes)):
         return Head(0, b"")
     return Head(row.number, row.hash)
 
@@ -201,59 +219,59 @@ def _known(transaction: Transaction, facts: Sequence[Fact]) -> dict[str, bytes]:
 
 def _page(transaction: Transaction, *, after: int, last: int, rows: int) -> list[AuditEntry]:
     values = {"after": after, "last": last, "rows": rows}
-    return _entries(transaction.execute(_SELECT + _PLACE, values))
+    return _entries(transaction, _SELECT + _PLACE, values)
 
 
-def _rows_after(page: Sequence[AuditEntry]) -> int:
-    """Return how many rows are read at once after a page."""
-    largest = max(len(entry.event) for entry in page) + 1
+def _rows_after(events: Iterable[bytes]) -> int:
+    """Return how many rows are read at once after a page with these events."""
+    largest = max(map(len, events)) + 1
     return max(1, min(PAGE_ROWS, PAGE_BYTES // largest))
 
 
-def _entries(rows: Any) -> list[AuditEntry]:
-    return [_entry(row) for row in rows]
-
-
-def _entry(row: Sequence[Any]) -> AuditEntry:
-    """Return a row as an entry: SQL has no truth values."""
-    fields: list[Any] = list(row)
-    fields[_IS_REPEAT] = bool(fields[_IS_REPEAT])
-    return AuditEntry(*fields)
+def _entries(transaction: Transaction, statement: str, values: dict[str, Any]) -> list[AuditEntry]:
+    return [entry_of(row) for row in transaction.tuples(statement, values)]
 
 
 def _end(transaction: Transaction, *, reader: str) -> End:
     from agent99.store import read_positions  # noqa: PLC0415 - loads SQLAlchemy
 
     between = transaction.execute(_RANGE).one()
+    last = between.last or 0
+    if isinstance(last, (str, bytes)):  # which SQLite puts behind all numbers
+        last = _BEYOND
     return End(
         head=_head(transaction, statement=_READ_HEAD),
         first=1 if between.first is None else between.first,
-        last=between.last or 0,
+        last=last,
         positions=read_positions(transaction, reader),
     )
 
 
-def _look_at_page(
-    transaction: Transaction, *, verifier: Verifier, after: int, last: int, rows: int
-) -> tuple[int, int]:
-    """Look at a page where it is read; returns the last number seen, and the rows of the next."""
-    page = _untrusted_page(transaction, {"after": after, "last": last, "rows": rows})
-    if not verifier.look(page) or not page:
-        return last, rows
-    return page[-1].number, _rows_after(page)
+def _look(
+    transaction: Transaction, *, verifier: Verifier, last: int, rows: int, select: str = _SELECT
+) -> int:
+    """Look at the next pages where they are read; returns the rows of the one after them, or 0.
+
+    It goes on behind what the verifier has seen, so that it may fail and be run again.
+    """
+    for _ in range(PAGES_AT_ONCE):
+        values = {"after": verifier.head.number, "last": last, "rows": rows}
+        page = transaction.tuples(select + _PLACE, values)
+        if select is _SELECT_BYTES:
+            page = [_decoded(row) for row in page]
+        if not verifier.look(page) or not page:
+            return 0
+        rows = _rows_after(map(itemgetter(_EVENT), page))
+    return rows
 
 
-def _untrusted_page(transaction: Transaction, values: dict[str, int]) -> list[AuditEntry]:
-    """Return entries that anybody may have written to: their texts may be none."""
-    if transaction.dialect == "postgresql":  # whose texts are texts
-        return _entries(transaction.execute(_SELECT + _PLACE, values))
-    entries: list[AuditEntry] = []
-    for row in transaction.execute(_SELECT_BYTES + _PLACE, values):
-        fields = list(row)
-        for index in _TEXT_PLACES:
+def _decoded(row: Row) -> Row:
+    """Return a row whose texts came as bytes; what is no text will have no hash."""
+    fields: list[Any] = list(row)
+    for index in _TEXT_PLACES:
+        if isinstance(fields[index], bytes):
             fields[index] = fields[index].decode(errors="surrogateescape")
-        entries.append(_entry(fields))
-    return entries
+    return tuple(fields)
 
 
 def _find(query: Query) -> tuple[str, dict[str, Any]]:

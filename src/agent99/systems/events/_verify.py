@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from agent99.systems.events._entry import AuditEntry, Head, seal
+from agent99.systems.events._entry import FIELDS, GENESIS, Head, Row, digest_of
+
+_TEXTS: Final = slice(FIELDS.index("event_id"), FIELDS.index("correlation") + 1)
+_IS_REPEAT: Final = FIELDS.index("is_repeat")
+_TRUTH: Final = {0: (False,), 1: (True,)}
+"""SQL has no truth values."""
 
 Rule = Literal["gap", "link", "hash", "place", "anchor", "head", "tail"]
 
@@ -60,56 +65,58 @@ class Verifier:
     """
 
     def __init__(self, anchors: Mapping[int, bytes] | None = None) -> None:
-        self.head = Head()
-        """The last entry that was sound."""
         self.breach: Breach | None = None
+        self._number = 0
+        self._hash = GENESIS
         self._anchors = dict(anchors or {})
         self._agreed = 0
         self._reached: dict[int, int] = {}
 
     def __repr__(self) -> str:
-        return f"Verifier({self.head.number}, breach={self.breach!r})"
+        return f"Verifier({self._number}, breach={self.breach!r})"
 
-    def look(self, entries: Iterable[AuditEntry]) -> bool:
+    @property
+    def head(self) -> Head:
+        """The last entry that was sound."""
+        return Head(self._number, self._hash)
+
+    def look(self, rows: Iterable[Row]) -> bool:
         """Look at the next entries; returns False, and looks no further, when one is bad."""
-        for entry in entries:
-            if self.breach is None:
-                self._look_at(entry)
-            if self.breach is not None:
-                return False
-        return self.breach is None
+        try:
+            return self.breach is None and all(map(self._is_next, rows))
+        except (KeyError, TypeError, ValueError):
+            return self._fail(self._number + 1, "hash", "what stands in it is no entry's")
 
     def end(self, end: End) -> Proof:
         """Compare the end of the chain with what else tells where it should be."""
-        if self.breach is None:
-            self._compare_end(end)
-        if self.breach is None and self._anchors:
+        if self.breach is None and self._ends_as(end) and self._anchors:
             number = min(self._anchors)
             self._fail(number, "anchor", "it was anchored, and is not there")
-        return Proof(self.head.number, self.head.hash.hex(), self._agreed, self.breach)
+        return Proof(self._number, self._hash.hex(), self._agreed, self.breach)
 
-    def _look_at(self, entry: AuditEntry) -> None:
-        expected = self.head.number + 1
-        if entry.number != expected:
-            there = f"the next one that is there is {entry.number}"
-            return self._fail(expected, "gap", f"it is missing; {there}")
-        if not _is_sealed(entry):
+    def _is_next(self, row: Row) -> bool:
+        number, _, _, _, _, _, _, _, partition, sequence, is_repeat, event, previous, digest = row
+        expected = self._number + 1
+        if number != expected:
+            return self._fail(expected, "gap", f"it is missing; the next one there is {number}")
+        "".join(row[_TEXTS])  # which only texts can be; JSON would make one of bytes
+        if digest != digest_of(previous, row[:_IS_REPEAT] + _TRUTH[is_repeat], event):
             return self._fail(expected, "hash", "its content is not what its hash was made of")
-        if entry.previous != self.head.hash:
+        if previous != self._hash:
             return self._fail(expected, "link", "it does not follow the entry before it")
-        if entry.sequence <= self._reached.get(entry.partition, 0):
-            where = f"place {entry.sequence} of partition {entry.partition}"
+        if sequence <= self._reached.get(partition, 0):
+            where = f"place {sequence} of partition {partition}"
             return self._fail(expected, "place", f"it is of {where}, which is behind it already")
         if expected in self._anchors:
-            if self._anchors.pop(expected) != entry.hash:
+            if self._anchors.pop(expected) != digest:
                 return self._fail(expected, "anchor", "another entry was anchored in its place")
             self._agreed += 1
-        self.head = Head(expected, entry.hash)
-        self._reached[entry.partition] = entry.sequence
-        return None
+        self._number, self._hash = expected, digest
+        self._reached[partition] = sequence
+        return True
 
-    def _compare_end(self, end: End) -> None:
-        after = self.head.number + 1
+    def _ends_as(self, end: End) -> bool:
+        after = self._number + 1
         if end.first < 1:
             return self._fail(end.first, "head", "no entry of the chain has such a number")
         if end.last > end.head.number:
@@ -118,21 +125,14 @@ class Verifier:
             ends = f"entry {end.head.number}, {end.head.hash.hex()[:12]}…"
             number = min(after, end.head.number + 1)
             return self._fail(number, "head", f"the chain should end with {ends}")
-        for partition in sorted({*end.positions, *self._reached}):
+        for partition in sorted({*end.positions, *self._reached}, key=str):
             begun, position = end.positions.get(partition, (0, 0))
             reached = self._reached.get(partition, begun)
             if reached != position:
                 what = f"partition {partition} was written up to {position} of the log"
                 return self._fail(after, "tail", f"{what}, and the chain knows it up to {reached}")
-        return None
+        return True
 
-    def _fail(self, number: int, rule: Rule, message: str) -> None:
+    def _fail(self, number: int, rule: Rule, message: str) -> Literal[False]:
         self.breach = Breach(number, rule, message)
-
-
-def _is_sealed(entry: AuditEntry) -> bool:
-    """Tell whether an entry has the hash that it must have; no other kind of value has one."""
-    try:
-        return entry.hash == seal(entry)
-    except (TypeError, ValueError):
         return False
