@@ -20,6 +20,7 @@ OPTIONAL = (
     "polars",
     "prometheus_client",
     "psycopg",
+    "pyarrow",
     "rich",
     "sqlalchemy",
     "typer",

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests._wait import wait_until
@@ -74,6 +75,18 @@ def test_an_export_has_every_entry(ask: Ask, crew: Cli) -> None:
     assert {"number": 1} == entries[2]["event"]
 
 
+def test_an_export_to_a_file_says_how_much(crew: Cli, tmp_path: Path) -> None:
+    """The same lines as on stdout, or a Parquet file."""
+    lines, columns = tmp_path / "audit.jsonl", tmp_path / "audit.parquet"
+    assert f"{lines}: 3 entries\n" == crew.run("audit", "export", str(lines)).out
+    assert lines.read_text() == crew.run("audit", "export").out
+    done = crew.run("audit", "export", "--format", "parquet", str(columns), "--json")
+    assert {"file": str(columns), "entries": 3} == json.loads(done.out)
+    frame = pl.read_parquet(columns)
+    assert ["order.placed", "order.paid", "stock.low"] == frame["type"].to_list()
+    assert {lines, columns} == set(tmp_path.iterdir())
+
+
 def test_what_was_tampered_with_is_named(ask: Ask, crew: Cli, tmp_path: Path) -> None:
     """A copy of the database with one byte changed: exit code 1, and which entry."""
     copy = tmp_path / "copy.db"
@@ -93,6 +106,7 @@ def test_what_was_tampered_with_is_named(ask: Ask, crew: Cli, tmp_path: Path) ->
         (("list", "--type", "a..b"), 2, "no topic pattern"),
         (("list", "--newer", "soon"), 2, "no time"),
         (("verify", "--store", "sqlite:///nowhere.db"), 3, "no audit log at nowhere.db"),
+        (("export", "--format", "parquet"), 2, "name a file"),
         (("verify", "--store", "mysql://x/y"), 2, "mysql"),
     ],
 )

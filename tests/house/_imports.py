@@ -20,7 +20,16 @@ CARD_FIELDS = ("Given", "Gives", "May import", "Never")
 REQUIRED = "msgspec"
 """The one library that is always there."""
 OPTIONAL = (
-    *("nats", "opentelemetry", "polars", "prometheus_client", "psycopg", "rich", "sqlalchemy"),
+    *(
+        "nats",
+        "opentelemetry",
+        "polars",
+        "prometheus_client",
+        "psycopg",
+        "pyarrow",
+        "rich",
+        "sqlalchemy",
+    ),
     *("typer", "uvloop"),
 )
 """Libraries that `import agent99` must not load."""

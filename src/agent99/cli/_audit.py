@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -17,6 +18,7 @@ from agent99.cli._scope import Scope
 from agent99.cli._show import compact, count, moment, print_json, print_table, shortened, tell
 from agent99.cli._where import parse_age_s
 from agent99.clock import SystemClock
+from agent99.errors import UsageError
 
 if TYPE_CHECKING:
     from agent99.systems.events import AuditLog, AuditRecord
@@ -48,6 +50,24 @@ class VerifyOptions(StoreOption, frozen=True):
         bool,
         typer.Option("--offline", help="Do not ask the mesh for its anchors: look at SQL alone."),
     ] = False
+
+
+class Format(StrEnum):
+    """Of an export."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+class ExportOptions(StoreOption, frozen=True):
+    """The argument and the options of `agent99 audit export` alone."""
+
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to; stdout if left out.")] = (
+        ""
+    )
+    format: Annotated[
+        Format, typer.Option("--format", help="Lines of JSON, or Parquet, which needs a file.")
+    ] = Format.JSONL
 
 
 class ListOptions(StoreOption, frozen=True):
@@ -162,35 +182,36 @@ def _row(record: AuditRecord) -> tuple[str, ...]:
     )
 
 
-def export(scope: Scope, options: StoreOption) -> int:
-    r"""Write every entry to stdout, one JSON document a line, repeats too, with its hashes.
+def export(scope: Scope, options: ExportOptions) -> int:
+    r"""Write every entry to a file, or as JSON to stdout; repeats too, with their hashes.
 
     \b
     agent99 audit export > audit.jsonl
+    agent99 audit export --format parquet audit.parquet
 
-    What is added meanwhile is not in it. With --json it is the same.
+    JSON is one document a line. A file stands there when it is whole, in the place of one that was
+    there before. What is added meanwhile is not in it.
     """
-    del scope
-    return run_async(_export(options))
+    return run_async(_export(scope, options))
 
 
-async def _export(options: StoreOption) -> int:
-    from agent99.systems.events import record_of
+async def _export(scope: Scope, options: ExportOptions) -> int:
+    from agent99.systems.events import whole_file, write_lines, write_parquet
 
-    encoder = msgspec.json.Encoder()
+    is_parquet = options.format is Format.PARQUET
+    if is_parquet and not options.file:
+        message = "Parquet is no text: name a file, agent99 audit export --format parquet FILE"
+        raise UsageError(message)
     async with _opened(options.store) as log:
-        async for page in log.pages():
-            lines = bytearray()
-            for entry in page:
-                more: dict[str, Any] = {
-                    "is_repeat": entry.is_repeat,
-                    "partition": entry.partition,
-                    "sequence": entry.sequence,
-                    "previous": entry.previous.hex(),
-                }
-                lines += encoder.encode(msgspec.structs.asdict(record_of(entry)) | more) + b"\n"
-            sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
+        if not options.file:
+            await write_lines(log, sys.stdout.buffer)
+            return Exit.OK
+        with whole_file(Path(options.file)) as file:
+            entries = await (write_parquet if is_parquet else write_lines)(log, file)
+    if scope.json:
+        print_json({"file": options.file, "entries": entries})
+    else:
+        tell(f"{options.file}: {count(entries, 'entry', 'entries')}")
     return Exit.OK
 
 

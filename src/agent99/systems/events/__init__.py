@@ -4,9 +4,9 @@ Given:       events and subscriptions; the stored events of a mesh; the URL of a
 Gives:       an agent by which others publish, subscribe and look back; one that keeps what happened
              and answers for it; the log itself, and whether it is what was once written.
 May import:  errors clock ids settings envelope journal store dispatch work groups agent
-             projections agent99; msgspec sqlalchemy
+             projections agent99; msgspec pyarrow sqlalchemy
 Never:       loses what it has acknowledged, changes what it has written, keeps an event twice,
-             loads SQLAlchemy before it needs the database.
+             loads SQLAlchemy before it needs the database, or pyarrow before it writes Parquet.
 """
 
 from agent99.systems.events._anchors import Anchors
@@ -23,6 +23,7 @@ from agent99.systems.events._audit import (
 from agent99.systems.events._bus import EventBusAgent
 from agent99.systems.events._demo import ShopGuest
 from agent99.systems.events._demo_figures import EventsFigures, rows_of, verdict_of
+from agent99.systems.events._export import whole_file, write_lines, write_parquet
 from agent99.systems.events._log import AuditLog
 from agent99.systems.events._order_views import DailyRevenue, OrderSteps
 from agent99.systems.events._query import Query
@@ -73,4 +74,7 @@ __all__ = [
     "record_of",
     "rows_of",
     "verdict_of",
+    "whole_file",
+    "write_lines",
+    "write_parquet",
 ]

@@ -135,13 +135,18 @@ class AuditLog:
 
     async def pages(self) -> AsyncIterator[list[AuditEntry]]:
         """Yield all entries that are there now, repeats too, in their order, some at a time."""
+        async for page in self.rows():
+            yield [entry_of(row) for row in page]
+
+    async def rows(self) -> AsyncIterator[Sequence[Row]]:
+        """Yield what `pages` yields, without making entries of it."""
         last, after, rows = (await self.head()).number, 0, _ROWS_AT_FIRST
         while after < last:
             page = await self.store.read(partial(_page, after=after, last=last, rows=rows))
             if not page:
                 return
             yield page
-            after, rows = page[-1].number, _rows_after(entry.event for entry in page)
+            after, rows = page[-1][0], _rows_after(page)
 
     async def verify(self, reader: str, anchors: Mapping[int, bytes] | None = None) -> Proof:
         """Look at every entry, and at the end; returns the first breach, if there is one.
@@ -217,14 +222,14 @@ def _known(transaction: Transaction, facts: Sequence[Fact]) -> dict[str, bytes]:
     return {row.event_id: row.event for row in rows}
 
 
-def _page(transaction: Transaction, *, after: int, last: int, rows: int) -> list[AuditEntry]:
+def _page(transaction: Transaction, *, after: int, last: int, rows: int) -> Sequence[Row]:
     values = {"after": after, "last": last, "rows": rows}
-    return _entries(transaction, _SELECT + _PLACE, values)
+    return transaction.tuples(_SELECT + _PLACE, values)
 
 
-def _rows_after(events: Iterable[bytes]) -> int:
-    """Return how many rows are read at once after a page with these events."""
-    largest = max(map(len, events)) + 1
+def _rows_after(page: Sequence[Row]) -> int:
+    """Return how many rows are read at once after a page."""
+    largest = max(map(len, map(itemgetter(_EVENT), page))) + 1
     return max(1, min(PAGE_ROWS, PAGE_BYTES // largest))
 
 
@@ -261,7 +266,7 @@ def _look(
             page = [_decoded(row) for row in page]
         if not verifier.look(page) or not page:
             return 0
-        rows = _rows_after(map(itemgetter(_EVENT), page))
+        rows = _rows_after(page)
     return rows
 
 
