@@ -85,12 +85,12 @@ async def test_the_chain_can_be_made_anew_of_a_parquet_file(log: AuditLog) -> No
 async def test_memory_holds_one_group_of_rows(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bounded by their count, and by the bytes of their events."""
+    """Bounded by their count, and by their bytes."""
     for batch in batches(record(number) for number in range(1, 9)):
         await log.add(batch)
     monkeypatch.setattr("agent99.systems.events._log._ROWS_AT_FIRST", 2)
     monkeypatch.setattr("agent99.systems.events._log.PAGE_ROWS", 2)
-    for name, bound in (("GROUP_ROWS", 4), ("GROUP_BYTES", 3 * len(record(1).payload))):
+    for name, bound in (("GROUP_ROWS", 4), ("GROUP_BYTES", 4 * len(record(1).payload))):
         with monkeypatch.context() as patch:
             patch.setattr(_export, name, bound)
             metadata = ParquetFile(await _written(log)).metadata
