@@ -112,13 +112,14 @@ async def test_lines_are_documents(log: AuditLog) -> None:
     assert ["Ünïcode", None] == [lines[0]["entity"], lines[4]["event"]]
 
 
-async def test_what_is_no_entry_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["sequence = 'x'", "event = 5"])
+async def test_what_is_no_entry_is_not_written(change: str, tmp_path: Path) -> None:
     """A column has values of one kind; SQLite lets anything stand there, once its guard is gone."""
     async with AuditLog.opened(f"sqlite:///{tmp_path}/audit.db") as log:
         await _fill(log)
         for statement in (
             "DROP TRIGGER audit_no_update",
-            "UPDATE audit_entries SET sequence = 'x' WHERE number = 2",
+            f"UPDATE audit_entries SET {change} WHERE number = 2",
         ):
             await log.store.transaction(lambda t, statement=statement: t.execute(statement))
         with pytest.raises(StoreError, match="audit verify"):

@@ -229,7 +229,10 @@ def _page(transaction: Transaction, *, after: int, last: int, rows: int) -> Sequ
 
 def _rows_after(page: Sequence[Row]) -> int:
     """Return how many rows are read at once after a page."""
-    largest = max(map(len, map(itemgetter(_EVENT), page))) + 1
+    try:
+        largest = max(map(len, map(itemgetter(_EVENT), page))) + 1
+    except TypeError:  # an event that is none, of which whoever reads on will say so
+        return 1
     return max(1, min(PAGE_ROWS, PAGE_BYTES // largest))
 
 
