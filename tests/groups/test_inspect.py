@@ -7,6 +7,9 @@ import pytest
 
 from agent99 import Mesh, UsageError
 from agent99.groups import EventGroup, Group, inspect_group, list_groups
+from agent99.groups._parts import open_bucket
+from agent99.groups._place import Membership, Place, claimed, encode
+from agent99.groups._view import Keys
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
 from tests.groups.test_event_group import QUICK, Heard
@@ -39,6 +42,19 @@ async def test_what_waits(open_mesh: OpenMesh) -> None:
     assert stored is not None
     assert first in stored.payload.decode()
     assert (6, stored.stored_us) == (state.lag, state.oldest_us)
+
+
+async def test_a_group_that_died_as_a_whole(mesh: Mesh) -> None:
+    """Who does not answer is not there, though nobody is left to remove its entry."""
+    heard, keys, ghost = Heard(), Keys("mails"), "0123456789ab"
+    await fill(mesh, 1, range(3))
+    async with EventGroup(mesh, "mails", [">"], heard.handle, options=QUICK) as group:
+        await eventually(lambda: heard.count == 3)
+    bucket = await open_bucket(group.parts)
+    await bucket.put(keys.member(ghost), encode(Membership(1)))
+    await bucket.put(keys.place(3), encode(claimed(Place(), ghost)))
+    state = await inspect_group(mesh, "mails")
+    assert ((), 0) == (state.members, state.owned)
 
 
 async def test_what_failed(mesh: Mesh) -> None:

@@ -32,6 +32,21 @@ async def test_what_is_there_is_read(mesh: Mesh, start: Start) -> None:
     assert sorted(event.sequence for event in events) == [event.sequence for event in events]
 
 
+async def test_several_topics_are_read_in_the_order_of_the_log(mesh: Mesh) -> None:
+    """Whichever of them an event is of; the newest of all is one event."""
+    topics = ("order.placed", "invoice.sent", "order.paid", "stock.low")
+    for number in range(12):
+        await mesh.append(topics[number * 7 % 4], {"number": number}, key="k0")
+    wanted = [number for number in range(12) if topics[number * 7 % 4] != "stock.low"]
+    some = ["order.*", "invoice.sent"]
+    events = [event async for event in read_events(mesh, some)]
+    assert wanted == [event.decode(Numbered).number for event in events]
+    (last,) = [event async for event in read_events(mesh, some, start="last")]
+    assert wanted[-1] == last.decode(Numbered).number
+    with pytest.raises(UsageError, match="overlap"):
+        await anext(read_events(mesh, ["order.*", "order.paid"]))
+
+
 @pytest.mark.parametrize("start", [start for start in STARTS if start != "new"], ids=str)
 async def test_what_comes_is_followed(mesh: Mesh, start: Start) -> None:
     """Following gives what is read, and then what comes."""

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent99 import Mesh, UsageError
-from agent99.groups import EventGroup, Group, Start, delete_group, list_groups, reset_group
+from agent99.groups import (
+    Active,
+    EventGroup,
+    Group,
+    Start,
+    delete_group,
+    inspect_group,
+    list_groups,
+    preview_reset,
+    reset_group,
+)
 from agent99.store import open_store
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
@@ -34,6 +45,23 @@ async def test_a_group_that_is_reset(open_mesh: OpenMesh, start: Start, again: l
         await eventually(lambda: others.count == 6)
         assert 0 == other.statistics().fenced
     assert [0, 1, 2, 3, 4, 5] == others.done["k0"]
+
+
+@pytest.mark.parametrize("start", ["first", "new", "last", "last-per-key", 7], ids=str)
+@pytest.mark.parametrize("active", ["all", "one"])
+async def test_a_preview_says_what_a_reset_does(mesh: Mesh, active: Active, start: Start) -> None:
+    """As many events wait after it, from the same place on; the preview itself does nothing."""
+    heard = Heard()
+    await fill(mesh, 5, range(2))
+    options = msgspec.structs.replace(QUICK, active=active)
+    async with EventGroup(mesh, "mails", ["order.*"], heard.handle, options=options):
+        await eventually(lambda: heard.count == 10)
+    await mesh.append("invoice.sent", {"number": 2}, key="k0")
+    await fill(mesh, 5, range(2, 3))
+    preview = await preview_reset(mesh, "mails", start)
+    assert 5 == (await inspect_group(mesh, "mails")).lag
+    assert preview.position == await reset_group(mesh, "mails", start)
+    assert preview.lag == (await inspect_group(mesh, "mails")).lag
 
 
 async def test_reset_to_the_last_of_each_key(mesh: Mesh) -> None:

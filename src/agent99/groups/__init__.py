@@ -18,7 +18,7 @@ from agent99.groups._inspect import GroupState, inspect_group, list_groups
 from agent99.groups._options import Active, EventOptions, GroupOptions, GroupStatistics
 from agent99.groups._parts import reader_name
 from agent99.groups._read import follow_events, read_events
-from agent99.groups._reset import delete_group, reset_group
+from agent99.groups._reset import ResetPreview, delete_group, preview_reset, reset_group
 from agent99.groups._start import Start, parse_start
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "GroupState",
     "GroupStatistics",
     "Handler",
+    "ResetPreview",
     "Start",
     "delete_group",
     "event_of",
@@ -42,6 +43,7 @@ __all__ = [
     "inspect_group",
     "list_groups",
     "parse_start",
+    "preview_reset",
     "read_events",
     "reader_name",
     "reset_group",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -26,28 +27,28 @@ _log = logging.getLogger("agent99.groups")
 
 
 async def read_events(
-    of: Mesh | Agent, topic: str = ">", *, start: Start = "first"
+    of: Mesh | Agent, topics: str | Iterable[str] = ">", *, start: Start = "first"
 ) -> AsyncGenerator[Event, None]:
-    """Yield the stored events of a topic that the log holds now, in its order, then end.
+    """Yield the stored events of some topics that the log holds now, in its order, then end.
 
     Args:
         of: The open mesh, or an agent that runs on it.
-        topic: A pattern of topics: the server filters.
+        topics: A pattern of topics, or several, which must not overlap: the server filters.
         start: Where to begin.
 
     Delivery: each event once. What is no event is left out, with a warning in the log.
 
     Raises:
-        UsageError, InvalidNameError: the pattern, or the start.
+        UsageError, InvalidNameError: the patterns, or the start.
         StreamNotFoundError: nothing was ever appended on this mesh.
         JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
     """
     parts = parts_of(of)
-    (subject,) = _subjects(parts, (topic,))
+    subjects = _subjects(parts, (topics,) if isinstance(topics, str) else topics)
     check_start(start)
-    beginning = await _beginning(parts, (subject,), start)
+    beginning = await _beginning(parts, subjects, start)
     first, wanted = _first(beginning)
-    async for record in parts.journal.read(parts.streams.log, subject, from_sequence=first):
+    async for record in _records(parts, subjects, first):
         for event in _events((record,), wanted):
             yield event
 
@@ -87,7 +88,34 @@ def _subjects(parts: Parts, topics: Iterable[str]) -> tuple[str, ...]:
     patterns = tuple(Pattern(parse_pattern(topic)) for topic in topics)
     if not patterns:
         raise UsageError("no topics: say what is read, `>` for everything")
-    return tuple(map(parts.subjects.log_listen, patterns))
+    subjects = tuple(map(parts.subjects.log_listen, patterns))
+    try:
+        parts.journal.tail(parts.streams.log, subjects)
+    except UsageError:
+        raise UsageError(f"the topics {', '.join(patterns)} overlap") from None
+    return subjects
+
+
+async def _records(
+    parts: Parts, subjects: tuple[str, ...], from_sequence: int
+) -> AsyncGenerator[Record, None]:
+    """Yield what the log holds now of several subjects, in its order."""
+    log = parts.streams.log
+    end = (await parts.journal.stream_state(log)).last_sequence
+    readers = [parts.journal.read(log, one, from_sequence=from_sequence) for one in subjects]
+    heads: list[tuple[int, int, Record]] = []
+    for at, reader in enumerate(readers):
+        record = await anext(reader, None)
+        if record is not None:
+            heapq.heappush(heads, (record.sequence, at, record))
+    while heads and heads[0][0] <= end:
+        _, at, record = heads[0]
+        yield record
+        following = await anext(readers[at], None)
+        if following is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (following.sequence, at, following))
 
 
 async def _beginning(parts: Parts, subjects: tuple[str, ...], start: Start) -> Beginning:

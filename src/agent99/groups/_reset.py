@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from agent99.agent import Agent
-from agent99.envelope import Pattern, parse_name
+from agent99.envelope import Name, Pattern, parse_name
 from agent99.errors import JournalError, UsageError, WrongSequenceError
-from agent99.groups._parts import open_bucket, parts_of
+from agent99.groups._parts import Parts, open_bucket, parts_of
 from agent99.groups._place import Charter, Place, Progress, decode, encode, reset
-from agent99.groups._start import Start, check_start, find_beginning
+from agent99.groups._start import Beginning, Start, check_start, find_beginning
 from agent99.groups._view import Keys
 from agent99.journal import Bucket
 
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 
 _TRIES_MAX = 100
 """An owner writes once a second, and when it hands out what is suspect."""
+
+
+class ResetPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a group would have before it, were it reset now."""
+
+    position: int
+    """The sequence behind which it would go on."""
+    lag: int
+    """Events that would come to it."""
 
 
 async def reset_group(of: Mesh | Agent, name: str, start: Start) -> int:
@@ -40,10 +51,46 @@ async def reset_group(of: Mesh | Agent, name: str, start: Start) -> int:
         JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError: some
             partitions may have been reset: do it again.
     """
+    aim = await _aim(of, name, start)
+    bucket, keys = await open_bucket(aim.parts), Keys(aim.group)
+    for partition in range(aim.charter.partitions):
+        await place_at(bucket, keys, partition, aim.beginning.progress(partition))
+    return aim.beginning.position
+
+
+async def preview_reset(of: Mesh | Agent, name: str, start: Start) -> ResetPreview:
+    """Return what `reset_group` would do, and do nothing.
+
+    Args:
+        of: The open mesh, or an agent that runs on it.
+        name: The group's.
+        start: Where it would go on.
+
+    Raises:
+        as `reset_group`.
+    """
+    aim = await _aim(of, name, start)
+    parts, beginning = aim.parts, aim.beginning
+    log, topics = parts.streams.log, map(Pattern, aim.charter.topics)
+    subjects = (*map(parts.subjects.log_listen, topics), parts.subjects.again_listen(aim.group))
+    behind = await parts.journal.backlog(log, subjects, from_sequence=beginning.position + 1)
+    still_open = sum(map(len, beginning.open.values()))
+    return ResetPreview(position=beginning.position, lag=still_open + behind.count)
+
+
+class _Aim(NamedTuple):
+    """Which group is meant, and where it shall go on."""
+
+    parts: Parts
+    group: Name
+    charter: Charter
+    beginning: Beginning
+
+
+async def _aim(of: Mesh | Agent, name: str, start: Start) -> _Aim:
     parts, group = parts_of(of), parse_name("group", name)
     check_start(start)
-    bucket, keys = await open_bucket(parts), Keys(group)
-    charter = await read_charter(bucket, group)
+    charter = await read_charter(await open_bucket(parts), group)
     if charter.is_in_store:
         raise UsageError(
             f"the positions of group {group!r} are in a store of its members, with its effects:"
@@ -57,9 +104,7 @@ async def reset_group(of: Mesh | Agent, name: str, start: Start) -> int:
         now_us=parts.clock.wall_us(),
         partitions=charter.partitions,
     )
-    for partition in range(charter.partitions):
-        await place_at(bucket, keys, partition, beginning.progress(partition))
-    return beginning.position
+    return _Aim(parts, group, charter, beginning)
 
 
 async def delete_group(of: Mesh | Agent, name: str) -> None:
