@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import signal
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,14 +11,14 @@ import pytest
 
 from agent99.agent import Answer, Survey
 from agent99.cli._rates import Counted, Said
-from agent99.cli._show import GAP
+from agent99.cli._show import GAP, fit
 from agent99.cli._top_view import (
     COLUMNS,
+    LEAVING,
     Look,
     compare,
     drops_line,
     figure,
-    fit,
     head_line,
     last_answers,
     look_document,
@@ -32,6 +28,7 @@ from agent99.errors import UnknownOperationError
 from agent99.registry import Description
 from tests._wait import wait_until
 from tests.cli._cli import TIMEOUT_S, Cli
+from tests.cli._screen import Screen
 
 BUSY, IDLE, NEW, HUNG, OLD = (
     Description(name=name, instance=f"{name}-instance", process=process, host="a-host", pid=pid)
@@ -130,13 +127,13 @@ def test_lines_around_the_table(look: Look) -> None:
 def test_a_narrow_terminal_does_without_some_columns(look: Look) -> None:
     """Never without names and rates; what is shown fits, down to the least."""
     rows = look_rows(look)
-    whole, _, widths = fit(rows, 200)
+    whole, _, widths = fit(COLUMNS, rows, 200, LEAVING)
     assert COLUMNS == whole
     needed = sum(widths) + GAP * (len(widths) - 1)
-    assert COLUMNS == fit(rows, needed)[0]
-    assert COLUMNS[:-1] == fit(rows, needed - 1)[0]
+    assert COLUMNS == fit(COLUMNS, rows, needed, LEAVING)[0]
+    assert COLUMNS[:-1] == fit(COLUMNS, rows, needed - 1, LEAVING)[0]
     for width in range(60, 140):
-        columns, cells, widths = fit(rows, width)
+        columns, cells, widths = fit(COLUMNS, rows, width, LEAVING)
         assert sum(widths) + GAP * (len(widths) - 1) <= width
         assert {"agent", "instance", "req/s", "err/s", "mean ms"} <= set(columns)
         assert {len(columns)} == {len(row) for row in cells}
@@ -210,35 +207,6 @@ def test_json_is_a_line_for_each_interval(crew: Cli) -> None:
     found = [json.loads(line) for line in lines]
     assert [one["time_us"] for one in found] == sorted({one["time_us"] for one in found})
     assert {0} == {one["total"]["requests_per_s"] for one in found}
-
-
-class Screen:
-    """A terminal of its own, with a command in it."""
-
-    def __init__(self, cli: Cli, *words: str) -> None:
-        self._ours, theirs = pty.openpty()
-        environ = {**cli.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-        command = cli._command(words)
-        self.process = subprocess.Popen(
-            command, cwd=cli.folder, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
-        )
-        os.close(theirs)
-        os.set_blocking(self._ours, False)
-        self._read = b""
-
-    @property
-    def text(self) -> str:
-        """Everything that it has written so far, control characters included."""
-        with contextlib.suppress(BlockingIOError, OSError):  # EIO: it has ended
-            while chunk := os.read(self._ours, 65_536):
-                self._read += chunk
-        return self._read.decode()
-
-    def close(self) -> None:
-        """End the command, if it still runs."""
-        self.process.kill()
-        self.process.wait(TIMEOUT_S)
-        os.close(self._ours)
 
 
 @pytest.fixture

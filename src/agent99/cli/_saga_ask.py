@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
+from agent99.cli._confirm import ask_first
 from agent99.cli._exits import Exit, RefusalError
 from agent99.cli._join import join, run_async
 from agent99.cli._saga_find import ID_HELP, find_sagas
@@ -108,7 +108,7 @@ def retry(scope: Scope, options: RetryOptions, ids: MaybeIds = None) -> int:
         return run_async(_ask("retry", scope, options, words))
     stuck = run_async(_stuck(scope, parse_agent(options.agent)))
     if stuck and not options.yes:
-        _ask_first(len(stuck))
+        ask_first(f"retry {count(len(stuck), 'stuck saga')}?", "nothing was retried")
     return run_async(_ask("retry", scope, options, [view.saga_id for view in stuck]))
 
 
@@ -120,14 +120,6 @@ async def _stuck(scope: Scope, agent: str) -> list[SagaView]:
         if found and not scope.json:
             print_sagas(found, Scene(mesh))
         return found
-
-
-def _ask_first(number: int) -> None:
-    question = f"retry {count(number, 'stuck saga')}?"
-    if not sys.stdin.isatty():
-        raise RefusalError(f"{question} say --yes")
-    if not typer.confirm(question, err=True):
-        raise RefusalError("nothing was retried", Exit.FAILED)
 
 
 async def _ask(verb: str, scope: Scope, options: AskOptions, words: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ PIPED_WIDTH = 200
 WORD_MAX = 12
 """Characters; a longer word may be broken to fit the terminal."""
 GAP = 2
-_WORDS = frozenset({"instance", "saga", "where"})
+_WORDS = frozenset({"group", "instance", "saga", "where"})
 """Columns of one word, however long."""
 _WHOLE = _WORDS | {"state"}
 """Columns of which no word is broken: they are copied, and looked for."""
@@ -111,6 +111,24 @@ def build_table(
     return table
 
 
+def fit(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, leaving: Iterable[str]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[int]]:
+    """Return the columns that a terminal has room for, their cells, and their widths.
+
+    Args:
+        leaving: Columns that a narrow terminal does without, the first of them first.
+    """
+    widths = [max(map(len, (name, *(row[at] for row in rows)))) for at, name in enumerate(columns)]
+    kept = list(range(len(columns)))
+    for name in leaving:
+        if sum(widths[at] + GAP for at in kept) - GAP <= width:
+            break
+        kept.remove(columns.index(name))
+    cells = [tuple(row[at] for at in kept) for row in rows]
+    return tuple(columns[at] for at in kept), cells, [widths[at] for at in kept]
+
+
 def _word_width(column: str, cells: Sequence[str]) -> int:
     """Return the room that a column needs for its longest word, as far as that is kept whole."""
     longest = max((len(word) for cell in cells for word in cell.split()), default=0)
@@ -126,6 +144,18 @@ def shortened(text: str, characters_max: int) -> str:
     """Return a text on one line, and no longer than that."""
     line = " ".join(text.split())
     return line if len(line) <= characters_max else f"{line[: characters_max - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters: as JSON writes them where it must."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def _escaped(letter: str) -> str:
+    code = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
 
 
 def duration(seconds: float) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -12,22 +11,22 @@ import typer
 from agent99.agent import Mesh
 from agent99.cli._exits import Exit
 from agent99.cli._join import join, run_async
+from agent99.cli._live import Pace, draw, is_screen, until_stopped
 from agent99.cli._rates import Said
 from agent99.cli._scope import Scope
-from agent99.cli._show import build_table, compact, print_json, print_table, tell
+from agent99.cli._show import build_table, compact, fit, print_json, print_table, tell
 from agent99.cli._top_view import (
     COLUMNS,
+    LEAVING,
     NUMBERS,
     Look,
     compare,
     drops_line,
-    fit,
     head_line,
     last_answers,
     look_document,
     look_rows,
 )
-from agent99.cli._wish import StopWish, wait_or
 from agent99.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -64,15 +63,9 @@ def top(scope: Scope, options: TopOptions) -> int:
     often the connection was made again. Percentiles are in the metrics (`run --metrics-port`).
     --json prints one document for each interval, on a line of its own.
     """
-    if options.once or not (scope.json or _is_screen()):
+    if options.once or not (scope.json or is_screen()):
         return run_async(_once(scope, options))
     return run_async(_live(scope, options))
-
-
-def _is_screen() -> bool:
-    from rich.console import Console
-
-    return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 class Watch:
@@ -82,22 +75,26 @@ class Watch:
         self._mesh = mesh
         self._clock = clock
         self._interval_s = interval_s
+        self._pace = Pace(clock, interval_s)
         self._before: dict[str, Said] = {}
-        self._next_s = clock.monotonic_s()
 
     def __repr__(self) -> str:
         return f"Watch({self._mesh!r}, interval_s={self._interval_s})"
 
     async def look(self) -> Look:
         """Wait until it is time, then ask everybody."""
-        await self._clock.sleep(max(0.0, self._next_s - self._clock.monotonic_s()))
-        self._next_s = self._clock.monotonic_s() + self._interval_s
+        await self._pace.wait()
         asked = self._mesh.registry.table.everybody()
         timeout_s = min(self._interval_s, ANSWER_S_MAX)
         found = await self._mesh.control(None, "status", timeout_s=timeout_s)
         look = compare(asked, found, self._before)
         self._before = last_answers(look, self._before)
         return look
+
+    async def looks(self) -> AsyncIterator[Look]:
+        """Look again and again, for ever."""
+        while True:
+            yield await self.look()
 
     def document(self, look: Look) -> dict[str, Any]:
         """Return a look as JSON, with the time and the mesh."""
@@ -133,41 +130,23 @@ def _print(look: Look, mesh: Mesh) -> None:
 
 async def _live(scope: Scope, options: TopOptions) -> int:
     async with join(scope) as mesh:
-        wish = StopWish()
         watch = Watch(mesh, SystemClock(), options.interval)
-        work = _print_lines(watch) if scope.json else _draw(watch, mesh)
-        working = asyncio.ensure_future(work)
-        try:
-            if await wait_or(working, wish.asked):
-                working.result()
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
-            wish.close()
+        await until_stopped(_print_lines(watch) if scope.json else _draw(watch, mesh))
     return Exit.OK
 
 
 async def _print_lines(watch: Watch) -> None:
     await watch.look()
-    while True:
-        tell(compact(watch.document(await watch.look())))
+    async for look in watch.looks():
+        tell(compact(watch.document(look)))
 
 
 async def _draw(watch: Watch, mesh: Mesh) -> None:
-    """Draw on the terminal's other screen; the last look stays when that is left."""
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(highlight=False)
-    look = None
-    try:
-        with Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                look = await watch.look()
-                live.update(_screen(look, mesh, console), refresh=True)
-    finally:
-        if look is not None:
-            _print(look, mesh)
+    await draw(
+        watch.looks(),
+        lambda look, console: _screen(look, mesh, console),
+        lambda look: _print(look, mesh),
+    )
 
 
 def _screen(look: Look, mesh: Mesh, console: Console) -> Group:
@@ -175,7 +154,7 @@ def _screen(look: Look, mesh: Mesh, console: Console) -> Group:
     from rich.text import Text
 
     rows = look_rows(look, max(1, console.height - LINES_AROUND))
-    table = build_table(*fit(rows, console.width), NUMBERS)
+    table = build_table(*fit(COLUMNS, rows, console.width, LEAVING), NUMBERS)
     lines = (head_line(look, mesh.name, mesh.url), drops_line(look))
     head, drops = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
     return Group(head, table, drops)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from agent99.agent import Answer, Survey
 from agent99.cli._rates import Rates, Said, rates, read_status, sum_drops, sum_rates
-from agent99.cli._show import GAP, count, short
+from agent99.cli._show import count, short
 from agent99.registry import Description
 
 COLUMNS = (
@@ -19,7 +19,7 @@ COLUMNS = (
 )
 NUMBERS = frozenset(COLUMNS[3:-1])
 """Columns that stand to the right."""
-_LEAVING = ("where", "reconn", "ref/s", "drops", "waiting", "state")
+LEAVING = ("where", "reconn", "ref/s", "drops", "waiting", "state")
 """Columns that a narrow terminal does without, the first of them first."""
 SILENT = "silent"
 
@@ -168,20 +168,6 @@ def drops_line(look: Look) -> str:
     """Return what was dropped, by reason; empty if nothing was."""
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in look.dropped.most_common())
     return f"dropped since they started: {reasons}" if reasons else ""
-
-
-def fit(
-    rows: Sequence[Sequence[str]], width: int
-) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[int]]:
-    """Return the columns that a terminal has room for, their cells, and their widths."""
-    widths = [max(map(len, (name, *cells))) for name, *cells in zip(COLUMNS, *rows, strict=True)]
-    kept = list(range(len(COLUMNS)))
-    for name in _LEAVING:
-        if sum(widths[at] + GAP for at in kept) - GAP <= width:
-            break
-        kept.remove(COLUMNS.index(name))
-    cells = [tuple(row[at] for at in kept) for row in rows]
-    return tuple(COLUMNS[at] for at in kept), cells, [widths[at] for at in kept]
 
 
 # --- for programmes -------------------------------------------------------------------------------
