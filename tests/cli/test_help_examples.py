@@ -13,7 +13,20 @@ from tests.cli._cli import Cli
 from tests.cli.test_help import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-ASKING = ("call", "survey", "post", "append", "ps", "info", "why", "top", "trace", "ctl", "streams")
+ASKING = (
+    "call",
+    "survey",
+    "post",
+    "append",
+    "events publish",
+    "ps",
+    "info",
+    "why",
+    "top",
+    "trace",
+    "ctl",
+    "streams",
+)
 """Commands that look at a mesh or ask it."""
 SOME_INSTANCE = "3f2a91c0"
 """Stands for an instance in the documents."""

@@ -1,4 +1,4 @@
-"""`agent99 append`: store an event for those who follow its topic."""
+"""`agent99 append`, and `agent99 events publish`: store an event for those who follow its topic."""
 
 from __future__ import annotations
 
@@ -35,14 +35,11 @@ class AppendOptions(msgspec.Struct, frozen=True):
     ] = None
 
 
-def append(
-    scope: Scope,
-    options: AppendOptions,
-    topic: Annotated[str, typer.Argument(help="Names joined by dots, such as order.placed.")],
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="As of `call`.")
-    ] = None,
-) -> int:
+Topic = Annotated[str, typer.Argument(help="Names joined by dots, such as order.placed.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="As of `call`.")]
+
+
+def append(scope: Scope, options: AppendOptions, topic: Topic, words: Words = None) -> int:
     r"""Store an event and print its id; each agent that follows its topic gets it.
 
     \b
@@ -58,6 +55,16 @@ def append(
     else:
         tell(stored)
     return Exit.OK
+
+
+def publish(scope: Scope, options: AppendOptions, topic: Topic, words: Words = None) -> int:
+    r"""Store an event and print its id; another name of `agent99 append`.
+
+    \b
+    agent99 events publish order.placed order=17 total=12.5 --key 17
+    agent99 events publish order.paid --json-payload '{"order": 17}' --id order-17-paid
+    """
+    return append(scope, options, topic, words)
 
 
 async def _append(scope: Scope, topic: str, event: dict[str, Any], options: AppendOptions) -> str:

@@ -64,7 +64,7 @@ def _options_of(kind: type[msgspec.Struct]) -> list[inspect.Parameter]:
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
+            default=inspect.Parameter.empty if field.required else field.default,
             annotation=hints[field.name],
         )
         for field in msgspec.structs.fields(kind)

@@ -38,12 +38,13 @@ MEANINGS: dict[Exit, str] = {
     Exit.OK: "done; of `run`: drained after Ctrl-C or SIGTERM, or shut down by `ctl`",
     Exit.FAILED: (
         "an agent said no, broke, or did not start;"
-        " `ctl`, `survey`, `trace`, `quarantine`, `saga`: not all; `audit`: a breach"
+        " `ctl`, `survey`, `trace`, `quarantine`, `saga`: not all; `audit`: a breach;"
+        " `events groups`: an alert"
     ),
     Exit.USAGE: "the command, the agent's code or the payload is wrong",
     Exit.NOBODY: (
         "nobody is there who can do it;"
-        " of `trace`, `jobs`, `quarantine`, `saga`, `audit`: no such record"
+        " of `trace`, `jobs`, `quarantine`, `saga`, `audit`, `events`: no such record"
     ),
     Exit.DEADLINE: "no answer in time: whether it ran is unknown",
     Exit.MESH: "no mesh, no server, or it refused the credential",
