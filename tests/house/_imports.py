@@ -20,17 +20,8 @@ CARD_FIELDS = ("Given", "Gives", "May import", "Never")
 REQUIRED = "msgspec"
 """The one library that is always there."""
 OPTIONAL = (
-    *(
-        "nats",
-        "opentelemetry",
-        "polars",
-        "prometheus_client",
-        "psycopg",
-        "pyarrow",
-        "rich",
-        "sqlalchemy",
-    ),
-    *("typer", "uvloop"),
+    *("cronsim", "nats", "opentelemetry", "polars", "prometheus_client", "psycopg", "pyarrow"),
+    *("rich", "sqlalchemy", "typer", "tzdata", "uvloop"),
 )
 """Libraries that `import agent99` must not load."""
 

@@ -28,6 +28,8 @@ RATCHET: dict[tuple[str, str], Exemption] = {
     ),
     ("src/agent99/agent/_stored.py", "post: parameters"): Exemption(7, _VERB),
     ("src/agent99/saga/_handle.py", "Saga.step: parameters"): Exemption(7, _VERB),
+    ("src/agent99/schedules/_schedules.py", "Schedules.cron: parameters"): Exemption(7, _VERB),
+    ("src/agent99/schedules/_schedules.py", "Schedules.every: parameters"): Exemption(7, _VERB),
     ("src/agent99/agent/_link.py", "Link.__init__: parameters"): Exemption(8, _PARTS),
     ("src/agent99/agent/_mesh.py", "Mesh.__init__: parameters"): Exemption(7, _PARTS),
     ("src/agent99/agent/_mesh.py", "Mesh.request: parameters"): Exemption(7, _VERB),

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dispatch", "registry"),
     ("work",),
     ("agent",),
-    ("groups", "saga"),
+    ("groups", "saga", "schedules"),
     ("projections",),
     (TOP,),
     ("testing", "systems"),
