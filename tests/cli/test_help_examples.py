@@ -14,18 +14,8 @@ from tests.cli.test_help import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 ASKING = (
-    "call",
-    "survey",
-    "post",
-    "append",
-    "events publish",
-    "ps",
-    "info",
-    "why",
-    "top",
-    "trace",
-    "ctl",
-    "streams",
+    *("call", "survey", "post", "append", "events publish", "ps", "info", "why", "top", "trace"),
+    *("ctl", "streams", "schedule at", "schedule every", "schedule cron", "schedule list"),
 )
 """Commands that look at a mesh or ask it."""
 SOME_INSTANCE = "3f2a91c0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,8 @@ import pytest
 
 from agent99 import Mesh, Settings
 from agent99.envelope import Header, Key, Topic, encode_message
-from agent99.schedules import Schedule, Schedules
+from agent99.errors import StreamFullError
+from agent99.schedules import Schedule, Schedules, _book
 from agent99.schedules._agenda import Due
 from agent99.schedules._book import Book
 from agent99.schedules._cron import _EPOCH, _MICROSECOND
@@ -323,6 +324,34 @@ async def test_a_bucket_that_is_deleted(mesh: Mesh) -> None:
         await schedules.at(moment(0), "tea.ready")
         events = await wait_fired(mesh, 1)
     assert ["tea.ready"] == [event.topic for event in events]
+
+
+async def test_a_bucket_that_is_full(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When there is no room for one more schedule, those that are there are fired all the same."""
+    monkeypatch.setattr(_book, "BYTES_MAX", 10_000)
+    schedules, start = Schedules(mesh), moment(0.5)
+
+    async def one_more(number: int) -> None:
+        await schedules.every(1, "clock.tick", {"text": "x" * (number % 7)}, start=start)
+
+    async def one_byte(number: int) -> None:
+        await schedules._book._on(lambda bucket: bucket.create(f"z{number}", b"x"))
+
+    count = await fill_up(one_more)
+    await fill_up(one_byte)  # not a byte is left
+    async with schedules:
+        await eventually(lambda: schedules.statistics().fired >= 2 * count > 10)
+    assert 0 == schedules.statistics().failed
+
+
+async def fill_up(add: Callable[[int], Awaitable[None]]) -> int:
+    """Add one after the other until there is no room; returns how many there was room for."""
+    for number in range(1_000):
+        try:
+            await add(number)
+        except StreamFullError:
+            return number
+    raise AssertionError("there is always room")
 
 
 def moment_of(clock: ManualClock, in_s: float) -> object:

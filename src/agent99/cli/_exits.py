@@ -44,7 +44,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command, the agent's code or the payload is wrong",
     Exit.NOBODY: (
         "nobody is there who can do it;"
-        " of `trace`, `jobs`, `quarantine`, `saga`, `audit`, `events`: no such record"
+        " of `trace`, `jobs`, `quarantine`, `saga`, `schedule`, `audit`, `events`: no such record"
     ),
     Exit.DEADLINE: "no answer in time: whether it ran is unknown",
     Exit.MESH: "no mesh, no server, or it refused the credential",

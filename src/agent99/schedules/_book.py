@@ -80,7 +80,7 @@ class Book:
         Raises:
             WrongSequenceError: somebody wrote first.
         """
-        value = encode(schedule)
+        value = encode(schedule, revision)
         return await self._on(lambda bucket: bucket.update(schedule.id, value, revision=revision))
 
     async def remove(self, schedule_id: str, *, revision: int) -> None:

@@ -13,6 +13,8 @@ from agent99.schedules._rule import At, Cron, Every, Missed, Rule
 
 KEPT_US = 7 * 86_400_000_000
 """So long a schedule with a name is remembered that is over: who sets it up again fires nothing."""
+GROWTH_BYTES = 96
+"""For a size, a moment that was fired, a count of ten digits and a revision of twenty."""
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -40,6 +42,8 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     others."""
     is_named: bool = False
     """Whether its maker gave the id."""
+    size: int = 0
+    """Bytes that its entry takes, with the digits of the revision that it is written over."""
 
     @property
     def next_at(self) -> datetime | None:
@@ -60,8 +64,22 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return str(uuid5(self.seed, str(self.next_us)))
 
 
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Schedule).decode
+
+
+def sized(schedule: Schedule) -> Schedule:
+    """Return a schedule that is about to be made, with room for all that comes in later."""
+    return msgspec.structs.replace(schedule, size=len(_encode(schedule)) + GROWTH_BYTES)
+
+
+def encode(schedule: Schedule, revision: int = 0) -> bytes:
+    """Return a schedule's entry, padded: it never grows, so that a full bucket stops no firing.
+
+    Args:
+        revision: Over which it is written. The server keeps that number with the entry.
+    """
+    return _encode(schedule).ljust(schedule.size - len(str(revision)))
 
 
 def decode(value: bytes) -> Schedule | None:

@@ -19,7 +19,7 @@ from agent99.schedules._cron import micros_of
 from agent99.schedules._firing import Firing
 from agent99.schedules._parts import parts_of
 from agent99.schedules._rule import AHEAD_US_MAX, At, Cron, Every, Missed, Rule, next_after
-from agent99.schedules._schedule import Schedule, is_same
+from agent99.schedules._schedule import Schedule, is_same, sized
 from agent99.schedules._tally import SchedulesStatistics
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class Schedules:
             is_named=what.id is not None,
         )
         await self._book.create(
-            schedule, lambda made, known: is_same(made, known, is_anchored=what.is_anchored)
+            sized(schedule), lambda made, known: is_same(made, known, is_anchored=what.is_anchored)
         )
         return schedule.id
 
