@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
+
 from agent99.clock import wait_done
 from agent99.envelope import (
     Header,
@@ -25,16 +27,19 @@ from agent99.envelope import (
 from agent99.errors import (
     Agent99Error,
     ClosedError,
+    DeadlineExceededError,
     StreamNotFoundError,
+    TransportError,
     WrongSequenceError,
 )
-from agent99.journal import Snapshot
+from agent99.journal import Change
 from agent99.schedules._agenda import Agenda, Due
 from agent99.schedules._book import Book
 from agent99.schedules._parts import Parts
 from agent99.schedules._rule import turn_of
 from agent99.schedules._schedule import Schedule, moved_on
 from agent99.schedules._tally import SchedulesStatistics
+from agent99.wire import ConnectionState
 
 FIRING_MAX = 64
 """Moments in hand at once."""
@@ -44,7 +49,8 @@ still with the machine."""
 WAIT_S_MIN, WAIT_S_MAX = 0.05, 0.25
 """Who was not the last to fire waits so long before it does: mostly another one has by then."""
 AGAIN_S_MIN, AGAIN_S_MAX = 0.5, 10.0
-"""Before a moment is tried again that could not be fired; it doubles."""
+"""Before a moment is tried again that could not be fired; it doubles, but not while the server is
+away."""
 FOLLOW_AGAIN_S = 1.0
 """Before the schedules are followed again that could not be followed."""
 DOUBT_US = 60_000_000
@@ -82,11 +88,11 @@ class Firing:
 
     def statistics(self) -> SchedulesStatistics:
         """Return the counts now."""
-        self.tally.known = len(self._agenda)
-        return self.tally
+        return msgspec.structs.replace(self.tally, known=len(self._agenda))
 
     async def run(self) -> None:
         """Fire, until it is cancelled."""
+        self._parts.wire.on_state(self._on_state)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
             group.create_task(self._serve())
@@ -119,9 +125,15 @@ class Firing:
         async with await self._book.follow() as news:
             async for each in news:
                 self._agenda.apply(each)
-                if isinstance(each, Snapshot):
-                    self._pauses.clear()  # the link is back: what failed is tried again
+                if isinstance(each, Change) and each.kind != "put":
+                    self._pauses.pop(each.key, None)
                 self._news.set()
+
+    def _on_state(self, state: ConnectionState) -> None:
+        """Begin anew what is in hand when the link is back: its answer may be lost with the old."""
+        if state is ConnectionState.CONNECTED and not self._is_ending:
+            for task in self._hands.values():
+                task.cancel()
 
     async def _serve(self) -> None:
         """Begin what is due, and wait for what is next, for ever."""
@@ -132,7 +144,7 @@ class Firing:
                 for due in self._agenda.take(now_us, FIRING_MAX - len(self._hands)):
                     self._begin(due, now_us)
             look_us = self._agenda.look_us
-            if look_us is None or len(self._hands) >= FIRING_MAX:
+            if look_us is None or self._is_ending or len(self._hands) >= FIRING_MAX:
                 await self._news.wait()
             else:
                 wait_s = min(max((look_us - now_us) / 1e6, 0.0), LOOK_S_MAX)
@@ -159,8 +171,14 @@ class Firing:
         """Deal with a moment; what fails is tried again."""
         try:
             await self._deal(due)
+        except asyncio.CancelledError:
+            self._put_off(due, 0.0)
+            raise
         except WrongSequenceError:  # what somebody wrote comes
             self._yield(due)
+        except (TransportError, DeadlineExceededError) as error:
+            self._fail(due, AGAIN_S_MIN)
+            _log.info("schedule %s waits: %s", due.id, error)
         except Agent99Error as error:
             self._fail(due)
             level = logging.INFO if isinstance(error, ClosedError) else logging.WARNING
@@ -176,10 +194,10 @@ class Firing:
         self.tally.yielded += 1
         self._put_off(due, AGAIN_S_MIN)
 
-    def _fail(self, due: Due) -> None:
+    def _fail(self, due: Due, pause_s_max: float = AGAIN_S_MAX) -> None:
         self.tally.failed += 1
-        pause_s = self._pauses.get(due.id, AGAIN_S_MIN)
-        self._pauses[due.id] = min(2 * pause_s, AGAIN_S_MAX)
+        pause_s = min(self._pauses.get(due.id, AGAIN_S_MIN), pause_s_max)
+        self._pauses[due.id] = 2 * pause_s
         self._put_off(due, pause_s)
 
     def _put_off(self, due: Due, pause_s: float) -> None:
@@ -228,12 +246,20 @@ class Firing:
             self._agenda.put_off(Due(due_us, schedule.id, revision), due_us)
             return
         turn = turn_of(schedule.rule, schedule.missed, due_us, now_us)
-        if turn.is_fired and not (now_us - due_us > DOUBT_US and await self._is_stored(schedule)):
+        is_stored = False
+        if turn.is_fired and now_us - due_us > DOUBT_US:
+            is_stored = await self._is_stored(schedule)
+            asked_s = clock.monotonic_s()
+            again = await self._book.get(schedule.id)  # the search may have taken long
+            if again is None or again[1] != revision:
+                self._yield(Due(due_us, schedule.id, revision))
+                return
+        if turn.is_fired and not is_stored:
             if clock.monotonic_s() - asked_s > STALE_S:
                 self._put_off(Due(due_us, schedule.id, revision), 0)
                 return
             await self._append(schedule, due_us)
-        after = moved_on(schedule, turn.next_us, is_fired=turn.is_fired)
+        after = moved_on(schedule, turn, now_us)
         if after is None:
             await self._book.remove(schedule.id, revision=revision)
         else:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec import Meta
 
-from agent99.schedules._rule import At, Cron, Every, Missed, Rule
+from agent99.schedules._rule import At, Cron, Every, Missed, Rule, Turn
 
 KEPT_US = 7 * 86_400_000_000
 """So long a schedule with a name is remembered that is over: who sets it up again fires nothing."""
@@ -34,6 +34,8 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Firings so far."""
     last_us: int | None = None
     """The moment that was fired, or passed by, last."""
+    over_us: int | None = None
+    """When somebody found that there is no next moment."""
     made_us: int
     made_by: Annotated[str, Meta(max_length=128)]
     """The instance that made it, or the connection."""
@@ -57,7 +59,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """When somebody has to look at it: it is due, or, being over, to be forgotten."""
         if self.next_us is not None:
             return self.next_us
-        return (self.last_us or 0) + KEPT_US
+        return (self.over_us or 0) + KEPT_US
 
     def event_id(self) -> str:
         """Return the id of the event that is due next: the same in every process."""
@@ -110,10 +112,14 @@ def _is_same_rule(made: Rule, known: Rule, *, is_anchored: bool) -> bool:
     return made == known
 
 
-def moved_on(schedule: Schedule, next_us: int | None, *, is_fired: bool) -> Schedule | None:
+def moved_on(schedule: Schedule, turn: Turn, now_us: int) -> Schedule | None:
     """Return a schedule whose moment is dealt with; None: there is nothing to keep of it."""
-    if next_us is None and not schedule.is_named:
+    if turn.next_us is None and not schedule.is_named:
         return None
-    fired = schedule.fired + is_fired
-    changes = {"next_us": next_us, "last_us": schedule.next_us, "fired": fired}
-    return msgspec.structs.replace(schedule, **changes)
+    return msgspec.structs.replace(
+        schedule,
+        next_us=turn.next_us,
+        last_us=schedule.next_us,
+        fired=schedule.fired + turn.is_fired,
+        over_us=now_us if turn.next_us is None else None,
+    )

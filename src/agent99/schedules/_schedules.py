@@ -114,7 +114,7 @@ class Schedules:
             event: An object: a Struct, a dict, or None for an empty one.
             key: Of the event, 1 to 128 bytes; by default it is in no order.
             id: A name of your own. The same id with the same content is no error and makes nothing
-                new, for seven days after its moment too: so set-up code may run again.
+                new, for seven days after it was fired too: so set-up code may run again.
 
         Delivery: returned = stored (and replicated, where the bucket has replicas).
 
