@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent99.projections._catch_up import Positions, Settled, has_caught_up, progress
+from agent99.projections._catch_up import Positions, Settled, has_caught_up, progress, seen_up_to
 
 PARTS = 3
 
@@ -70,6 +70,17 @@ class World:
         done = {part: at for part, (_, at) in new.items() if part not in left}
         return Settled(len(self.log), done)
 
+    def left(self) -> dict[int, int]:
+        """Return what the new generation has still to count, by partition."""
+        new = self.positions(is_new=True)
+        return {
+            part: sum(
+                self._part(place) == part and place > new[part][1] and self.reads[place - 1]
+                for place in self._places()[self.first - 1 :]
+            )
+            for part in range(PARTS)
+        }
+
     def _places(self) -> range:
         return range(1, len(self.log) + 1)
 
@@ -110,15 +121,15 @@ def test_what_came_after_the_look_is_not_covered_by_it(world: World) -> None:
 @given(worlds)
 def test_progress(world: World) -> None:
     """Progress lies between 0 and 1, and is 1 exactly if nothing is left to do."""
-    new = world.positions(is_new=True)
-    left = {
-        part: sum(
-            1
-            for place, of in enumerate(world.log, start=1)
-            if of == part and place > new[part][1] and place >= world.first
-        )
-        for part in range(PARTS)
-    }
+    new, left = world.positions(is_new=True), world.left()
     found = progress(new, left, world.first, len(world.log))
     assert 0.0 <= found <= 1.0
     assert (found == 1.0) is not any(left.values())
+
+
+@given(worlds)
+def test_all_that_was_seen_was_counted(world: World) -> None:
+    """Up to the place that it is said to have seen, a generation has counted all there was."""
+    seen = seen_up_to(world.positions(is_new=True), world.left(), len(world.log))
+    everything = {place for place in range(world.first, seen + 1) if world.reads[place - 1]}
+    assert everything <= world.of_new()

@@ -155,6 +155,23 @@ async def test_a_log_that_has_dropped_events(mesh: Mesh, store: Store) -> None:
         assert [("shop-0", 2, 6, 4)] == await revenue.read(rows)
 
 
+async def test_events_that_nobody_counted_in_time(mesh: Mesh, store: Store) -> None:
+    """What the log drops while nobody is at work is not counted; the status says between where."""
+    fold, link = Fold(), mesh.link
+    await fill(mesh, fold, 1, [1, 2])
+    async with Projector(mesh, Revenue(), store, options=QUICK) as revenue:
+        await caught_up(revenue)
+    async with Projector(mesh, Revenue(), store, options=QUICK) as revenue:
+        assert (await revenue.status()).live.gap is None
+    await fill(mesh, fold, 1, [4, 8])
+    for sequence in (1, 2, 3):
+        await link.journal.delete(link.durable.streams.log, sequence)
+    async with Projector(mesh, Revenue(), store, options=QUICK) as revenue:
+        await caught_up(revenue)
+        assert [("shop-0", 3, 11, 8)] == await revenue.read(rows)
+        assert (3, 3) == (await revenue.status()).live.gap
+
+
 async def test_a_log_that_drops_events_meanwhile(mesh: Mesh, store: Store) -> None:
     """A rebuild under way fails where the log drops what was counted: the live one stays."""
     fold, link = Fold(), mesh.link

@@ -31,7 +31,8 @@ _TABLES: Final = (
         " generation BIGINT NOT NULL, version BIGINT NOT NULL, state TEXT NOT NULL,"
         " group_name TEXT NOT NULL, topics TEXT NOT NULL, tables TEXT NOT NULL,"
         " may_be_partial INTEGER NOT NULL, first_sequence BIGINT, held_until_us BIGINT NOT NULL,"
-        " lost_sequence BIGINT, changed_us BIGINT NOT NULL, PRIMARY KEY (name, generation))"
+        " lost_sequence BIGINT, seen_sequence BIGINT NOT NULL, gap_from BIGINT, gap_to BIGINT,"
+        " changed_us BIGINT NOT NULL, PRIMARY KEY (name, generation))"
     ),
     (
         "CREATE TABLE IF NOT EXISTS agent99_projection_failure (name TEXT NOT NULL,"
@@ -42,7 +43,7 @@ _TABLES: Final = (
 )
 _COLUMNS: Final = (
     "generation, version, state, group_name, topics, tables, may_be_partial, first_sequence,"
-    " held_until_us, lost_sequence, changed_us"
+    " held_until_us, lost_sequence, changed_us, seen_sequence, gap_from, gap_to"
 )
 _READ: Final = f"SELECT {_COLUMNS} FROM agent99_projection_generation WHERE name = :name"  # noqa: S608 - our names
 _POINTER: Final = (
@@ -50,7 +51,8 @@ _POINTER: Final = (
 )
 _ADD: Final = (
     f"INSERT INTO agent99_projection_generation (name, {_COLUMNS}) VALUES (:name, :generation,"  # noqa: S608 - our names
-    " :version, :state, :group_name, :topics, :tables, :may_be_partial, NULL, 0, NULL, :changed_us)"
+    " :version, :state, :group_name, :topics, :tables, :may_be_partial, NULL, 0, NULL,"
+    " :changed_us, :seen_sequence, NULL, NULL)"
 )
 _COUNT: Final = "UPDATE agent99_projection SET generations = :generation WHERE name = :name"
 _POINT: Final = (
@@ -68,6 +70,10 @@ _MOVE: Final = (
 _HOLD: Final = (
     "UPDATE agent99_projection_generation SET held_until_us = :until_us"
     " WHERE name = :name AND generation = :generation AND state = 'live'"
+)
+_SEE: Final = (
+    "UPDATE agent99_projection_generation SET seen_sequence = :seen, gap_from = :gap_from,"
+    " gap_to = :gap_to WHERE name = :name AND generation = :generation"
 )
 _FORGET: Final = (
     "DELETE FROM agent99_projection_failure WHERE name = :name AND generation = :generation",
@@ -94,6 +100,11 @@ class Generation(msgspec.Struct, frozen=True):
     lost_sequence: int | None
     """The first that the log still held when it failed."""
     changed_us: int
+    seen_sequence: int
+    """Up to there it has counted all that it is to count, as it was last found."""
+    gap_from: int | None = None
+    """Between these the log has dropped what it may not have counted; None: nothing."""
+    gap_to: int | None = None
 
     @property
     def is_at_work(self) -> bool:
@@ -199,6 +210,7 @@ def add(transaction: Transaction, name: str, generation: Generation) -> None:
         "group_name": generation.group,
         "may_be_partial": int(generation.may_be_partial),
         "changed_us": generation.changed_us,
+        "seen_sequence": generation.seen_sequence,
     }
     transaction.execute(_ADD, values | text)
     transaction.execute(_COUNT, {"name": name, "generation": generation.generation})
@@ -227,6 +239,30 @@ def hold(transaction: Transaction, name: str, generation: int, until_us: int) ->
     """Have the live generation take in nothing for a while."""
     values = {"name": name, "generation": generation, "until_us": until_us}
     transaction.execute(_HOLD, values)
+
+
+def see(transaction: Transaction, name: str, generation: int, first: int, seen: int) -> bool:
+    """Note up to where a generation has everything, and what the log has dropped before it came.
+
+    Args:
+        first: The first place that the log holds.
+        seen: Up to there the generation has counted everything.
+
+    Returns:
+        Whether there is a gap that was not there before.
+    """
+    found = one(transaction, name, generation)
+    if found is None or not found.is_at_work:
+        return False
+    is_gap = first > found.seen_sequence + 1
+    gap_from, gap_to = found.gap_from, found.gap_to
+    if is_gap:
+        gap_from, gap_to = gap_from or found.seen_sequence + 1, first - 1
+    new = max(seen, first - 1, found.seen_sequence)
+    if new > found.seen_sequence:
+        values = {"name": name, "generation": generation, "seen": new}
+        transaction.execute(_SEE, values | {"gap_from": gap_from, "gap_to": gap_to})
+    return is_gap
 
 
 def forget(transaction: Transaction, name: str, generation: int) -> None:

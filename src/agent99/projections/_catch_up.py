@@ -45,6 +45,18 @@ def has_caught_up(new: Positions, live: Positions, settled: Settled) -> bool:
     )
 
 
+def seen_up_to(positions: Positions, backlogs: Mapping[int, int], last: int) -> int:
+    """Return up to which place a generation has counted all that the log had for it.
+
+    Args:
+        positions: Its own.
+        backlogs: Events to do, by partition; counted after `positions` were read.
+        last: The last place of the log, read before they were counted.
+    """
+    behind = (positions.get(part, (0, 0))[1] for part, left in backlogs.items() if left)
+    return min(behind, default=last)
+
+
 def progress(positions: Positions, backlogs: Mapping[int, int], first: int, last: int) -> float:
     """Return how far a generation is in the log, 0 to 1: the mean of the partitions with events.
 

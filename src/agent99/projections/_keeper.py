@@ -7,11 +7,21 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent99.envelope import PARTITIONS
 from agent99.errors import Agent99Error, ClosedError
 from agent99.projections import _book as book_
 from agent99.projections._book import Book, Generation
-from agent99.projections._catch_up import has_caught_up, lagging
-from agent99.projections._moves import drop, fail, hold, may_hold, missing, positions_of, switch
+from agent99.projections._catch_up import has_caught_up, lagging, seen_up_to
+from agent99.projections._moves import (
+    drop,
+    fail,
+    hold,
+    may_hold,
+    missing,
+    positions_of,
+    see,
+    switch,
+)
 from agent99.projections._options import ProjectionOptions
 from agent99.projections._parts import Parts, settled
 from agent99.projections._projection import Definition
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
     from agent99.projections._catch_up import Positions
     from agent99.store import Transaction
 
+SEE_S = 10.0
+"""Seconds between two looks how far the generations are: whether the log drops what they lack."""
 HELD_POLL_S = 0.05
 """Seconds between two looks while the live generation waits."""
 
@@ -41,6 +53,7 @@ class Keeper:
         self._wake = asyncio.Event()
         self._turned: asyncio.Future[Book] | None = None
         self._is_closed = False
+        self._see_at_s = 0.0
 
     def __repr__(self) -> str:
         return f"Keeper({self._definition!r}, generations={sorted(self._shifts)})"
@@ -99,6 +112,9 @@ class Keeper:
         book = await self._parts.store.read(partial(book_.load, name=name))
         await self._join(book)
         pause_s = self._options.poll_s
+        if self._parts.clock.monotonic_s() >= self._see_at_s:
+            self._see_at_s = self._parts.clock.monotonic_s() + SEE_S
+            await self._see(book)
         building = book.building
         if building is not None and building.generation in self._shifts:
             pause_s = await self._bring_up(book, building)
@@ -151,6 +167,27 @@ class Keeper:
         wait = partial(hold, name=name, generation=number, now_us=now_us, hold_us=hold_us)
         await parts.store.transaction(wait)
         return HELD_POLL_S
+
+    async def _see(self, book: Book) -> None:
+        """Note up to where the generations have everything, and say what they have missed."""
+        parts, name = self._parts, self._definition.name
+        for each in book.generations:
+            if each.generation not in self._shifts:
+                continue
+            number = each.generation
+            look = partial(positions_of, mesh=book.mesh, generation=each)
+            positions = await parts.store.read(look)
+            log = await parts.log()
+            backlogs = await parts.backlogs(each.topics, positions, range(PARTITIONS))
+            seen = seen_up_to(positions, backlogs, log.last_sequence)
+            note = partial(see, name=name, generation=number, first=log.first_sequence, seen=seen)
+            if await parts.store.transaction(note):
+                _log.error(
+                    "%r: the log has dropped events up to %d before generation %d counted them",
+                    self,
+                    log.first_sequence - 1,
+                    number,
+                )
 
     async def _clear_away(self, book: Book) -> None:
         """Drop the tables that nobody has read for a while."""

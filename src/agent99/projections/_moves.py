@@ -123,6 +123,12 @@ def may_hold(live: Generation, now_us: int, hold_us: int) -> bool:
     return now_us > live.held_until_us + HOLDS_APART * hold_us
 
 
+def see(transaction: Transaction, name: str, generation: int, first: int, seen: int) -> bool:
+    """Note up to where a generation has everything; see `_book.see`."""
+    book_.own(transaction, name)
+    return book_.see(transaction, name, generation, first, seen)
+
+
 def fail(transaction: Transaction, name: str, generation: int, now_us: int, lost: int) -> None:
     """Give a generation up that is built: the log has lost what it may not have read.
 
@@ -205,5 +211,6 @@ def _make(
         held_until_us=0,
         lost_sequence=None,
         changed_us=moment.now_us,
+        seen_sequence=moment.first - 1,
     )
     book_.add(transaction, definition.name, generation)

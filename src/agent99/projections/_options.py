@@ -69,6 +69,9 @@ class GenerationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How far it is in the log, 0 to 1, about."""
     first_sequence: int | None
     """Of the first event that it counted; None: there is none."""
+    gap: tuple[int, int] | None
+    """Between these places the log has dropped events before they were counted, since nobody was at
+    work for too long; None: it has not."""
     set_aside: int
     """Events that were left out, since `apply` raised."""
     failures: tuple[EventFailure, ...] = ()

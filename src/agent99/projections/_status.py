@@ -90,9 +90,16 @@ async def _generation(parts: Parts, log: StreamState, seen: _Seen) -> Generation
         backlog=sum(backlogs.values()),
         progress=progress(seen.positions, backlogs, first, last),
         first_sequence=generation.first_sequence,
+        gap=_gap(generation),
         set_aside=seen.set_aside,
         failures=seen.failures,
     )
+
+
+def _gap(generation: Generation) -> tuple[int, int] | None:
+    if generation.gap_from is None or generation.gap_to is None:
+        return None
+    return generation.gap_from, generation.gap_to
 
 
 def _failure(row: Any) -> EventFailure:
