@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from agent99 import Mesh
 from agent99.errors import ClosedError, InvalidNameError, LogIncompleteError, UsageError
 from agent99.groups import Event
 from agent99.projections import Projection, ProjectionOptions, Projector, Tables
-from agent99.store import Store
+from agent99.store import Store, Transaction, open_store
 from tests.groups.conftest import OpenMesh
 from tests.projections._revenue import (
     QUICK,
@@ -109,7 +110,7 @@ async def test_rebuild(mesh: Mesh, store: Store) -> None:
         async with asyncio.timeout(10):
             while (await revenue.status()).others:
                 await asyncio.sleep(0)
-        tables = await store.read(lambda t: names_of_tables(t.dialect, t))
+        tables = await store.read(names_of_tables)
     assert ["revenue_2_shop"] == [name for name in tables if name.startswith("revenue")]
 
 
@@ -198,6 +199,32 @@ async def test_a_log_that_drops_events_meanwhile(mesh: Mesh, store: Store) -> No
         assert fold.rows == await revenue.read(rows)
 
 
+async def test_a_rebuild_that_does_not_get_on(mesh: Mesh, store: Store) -> None:
+    """The live generation waits for one that is nearly there for a moment, and then goes on."""
+
+    class Stuck(Revenue):
+        def apply(self, tables: Tables, event: Event) -> None:
+            if tables.generation > 1:
+                raise ValueError("not this one")
+            super().apply(tables, event)
+
+    options = ProjectionOptions(poll_s=0.02, hold_s_max=0.1)
+    async with Projector(mesh, Stuck(), store, options=options) as revenue:
+        fold = Fold()
+        await fill(mesh, fold, 2, [1])
+        await caught_up(revenue)
+        rebuilding = asyncio.ensure_future(revenue.rebuild())
+        async with asyncio.timeout(10):
+            while not await store.read(held):
+                await asyncio.sleep(0)
+        await fill(mesh, fold, 2, [2, 4])
+        await caught_up(revenue)
+        assert fold.rows == await revenue.read(rows)
+        assert (await revenue.status()).is_rebuilding
+    with pytest.raises(ClosedError):
+        await rebuilding
+
+
 async def test_an_event_that_waits(mesh: Mesh, store: Store) -> None:
     """An event at which `apply` raises holds up its partition alone, and the status says why."""
     is_broken = True
@@ -255,10 +282,8 @@ async def test_an_event_that_is_set_aside(mesh: Mesh, store: Store) -> None:
         assert (2, 1, 5) == (live.set_aside, live.backlog, live.failures[0].sequence)
 
 
-async def test_a_database_that_was_lost(open_mesh: OpenMesh, store: Store, tmp_path: str) -> None:
+async def test_a_database_that_was_lost(open_mesh: OpenMesh, store: Store, tmp_path: Path) -> None:
     """Tables in a new database are made of the whole log, whatever others had counted before."""
-    from agent99.store import open_store
-
     fold, mesh = Fold(), await open_mesh()
     await fill(mesh, fold, 4, range(3))
     async with Projector(mesh, Revenue(), store, options=QUICK) as revenue:
@@ -310,10 +335,16 @@ async def test_what_is_refused(mesh: Mesh, store: Store) -> None:
     assert "Projector(Definition('revenue', version=1))" == repr(revenue)
 
 
-def names_of_tables(dialect: str, transaction: object) -> list[str]:
+def held(transaction: Transaction) -> bool:
+    """Tell whether the live generation was ever told to wait."""
+    found = transaction.execute("SELECT max(held_until_us) FROM agent99_projection_generation")
+    return bool(found.scalar())
+
+
+def names_of_tables(transaction: Transaction) -> list[str]:
     """Return what tables a database has."""
     where = {
         "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name",
         "postgresql": "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
     }
-    return list(transaction.execute(where[dialect]).scalars())  # type: ignore[attr-defined] - a Transaction
+    return list(transaction.execute(where[transaction.dialect]).scalars())

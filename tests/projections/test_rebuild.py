@@ -38,8 +38,8 @@ async def test_rebuild_while_live(mesh: Mesh, store: Store, seed: int) -> None:
     luck = random.Random(seed)
     async with Projector(mesh, Revenue(), store, options=QUICK) as revenue:
         async with Watch(mesh, revenue) as watch:
-            loading = asyncio.ensure_future(load(watch, 1_500, luck))
-            for after in (100, 600):
+            loading = asyncio.ensure_future(load(watch, 600, luck))
+            for after in (100, 350):
                 async with asyncio.timeout(30):
                     while watch.count < after:
                         await asyncio.sleep(0)
@@ -62,9 +62,9 @@ def position_first(fold: Callable[..., Any]) -> Callable[..., Any]:
     """Return a fold that moves a position on, and dies before the effect: a planted fault."""
     lost: dict[str, Batch] = {}
 
-    def wrong(self: Folding, transaction: Transaction, batch: Batch, aside: Any) -> Any:
+    def wrong(self: Folding, transaction: Transaction, batch: Batch, **how: Any) -> Any:
         if lost.setdefault(batch.group, batch) != batch:
-            return fold(self, transaction, batch=batch, aside=aside)
+            return fold(self, transaction, batch=batch, **how)
         batch.fresh(transaction)
         return "done"
 
@@ -74,8 +74,8 @@ def position_first(fold: Callable[..., Any]) -> Callable[..., Any]:
 def effect_again(fold: Callable[..., Any]) -> Callable[..., Any]:
     """Return a fold whose effects take place when the batch has been there: a planted fault."""
 
-    def wrong(self: Folding, transaction: Transaction, batch: Batch, aside: Any) -> Any:
-        outcome = fold(self, transaction, batch=batch, aside=aside)
+    def wrong(self: Folding, transaction: Transaction, batch: Batch, **how: Any) -> Any:
+        outcome = fold(self, transaction, batch=batch, **how)
         if outcome == "done" and batch.records[0].sequence % 5 == 0:
             Revenue().apply(*_again(self, transaction, batch))
         return outcome

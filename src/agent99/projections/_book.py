@@ -74,6 +74,7 @@ _HOLD: Final = (
 _SEE: Final = (
     "UPDATE agent99_projection_generation SET seen_sequence = :seen, gap_from = :gap_from,"
     " gap_to = :gap_to WHERE name = :name AND generation = :generation"
+    " AND seen_sequence < :seen"
 )
 _FORGET: Final = (
     "DELETE FROM agent99_projection_failure WHERE name = :name AND generation = :generation",
@@ -243,6 +244,8 @@ def hold(transaction: Transaction, name: str, generation: int, until_us: int) ->
 
 def see(transaction: Transaction, name: str, generation: int, first: int, seen: int) -> bool:
     """Note up to where a generation has everything, and what the log has dropped before it came.
+
+    Others may do the same at the same time.
 
     Args:
         first: The first place that the log holds.

@@ -65,7 +65,12 @@ class Fold:
         return f"Fold({self._definition!r}, generation={self._generation})"
 
     def fold(
-        self, transaction: Transaction, batch: Batch, aside: Mapping[int, EventError]
+        self,
+        transaction: Transaction,
+        batch: Batch,
+        aside: Mapping[int, EventError],
+        *,
+        may_wait: bool,
     ) -> Outcome:
         """Fold a batch; returns `held` if that must wait, `over` if nobody will read it.
 
@@ -73,6 +78,7 @@ class Fold:
             transaction: What all of it is in.
             batch: Of one partition.
             aside: By sequence: what is left out, and noted.
+            may_wait: Whether it waits if it is to; it has waited long enough otherwise.
 
         Raises:
             EventError: `apply` raised, at an event that is not to be left out.
@@ -83,7 +89,8 @@ class Fold:
         found = book_.one(transaction, self._definition.name, self._generation)
         if found is None or not found.is_at_work:
             return "over"
-        if found.state == "live" and found.held_until_us > self._clock.wall_us():
+        is_held = found.state == "live" and found.held_until_us > self._clock.wall_us()
+        if is_held and may_wait:
             return "held"
         records = batch.fresh(transaction)
         if not records:

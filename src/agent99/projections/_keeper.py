@@ -61,12 +61,12 @@ class Keeper:
     async def work(self) -> None:
         """Keep at it, for ever."""
         while True:
+            self._wake.clear()
             pause_s = self._options.poll_s
             try:
                 pause_s = await self.turn()
             except Agent99Error as error:
                 _log.warning("%r goes on later: %s", self, error)
-            self._wake.clear()
             timer = self._parts.clock.call_later(pause_s, self._wake.set)
             try:
                 await self._wake.wait()

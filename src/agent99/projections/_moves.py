@@ -125,7 +125,7 @@ def may_hold(live: Generation, now_us: int, hold_us: int) -> bool:
 
 def see(transaction: Transaction, name: str, generation: int, first: int, seen: int) -> bool:
     """Note up to where a generation has everything; see `_book.see`."""
-    book_.own(transaction, name)
+    book_.share(transaction, name)
     return book_.see(transaction, name, generation, first, seen)
 
 

@@ -130,15 +130,15 @@ class Projector:
             as `Store.read`.
         """
         name = self._definition.name
-        tried = -1
+        store, tried = self._parts.store, 0
         while True:
-            pointer = (await self._parts.store.read(partial(book_.load, name=name))).pointer
             try:
-                return await self._parts.store.read(partial(self._read, work=work))
-            except StoreError:
+                return await store.read(partial(self._read, work=work))
+            except StoreError:  # its tables may have gone while it was read: once more
+                pointer = (await store.read(partial(book_.load, name=name))).pointer
                 if pointer == tried:
                     raise
-                tried = pointer  # its tables may have gone while it was read
+                tried = pointer
 
     async def rebuild(self, *, allow_partial: bool = False) -> int:
         """Build the tables anew from the first event of the log, beside the live ones.

@@ -67,10 +67,12 @@ class Shift:
 
     async def _handle(self, batch: Batch) -> None:
         """Fold a batch; it may have to wait for a generation that is about to be read."""
-        store, aside = self._parts.store, dict[int, EventError]()
+        store, clock, aside = self._parts.store, self._parts.clock, dict[int, EventError]()
+        patient_until_s = clock.monotonic_s() + self._options.hold_s_max  # clocks may be apart
         while True:
+            may_wait = clock.monotonic_s() < patient_until_s
             try:
-                fold = partial(self._fold.fold, batch=batch, aside=aside)
+                fold = partial(self._fold.fold, batch=batch, aside=aside, may_wait=may_wait)
                 outcome: Outcome = await store.transaction(fold)
             except EventError as failed:
                 if not await self._may_leave_out(failed, len(aside)):
@@ -79,7 +81,7 @@ class Shift:
                 continue
             if outcome != "held":
                 return
-            await self._parts.clock.sleep(HELD_AGAIN_S)
+            await clock.sleep(HELD_AGAIN_S)
 
     async def _may_leave_out(self, failed: EventError, others: int) -> bool:
         """Tell whether an event is to be set aside; if not, that is noted."""
