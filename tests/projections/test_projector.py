@@ -9,7 +9,7 @@ import pytest
 
 from agent99 import Mesh
 from agent99.errors import ClosedError, InvalidNameError, LogIncompleteError, UsageError
-from agent99.groups import Event
+from agent99.groups import Event, list_groups
 from agent99.projections import Projection, ProjectionOptions, Projector, Tables
 from agent99.store import Store, Transaction, open_store
 from tests.groups.conftest import OpenMesh
@@ -111,6 +111,9 @@ async def test_rebuild(mesh: Mesh, store: Store) -> None:
             while (await revenue.status()).others:
                 await asyncio.sleep(0)
         tables = await store.read(names_of_tables)
+    async with asyncio.timeout(10):
+        while len(await list_groups(mesh)) > 1:
+            await asyncio.sleep(0)
     assert ["revenue_2_shop"] == [name for name in tables if name.startswith("revenue")]
 
 

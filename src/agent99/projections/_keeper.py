@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent99.envelope import PARTITIONS
-from agent99.errors import Agent99Error, ClosedError
+from agent99.errors import Agent99Error, ClosedError, UsageError
+from agent99.groups import delete_group
 from agent99.projections import _book as book_
 from agent99.projections._book import Book, Generation
 from agent99.projections._catch_up import has_caught_up, lagging, seen_up_to
@@ -195,7 +197,9 @@ class Keeper:
         for each in book.generations:
             if not each.is_at_work and each.changed_us < before_us:
                 forget = partial(drop, name=self._definition.name, generation=each.generation)
-                await self._parts.store.transaction(forget)
+                if await self._parts.store.transaction(forget):
+                    with suppress(UsageError):  # somebody stands still in it: its entries stay
+                        await delete_group(self._parts.of, each.group)
 
 
 def _both(

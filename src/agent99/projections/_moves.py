@@ -141,16 +141,21 @@ def fail(transaction: Transaction, name: str, generation: int, now_us: int, lost
         book_.move(transaction, name, generation, "failed", now_us, lost)
 
 
-def drop(transaction: Transaction, name: str, generation: int) -> None:
-    """Drop the tables of a generation that is neither read nor built, and forget it."""
+def drop(transaction: Transaction, name: str, generation: int) -> bool:
+    """Drop the tables of a generation that is neither read nor built, and forget it.
+
+    Returns:
+        Whether it was there, and is not any more.
+    """
     book_.own(transaction, name)
     found = book_.one(transaction, name, generation)
     if found is None or found.is_at_work:
-        return
+        return False
     names = Names(name, generation, found.tables)
     for table in found.tables:
         transaction.execute(f"DROP TABLE IF EXISTS {names.of(table)}")
     book_.forget(transaction, name, generation)
+    return True
 
 
 def missing(live: Generation, first: int) -> LogIncompleteError | None:
