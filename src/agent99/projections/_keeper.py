@@ -194,12 +194,17 @@ class Keeper:
     async def _clear_away(self, book: Book) -> None:
         """Drop the tables that nobody has read for a while."""
         before_us = self._parts.clock.wall_us() - int(self._options.grace_s * 1_000_000)
-        for each in book.generations:
-            if not each.is_at_work and each.changed_us < before_us:
-                forget = partial(drop, name=self._definition.name, generation=each.generation)
-                if await self._parts.store.transaction(forget):
-                    with suppress(UsageError):  # somebody stands still in it: its entries stay
-                        await delete_group(self._parts.of, each.group)
+        over = [
+            one for one in book.generations if not one.is_at_work and one.changed_us < before_us
+        ]
+        for each in over:
+            forget = partial(drop, name=self._definition.name, generation=each.generation)
+            if await self._parts.store.transaction(forget):
+                await self._forget_group(each.group)
+
+    async def _forget_group(self, group: str) -> None:
+        with suppress(UsageError):  # somebody stands still in it: its entries stay
+            await delete_group(self._parts.of, group)
 
 
 def _both(
