@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent99 import Mesh
-from agent99.errors import ClosedError, InvalidNameError, LogIncompleteError, UsageError
+from agent99.errors import ClosedError, InvalidNameError, LogIncompleteError, StoreError, UsageError
 from agent99.groups import Event, list_groups
 from agent99.projections import Projection, ProjectionOptions, Projector, Tables
 from agent99.store import Store, Transaction, open_store
@@ -331,6 +331,8 @@ async def test_what_is_refused(mesh: Mesh, store: Store) -> None:
     async with revenue:
         with pytest.raises(UsageError, match="there are shop"):
             await revenue.read(lambda tables: tables.execute("SELECT * FROM {nothing}"))
+        with pytest.raises(StoreError, match="nothing"):
+            await revenue.read(lambda tables: tables.execute("SELECT * FROM nothing"))
     with pytest.raises(UsageError, match="used before"):
         await revenue.__aenter__()
     with pytest.raises(ClosedError):
