@@ -134,7 +134,9 @@ class Keeper:
             if each.is_at_work and each.version == self._definition.version
         }
         for number in self._shifts.keys() - wanted.keys():
-            await self._shifts.pop(number).retire()
+            shift = self._shifts.pop(number)
+            await shift.end()
+            await self._forget_group(shift.group)  # whoever leaves last does
         for number in wanted.keys() - self._shifts.keys():
             shift = Shift(self._parts, self._definition, wanted[number], self._options)
             await shift.start()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from agent99.errors import Agent99Error
-from agent99.groups import Batch, Group, GroupOptions, delete_group
+from agent99.groups import Batch, Group, GroupOptions
 from agent99.projections._book import Generation
 from agent99.projections._fold import EventError, Fold, Outcome
 from agent99.projections._options import ProjectionOptions
@@ -33,6 +32,8 @@ class Shift:
         self._definition = definition
         self._options = options
         self._fold = Fold(definition, generation.generation, parts.clock)
+        self.group = generation.group
+        """The name of its group."""
         self._group = Group(
             parts.of,
             generation.group,
@@ -56,14 +57,6 @@ class Shift:
     async def end(self) -> None:
         """Leave, and hand over."""
         await self._group.__aexit__(None, None, None)
-
-    async def retire(self) -> None:
-        """Leave a group that nobody needs any more; whoever leaves last deletes it."""
-        await self.end()
-        try:
-            await delete_group(self._parts.of, self._group.name)
-        except Agent99Error as error:  # others are still in it, or it is deleted already
-            _log.debug("%r: its group stays: %s", self, error)
 
     async def _handle(self, batch: Batch) -> None:
         """Fold a batch; it may have to wait for a generation that is about to be read."""
