@@ -96,7 +96,7 @@ async def test_what_is_published_is_stored_and_comes(open_mesh: OpenMesh) -> Non
     await publish(other, 1)
     await eventually(lambda: len(heard.events) == 7)
     assert {"7": [0, 1], **{f"k{key}": [0] for key in range(5)}} == heard.numbers
-    event = heard.events[0]
+    (event,) = (event for event in heard.events if event.id == first.event_id)
     assert (first.event_id, when, "1.0", "order.placed", "7") == (
         event.id,
         event.time,
@@ -257,6 +257,46 @@ async def test_what_cannot_be_asked(mesh: Mesh) -> None:
         assert "INVALID_SUBSCRIPTION" == caught.value.code
     with pytest.raises(Failure, match="no group 'nobody'"):
         await mesh.request("event_bus", "reset", {"group": "nobody", "start": "first"})
+
+
+async def test_what_is_scheduled(open_mesh: OpenMesh) -> None:
+    """An event comes at its moment, once, though the bus that was asked is gone by then."""
+    mesh, other, heard = await open_mesh(), await open_mesh(), Heard()
+    first = EventBusAgent()
+    await mesh.host(first, heard)
+    await subscribe(mesh)
+    due = datetime.now(UTC) + timedelta(seconds=1)
+    event = {"event_type": "order.placed", "subject": "7", "data": {"number": 1}}
+    made = await mesh.request("event_bus", "schedule", {**event, "at": due})
+    often = await mesh.request(
+        "event_bus", "schedule", {**event, "every_s": 3_600.0, "id": "often"}
+    )
+    await other.host(EventBusAgent())
+    await mesh.stop(first)
+    await eventually(lambda: heard.numbers == {"7": [1]})
+    assert datetime.now(UTC) >= due
+    assert ("often", True) == (often["schedule"], made["schedule"] != "often")
+    for expected in (True, False):
+        answer = await other.request("event_bus", "unschedule", {"schedule": "often"})
+        assert {"unscheduled": expected} == answer
+
+
+NO_SCHEDULES: list[dict[str, Any]] = [
+    {},
+    {"at": "2026-01-01T00:00:00"},
+    {"every_s": 0.1},
+    {"cron": "x"},
+    {"every_s": 5.0, "cron": "0 9 * * *"},
+]
+
+
+@pytest.mark.parametrize("how", NO_SCHEDULES, ids=range(len(NO_SCHEDULES)))
+async def test_what_cannot_be_scheduled(mesh: Mesh, how: dict[str, Any]) -> None:
+    """Without a moment, with a wrong one, or with two: in words."""
+    await mesh.host(EventBusAgent())
+    with pytest.raises(Failure) as caught:
+        await mesh.request("event_bus", "schedule", {"event_type": "order.placed", **how})
+    assert "INVALID_SCHEDULE" == caught.value.code
 
 
 async def test_a_subscriber_without_the_operation(mesh: Mesh) -> None:

@@ -4,7 +4,7 @@ Given:       events and subscriptions; the stored events of a mesh; the URL of a
 Gives:       an agent by which others publish, subscribe and look back; one that keeps what happened
              and answers for it; the log itself, and whether it is what was once written.
 May import:  errors clock ids settings envelope journal store dispatch work groups agent
-             projections agent99; msgspec pyarrow sqlalchemy
+             projections schedules agent99; msgspec pyarrow sqlalchemy
 Never:       loses what it has acknowledged, changes what it has written, keeps an event twice,
              loads SQLAlchemy before it needs the database, or pyarrow before it writes Parquet.
 """

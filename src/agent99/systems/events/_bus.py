@@ -7,8 +7,9 @@ read, is the same; the bus adds no hop to them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
-from datetime import timedelta
+from contextlib import AsyncExitStack, aclosing
+from datetime import datetime, timedelta
+from typing import Any
 
 from agent99 import Agent, Failure, operation
 from agent99.agent import link_of
@@ -24,20 +25,26 @@ from agent99.envelope import (
 )
 from agent99.errors import Agent99Error, InvalidNameError, PayloadTooLargeError, UsageError
 from agent99.groups import CloudEvent, Event, Start, parse_start, read_events, reset_group
+from agent99.schedules import Schedules
 from agent99.systems.events._moments import micros_of, moment_of
 from agent99.systems.events._subscriptions import Board
 from agent99.systems.events._words import (
     INVALID_EVENT,
     INVALID_QUERY,
+    INVALID_SCHEDULE,
     INVALID_SUBSCRIPTION,
     Events,
     GetEvents,
     Publish,
     Published,
     Reset,
+    Scheduled,
+    ScheduleEvent,
     Subscribe,
     Subscribed,
     Subscriptions,
+    Unschedule,
+    Unscheduled,
     Unsubscribe,
     Unsubscribed,
     WasReset,
@@ -48,7 +55,10 @@ HOUR = timedelta(hours=1)
 ANSWER_BYTES_MAX = 512 * 1024
 _EVENT_BYTES = 1024
 """Of an event without its data, at most; about."""
-ACTIONS = ("publish", "subscribe", "unsubscribe", "subscriptions", "get_events", "reset")
+ACTIONS = (
+    *("publish", "subscribe", "unsubscribe", "subscriptions", "get_events", "reset"),
+    *("schedule", "unschedule"),
+)
 
 
 class EventBusAgent(Agent):
@@ -63,19 +73,26 @@ class EventBusAgent(Agent):
     capabilities = ("event_bus", "pub_sub", "messaging")
 
     _board: Board
+    _schedules: Schedules
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        """Read the subscriptions, and work them off."""
+        """Read the subscriptions and the schedules, and work them off."""
         await link_of(self).durable.streams.ensure_log()
         self._board = Board(self, self._clock)
-        await self._board.start()
+        self._schedules = Schedules(self)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._schedules)
+            await self._board.start()
+            stack.push_async_callback(self._board.stop)
+            self._stack = stack.pop_all()
 
     async def stop(self) -> None:
         """Hand over what is in hand."""
-        await self._board.stop()
+        await self._stack.aclose()
 
     async def process_request(self, action: str = "", operation: str = "") -> None:
         """Refuse what names none of the operations."""
@@ -119,6 +136,22 @@ class EventBusAgent(Agent):
         known = tuple(self._board.known.values())
         return Subscriptions(known, len(known))
 
+    @operation
+    async def schedule(self, request: ScheduleEvent) -> Scheduled:
+        """Store an event later: at a moment, every so often, or by cron; it outlasts all of us."""
+        try:
+            return Scheduled(await self._make(request))
+        except (UsageError, InvalidNameError, PayloadTooLargeError) as error:
+            raise Failure(str(error), code=INVALID_SCHEDULE) from error
+
+    @operation(idempotent=True)
+    async def unschedule(self, request: Unschedule) -> Unscheduled:
+        """Cancel a schedule; what is being stored just now may still come."""
+        try:
+            return Unscheduled(await self._schedules.cancel(request.schedule))
+        except InvalidNameError as error:
+            raise Failure(str(error), code=INVALID_SCHEDULE) from error
+
     @operation(idempotent=True)
     async def get_events(self, request: GetEvents) -> Events:
         """Return stored events, the oldest first, a page at a time."""
@@ -146,6 +179,24 @@ class EventBusAgent(Agent):
         if request.since is not None:
             return moment_of(max(micros_of(request.since), 0))
         return moment_of(self._clock.wall_us()) - HOUR
+
+    async def _make(self, request: ScheduleEvent) -> str:
+        """Make a schedule.
+
+        Raises:
+            UsageError, InvalidNameError, PayloadTooLargeError: it is none.
+        """
+        schedules, topic, data = self._schedules, request.event_type, request.data
+        how: dict[str, Any] = {"key": request.subject, "id": request.id}
+        match request.at, request.every_s, request.cron:
+            case datetime() as at, None, None:
+                return await schedules.at(at, topic, data, **how)
+            case None, float() as seconds, None:
+                return await schedules.every(seconds, topic, data, **how)
+            case None, None, str() as expression:
+                return await schedules.cron(expression, topic, data, zone=request.zone, **how)
+            case _:
+                raise UsageError("a schedule has one of at, every_s and cron")
 
     async def _store(self, topic: Topic, event: Publish) -> str:
         """Store an event in the name of who publishes it."""

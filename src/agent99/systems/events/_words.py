@@ -17,6 +17,7 @@ HANDLE_EVENT: Final = "handle_event"
 INVALID_ACTION: Final = "INVALID_ACTION"
 INVALID_EVENT: Final = "INVALID_EVENT"
 INVALID_SUBSCRIPTION: Final = "INVALID_SUBSCRIPTION"
+INVALID_SCHEDULE: Final = "INVALID_SCHEDULE"
 INVALID_QUERY: Final = "INVALID_QUERY"
 
 Mode = Literal["group", "every", "one"]
@@ -128,6 +129,43 @@ class Events(msgspec.Struct, frozen=True):
     count: int
     more: bool = False
     """There may be more: ask again, with the last `sequence` as `after`."""
+
+
+class ScheduleEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event to be stored later: at a moment, every so often, or by cron. One of the three."""
+
+    event_type: str
+    data: dict[str, Any] = {}
+    subject: str | None = None
+    at: datetime | None = None
+    """With its time zone; what is past is due at once."""
+    every_s: float | None = None
+    """From 1 second on, first that long from now."""
+    cron: str | None = None
+    """Five fields, such as `0 9 * * mon`."""
+    zone: str = "UTC"
+    """Of `cron`: such as `Europe/London`."""
+    id: str | None = None
+    """Given by who makes it: the same schedule under the same id again is no other."""
+
+
+class Scheduled(msgspec.Struct, frozen=True):
+    """The schedule is stored."""
+
+    schedule: str
+    """Its id."""
+
+
+class Unschedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Which schedule is cancelled."""
+
+    schedule: str
+
+
+class Unscheduled(msgspec.Struct, frozen=True):
+    """Whether it was there."""
+
+    unscheduled: bool
 
 
 class Reset(msgspec.Struct, frozen=True, kw_only=True):

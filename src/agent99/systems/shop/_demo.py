@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -46,6 +45,7 @@ from agent99.systems.shop._replay import (
     replay,
 )
 from agent99.systems.shop._settings import ShopSettings
+from agent99.systems.shop._signals import until_signal
 from agent99.systems.shop._year import Invoice, Year
 
 T = TypeVar("T")
@@ -113,31 +113,7 @@ def play_for(guest: Guest, options: Mapping[str, Any] | None = None) -> Figures:
 
 def _play(options: DemoOptions, display: Display, guest: Guest | None) -> Figures:
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_with_signals(options, display, guest))
-
-
-async def _with_signals(options: DemoOptions, display: Display, guest: Guest | None) -> Figures:
-    """End as with Ctrl-C when somebody asks this process to end."""
-    task = asyncio.current_task()
-    stop: list[int] = []
-
-    def on_signal(number: int) -> None:
-        stop.append(number)
-        if task is not None:
-            task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        return await run_shop(options, display, guest)
-    except asyncio.CancelledError:
-        if not stop:
-            raise
-        raise KeyboardInterrupt from None
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+        return runner.run(until_signal(run_shop(options, display, guest)))
 
 
 async def run_shop(options: DemoOptions, display: Display, guest: Guest | None = None) -> Figures:
