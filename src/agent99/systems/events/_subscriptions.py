@@ -159,13 +159,16 @@ class Board:
         """Hear of every change, for ever."""
         while True:
             try:
-                bucket = self._bucket = await self._open()  # it may have been deleted
-                async with bucket.follow() as news:
-                    async for each in news:
-                        self._hear(each)
+                await self._hear_all()
             except Agent99Error as error:
                 _log.warning("the subscriptions cannot be followed: %s", error)
             await self._clock.sleep(FOLLOW_AGAIN_S)
+
+    async def _hear_all(self) -> None:
+        bucket = self._bucket = await self._open()  # it may have been deleted
+        async with bucket.follow() as news:
+            async for each in news:
+                self._hear(each)
 
     async def _work(self) -> None:
         """Be in the group of each subscription, for ever."""
