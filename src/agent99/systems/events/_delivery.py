@@ -9,6 +9,7 @@ from agent99.agent import Peer
 from agent99.clock import Clock
 from agent99.errors import Failure, PausedError
 from agent99.groups import Event
+from agent99.systems.events._patience import NoAnswerError, Patience
 from agent99.systems.events._words import HANDLE_EVENT, Subscription
 
 REQUEST_S: Final = 30.0
@@ -24,7 +25,8 @@ class Delivery:
     """Gives events to one subscriber by its operation `handle_event`.
 
     An event that nobody is there to take waits, and does not count as failed: a subscriber that is
-    down misses nothing.
+    down misses nothing. Nor does one whose answer was lost, with the link or with who was asked: it
+    is asked for anew, at once.
 
     Args:
         bus: Who asks.
@@ -34,6 +36,7 @@ class Delivery:
         self._bus = bus
         self._to = subscription.subscriber
         self._clock = clock
+        self._patience = Patience(bus, clock)
         self._give = {"group": self._to_any, "every": self._to_every, "one": self._to_one}[
             subscription.mode
         ]
@@ -57,7 +60,7 @@ class Delivery:
             except NoAgentError as error:
                 if error.reason == "unknown_operation":
                     raise Failure(str(error), code=NO_HANDLER, retryable=True) from error
-            except (OverloadedError, PausedError):
+            except (OverloadedError, PausedError, NoAnswerError):
                 pass
             else:
                 return
@@ -65,13 +68,7 @@ class Delivery:
             wait_s = min(wait_s * 2, WAIT_S_MAX)
 
     async def _to_any(self, event: Event) -> None:
-        await self._bus.request(
-            self._to,
-            HANDLE_EVENT,
-            event.as_cloud_event(),
-            timeout_s=REQUEST_S,
-            idempotency_key=event.id,
-        )
+        await self._patience.wait(self._request(self._to, event))
 
     async def _to_every(self, event: Event) -> None:
         """Ask all who are there; one that fails makes all be asked again: they know it by its id.
@@ -79,9 +76,10 @@ class Delivery:
         Raises:
             RequestError: what the first one that failed says; of the others, the silent ones.
         """
-        await self._some()
-        asked = await self._bus.survey(
-            self._to, HANDLE_EVENT, event.as_cloud_event(), timeout_s=REQUEST_S
+        peers = await self._some()
+        asked = await self._patience.wait(
+            self._bus.survey(self._to, HANDLE_EVENT, event.as_cloud_event(), timeout_s=REQUEST_S),
+            [peer.instance for peer in peers],
         )
         for answer in asked.answers:
             if answer.error is not None:
@@ -101,17 +99,21 @@ class Delivery:
         if self._active not in by_instance:
             self._active = min(by_instance)
         try:
-            await self._bus.request(
-                by_instance[self._active],
-                HANDLE_EVENT,
-                event.as_cloud_event(),
-                timeout_s=REQUEST_S,
-                idempotency_key=event.id,
-            )
+            peer = by_instance[self._active]
+            await self._patience.wait(self._request(peer, event), [peer.instance])
         except NoAgentError:
             others = sorted(by_instance.keys() - {self._active})
             self._active = others[0] if others else ""
             raise
+
+    async def _request(self, to: Peer | str, event: Event) -> None:
+        await self._bus.request(
+            to,
+            HANDLE_EVENT,
+            event.as_cloud_event(),
+            timeout_s=REQUEST_S,
+            idempotency_key=event.id,
+        )
 
     async def _some(self) -> list[Peer]:
         """Return who is there.
