@@ -46,7 +46,7 @@ class Source:
     def __init__(self, mesh: Mesh) -> None:
         self.appended: list[str] = []
         self.stops = 0
-        """The process that is to stop at the next event; 0: none."""
+        """The process that is to stop at the next event, and at no other; 0: none."""
         self._mesh = mesh
         self._task: asyncio.Task[None] | None = None
 
@@ -56,7 +56,7 @@ class Source:
             number = len(self.appended)
             key = f"k{number % KEYS}"
             name = id_of("source", key, number)
-            event = Made(number, self.stops)
+            event, self.stops = Made(number, self.stops), 0
             await self._mesh.append("order.moved", event, key=key, event_id=name)
             self.appended.append(name)
 
@@ -128,9 +128,9 @@ async def lose_active(crew: Crew, source: Source, *, is_kill: bool) -> tuple[int
         began_us = SystemClock().wall_us()
         await crew.kill(active)
     else:
+        told = len(crew.lines(active))
         source.stops = active
-        await eventually(lambda: crew.lines(active), timeout_s=WAIT_S)
-        source.stops = 0
+        await eventually(lambda: len(crew.lines(active)) > told, timeout_s=WAIT_S)
         began_us = int(crew.lines(active)[-1].split()[1])
 
     def by_another(found: list[Effect]) -> list[Effect]:
@@ -228,7 +228,6 @@ async def stop_in_the_middle(
         (pid,) = {one.pid for one in effects if one.number == EVENTS - KEYS}
         source.stops = pid  # of the same key, while nothing else is under way
         await source.append(1)
-        source.stops = 0
         await eventually(lambda: crew.lines(pid), timeout_s=WAIT_S)
         await source.append(EVENTS)
         more = len(source.appended)

@@ -27,11 +27,12 @@ KEYS = 200
 ROUND = 1_000
 """Events of one measurement, five of each key."""
 POISON = ROUND // 100
-ROUNDS = 4
+ROUNDS = 6
 """Of so many measurements the best counts: a busy machine has its moments."""
 AT_ONCE = 5
 ATTEMPTS_MAX = 3
-FACTOR_MAX = 2.0
+FACTOR_MAX = 3.0
+NOISE_MS = 2.0
 RATE = 50
 OPTIONS = EventOptions(
     commit_s=0.2,
@@ -121,8 +122,8 @@ async def test_poison_among_events(mesh: Mesh, tmp_path: Path, fault: Fault, see
     chosen = ("--where", "capability=mill, reason=attempts", *where)
     async with EventGroup(mesh, "mill", [">"], mill.handle, options=OPTIONS) as group:
         await load.round(0)  # to get warm
-        before_s = min([await load.round(0) for _ in range(ROUNDS)])
-        beside_s = min([await load.round(POISON) for _ in range(ROUNDS)])
+        rounds = [(await load.round(0), await load.round(POISON)) for _ in range(ROUNDS)]
+        before_s, beside_s = map(min, zip(*rounds, strict=True))
         poison = len(load.poison)
         await eventually(lambda: group.statistics().buried == poison, timeout_s=20)
         await eventually(lambda: sum(map(len, mill.done.values())) == load.count - poison)
@@ -157,7 +158,7 @@ async def test_poison_among_events(mesh: Mesh, tmp_path: Path, fault: Fault, see
             "p99 of a key without poison, beside it",
             beside_s * 1e3,
             "ms",
-            at_most=round(FACTOR_MAX * before_s * 1e3 + 1.0, 2),
+            at_most=round(FACTOR_MAX * before_s * 1e3 + NOISE_MS, 2),
         ),
         Figure("in quarantine", len(kept), at_least=poison, at_most=poison),
         Figure(
