@@ -21,7 +21,7 @@ from agent99 import Agent, Mesh, operation
 from agent99.clock import SystemClock
 from agent99.dispatch import new_event_loop
 from agent99.errors import Agent99Error, LeaseLostError
-from agent99.groups import CloudEvent, Event, EventGroup
+from agent99.groups import CloudEvent, Event, EventGroup, EventOptions
 from agent99.groups._ledger import Ledger
 from agent99.groups._place import Progress
 from agent99.store import Migration, Store, StoreOptions, Transaction, open_store
@@ -210,8 +210,8 @@ async def main(url: str, mesh_name: str, folder: Path, role: str, fault: str) ->
             await mesh.host(Subscriber(store, is_plain=role == "listener"))
         elif role in ("reader", "single"):
             handle = Reader(store, folder, fault).handle
-            active = "one" if role == "single" else "all"
-            group = EventGroup(mesh, "group", [">"], handle, store=store, active=active)
+            options = EventOptions(active="one" if role == "single" else "all")
+            group = EventGroup(mesh, "group", [">"], handle, store=store, options=options)
             await group.__aenter__()
         print("works", flush=True)  # noqa: T201 - the campaign waits for it
         if role == "publisher":
