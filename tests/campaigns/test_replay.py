@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 KEYS = 5_000
 AT_ONCE = 500
 TICKS_PER_S = 200
-WINDOW = 200
-"""Events of one measurement: a second's."""
+WINDOW = 100
+"""Events of one measurement: half a second's."""
 WINDOWS = 4
 """Of so many measurements the best counts: a busy machine has its moments."""
 WINDOWS_MAX = 20
@@ -163,7 +163,7 @@ async def test_a_replay_beside_a_living_group(
     beside: list[tuple[int, int]] = []
     took_s: list[float] = []
     while len(beside) < WINDOWS and len(took_s) < ROUNDS_MAX:
-        alone += await ticks.windows(2)
+        alone += await ticks.windows(1)
         began_s = now_s()
         await reset_group(mesh, REPLAYED, "first")
         ended = asyncio.ensure_future(word(replayed))
