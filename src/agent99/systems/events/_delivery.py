@@ -30,13 +30,16 @@ class Delivery:
 
     Args:
         bus: Who asks.
+        patience: Ends waits for what cannot come; all deliveries of a bus share it.
     """
 
-    def __init__(self, bus: Agent, subscription: Subscription, clock: Clock) -> None:
+    def __init__(
+        self, bus: Agent, subscription: Subscription, clock: Clock, patience: Patience
+    ) -> None:
         self._bus = bus
         self._to = subscription.subscriber
         self._clock = clock
-        self._patience = Patience(bus, clock)
+        self._patience = patience
         self._give = {"group": self._to_any, "every": self._to_every, "one": self._to_one}[
             subscription.mode
         ]

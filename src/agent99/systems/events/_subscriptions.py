@@ -17,6 +17,7 @@ from agent99.errors import Agent99Error, UsageError, WrongSequenceError
 from agent99.groups import EventGroup, EventOptions, delete_group, parse_start
 from agent99.journal import Bucket, BucketConfig, Change, Snapshot, matches
 from agent99.systems.events._delivery import Delivery
+from agent99.systems.events._patience import Patience
 from agent99.systems.events._words import Subscribe, Subscription
 from agent99.work import Curve
 
@@ -42,6 +43,7 @@ class Board:
     def __init__(self, bus: Agent, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
+        self._patience = Patience(bus, clock)
         self.known: dict[str, Subscription] = {}
         """By their keys in the bucket."""
         self._groups: dict[str, EventGroup] = {}
@@ -205,7 +207,7 @@ class Board:
         Raises:
             UsageError: its start is none.
         """
-        delivery = Delivery(self._bus, subscription, self._clock)
+        delivery = Delivery(self._bus, subscription, self._clock, self._patience)
         options = EventOptions(
             curve=CURVE,
             start=parse_start(subscription.start, self._clock),
