@@ -6,7 +6,6 @@ import random
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from agent99.groups._place import (
     encode,
     released,
     reset,
+    survived,
 )
 from agent99.groups._tenure import Tenure, claim
 from agent99.groups._view import Known
@@ -55,23 +55,30 @@ def _fields(place: Place) -> tuple[int, str, int]:
 def test_a_death_is_counted_until_somebody_gets_further() -> None:
     """Owners that are gone are counted in a row; a release, or an event done, ends the row."""
     place = claimed(claimed(claimed(Place(), "a"), "b"), "c")
-    assert 2 == place.deaths
-    assert 2 == committed(place, Progress(position=3)).deaths, "nothing was done"
-    assert 0 == committed(place, Progress(events=1)).deaths
-    assert 0 == claimed(released(place, Progress()), "d").deaths
+    assert ("a", "b") == place.victims
+    assert ("a", "b") == committed(place, Progress(position=3)).victims, "nothing was done"
+    assert () == committed(place, Progress(events=1)).victims
+    assert () == claimed(released(place, Progress()), "d").victims
+
+
+def test_who_comes_back_did_not_die() -> None:
+    """An owner whose link was away is there again; who claims what is its own has lost nothing."""
+    place = claimed(claimed(Place(), "a"), "b")
+    assert ("b",) == claimed(place, "c", alive={"a"}).victims
+    assert ("a",) == claimed(place, "b").victims
 
 
 def test_a_suspect_is_guilty_after_two_more_deaths() -> None:
     """Deaths with the same event in hand add up; another event in hand begins anew."""
-    place = Place(1, "a", deaths=2)
-    for _ in range(2):
-        place = claimed(committed(place, Progress(), suspect=7), "b")
-    assert (DEATHS_MAX, 7) == (place.deaths, place.suspect)
+    place = Place(1, "a", victims=("x", "y"))
+    for owner in "bc":
+        place = claimed(committed(place, Progress(), suspect=7), owner)
+    assert (DEATHS_MAX, 7) == (len(place.victims), place.suspect)
     other = committed(place, Progress(position=7, events=1), suspect=8)
-    assert (DEATHS_CAREFUL, 8) == (other.deaths, other.suspect)
-    assert Place(4, "b", Progress(position=8, events=2)) == msgspec.structs.replace(
-        committed(other, Progress(position=8, events=2)), epoch=4
-    )
+    assert (DEATHS_CAREFUL, 8) == (len(other.victims), other.suspect)
+    assert Place(3, "c", other.progress) == survived(other)
+    done = Progress(position=8, events=2)
+    assert Place(3, "c", done) == committed(other, done)
 
 
 @dataclass

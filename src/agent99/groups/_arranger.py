@@ -205,7 +205,8 @@ class Arranger:
     async def _take(self, partition: int) -> None:
         """Claim a partition and work on it, unless somebody was quicker."""
         key = self._keys.place(partition)
-        tenure = await claim(self._bucket, key, self._view.place(partition), self._member)
+        known, alive = self._view.place(partition), self._view.members
+        tenure = await claim(self._bucket, key, known, self._member, alive)
         if tenure is None:
             self._cool(partition)  # what somebody wrote comes
             return

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from agent99.clock import wait_done
 from agent99.errors import LeaseLostError
 from agent99.groups._batch import Batch
@@ -35,13 +37,19 @@ class BatchLane(Lane):
         super().__init__(source, partition, tenure, progress)
         self._handler = handler
         self._position = progress.position
+        self._reached = progress.reached
+        self._open = progress.open
         self._events = progress.events
         self._failures = progress.failures
         self._is_handling = False
 
     def progress(self) -> Progress:
         """Return how far it is."""
-        return Progress(position=self._position, events=self._events, failures=self._failures)
+        progress = Progress(position=self._position, events=self._events, failures=self._failures)
+        still_open = tuple(each for each in self._open if each > self._position)
+        if not still_open:
+            return progress
+        return msgspec.structs.replace(progress, reached=self._reached, open=still_open)
 
     async def settle(self, timeout_s: float) -> None:
         """Let the handler end what it is at, for so long."""
@@ -54,7 +62,17 @@ class BatchLane(Lane):
         Raises:
             LeaseLostError: the partition belongs to another member.
         """
-        source = self.source
+        source, position = self.source, records[-1].sequence
+        if records[0].sequence <= self._reached:
+            still_open = frozenset(self._open)
+            records = tuple(
+                record
+                for record in records
+                if record.sequence > self._reached or record.sequence in still_open
+            )
+        if not records:
+            self._position = position
+            return
         attempt, pause_s = 1, RETRY_S_MIN
         while True:
             await self.make_sure()
@@ -74,7 +92,7 @@ class BatchLane(Lane):
                 return
             await source.clock.sleep(pause_s * (0.5 + source.ids.fraction() / 2))
             attempt, pause_s = attempt + 1, min(pause_s * 2, source.options.retry_s_max)
-        self._position = batch.position
+        self._position = position
         self._events += len(records)
         source.tally.events += len(records)
         source.tally.batches += 1
@@ -85,7 +103,10 @@ class BatchLane(Lane):
         try:
             await self._handler(batch)
         except LeaseLostError:
-            raise
+            if await self.is_lost():
+                raise
+            _log.exception("%r: the handler failed, and is given the batch again", self)
+            return False
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():

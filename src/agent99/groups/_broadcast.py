@@ -43,6 +43,9 @@ class Unshared:
         """Keep how far it is, as long as the instance lives."""
         self.place = Place(progress=progress, suspect=suspect)
 
+    async def survive(self) -> None:
+        """Nothing is noted of what is handed out."""
+
     async def release(self, progress: Progress) -> None:
         """Forget it."""
 
@@ -92,6 +95,7 @@ class Broadcast:
         self.stream = parts.streams.log
         self.reader = reader_name(parts.subjects.mesh, self.name)
         self.trust = Trust(parts.clock, math.inf)
+        self.has_store = False
         if not self.topics:
             raise UsageError(f"broadcast {self.name!r} reads no topics")
         parts.journal.tail(self.stream, self.subjects(0))  # refuses patterns that overlap

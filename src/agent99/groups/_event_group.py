@@ -44,13 +44,16 @@ class EventGroup(Member):
 
     Delivery: at least once, in order per key. An event that fails for good stands in quarantine
         (`agent99 quarantine`) before its key goes on; redriven, it comes to this group alone, once
-        more, behind what its key has by then. One that kills its process four times in a row is
-        taken for the cause and goes there, too. An effect in the store takes place once.
+        more, behind what its key has by then. One that kills its process, within 10 s, four times
+        in a row is taken for the cause and goes there, too. An effect in the store takes place
+        once.
 
     Raises:
         UsageError, InvalidNameError: the name or the topics; nothing was sent.
         ClosedError: the mesh is not open.
     """
+
+    is_by_event = True
 
     def __init__(
         self,

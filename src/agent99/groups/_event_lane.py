@@ -12,6 +12,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from agent99.clock import TimeLimit, wait_done
@@ -37,6 +38,8 @@ BURY_AGAIN_S = 1.0
 """Before an event is moved to quarantine again that could not be."""
 NOTE_AGAIN_S = 0.5
 """Before it is noted again which event is handed out next."""
+KILLS_S_MAX = 10.0
+"""What has been in hand for so long does not kill."""
 CAREFUL_EVENTS = 10_000
 """An owner that died had not handed out more than that since it said how far it was; about."""
 
@@ -83,10 +86,11 @@ class EventLane(Lane):
         """By key: what is not done of it, in order."""
         self._tasks: set[asyncio.Task[None]] = set()
         place = tenure.place
-        self._careful = CAREFUL_EVENTS if place.deaths >= DEATHS_CAREFUL else 0
+        deaths = len(place.victims)
+        self._careful = CAREFUL_EVENTS if deaths >= DEATHS_CAREFUL else 0
         """So many events are still handed out alone: owners have died of one, it seems."""
         self._suspect = place.suspect if self._careful else 0
-        self._guilty = place.suspect if place.deaths >= DEATHS_MAX else 0
+        self._guilty = place.suspect if deaths >= DEATHS_MAX else 0
         self._slots = asyncio.Semaphore(1 if self._careful else self._options.keys_max)
         self._running = 0
         self._has_room = asyncio.Event()
@@ -140,10 +144,7 @@ class EventLane(Lane):
     async def drop(self) -> None:
         """Hand out nothing more, and cancel the handlers; nothing is written. Idempotent."""
         await super().drop()
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.end(self._tasks)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class EventLane(Lane):
             if self._careful:
                 await self._be_careful(sequence)
             attempt = self._ledger.tries(sequence) + 1
-            outcome = await self._attempt(record, attempt)
+            outcome = await self._attempt_alone(record, attempt)
             verdict = judge(outcome.error, attempt, curve, self.source.ids.fraction())
             if outcome.error is not None:
                 self._ledger.fail(sequence)
@@ -213,6 +214,24 @@ class EventLane(Lane):
             await self._pause(verdict.wait_s)
             if self.is_leaving:
                 return None
+
+    async def _attempt_alone(self, record: Record, attempt: int) -> Outcome:
+        """Hand an event out; if it is noted as a suspect, clear it once it has not killed."""
+        if not self._careful:
+            return await self._attempt(record, attempt)
+        clearing = asyncio.ensure_future(self._clear(record.sequence))
+        try:
+            return await self._attempt(record, attempt)
+        finally:
+            clearing.cancel()
+
+    async def _clear(self, sequence: int) -> None:
+        """Note after a while that we live, with the suspect in hand."""
+        await self.source.clock.sleep(KILLS_S_MAX)
+        with suppress(Agent99Error):  # the next one finds out
+            await self.tenure.survive()
+            if self._suspect == sequence:
+                self._suspect = 0
 
     async def _attempt(self, record: Record, attempt: int) -> Outcome:
         """Hand an event to the handler once; returns how that ended."""
@@ -228,8 +247,10 @@ class EventLane(Lane):
             )
             with TimeLimit(source.deadlines, source.clock, self._options.curve.timeout_s):
                 await self._handler(event)
-        except LeaseLostError:
-            raise
+        except LeaseLostError as error:
+            if await self.is_lost():
+                raise
+            return Outcome(_as_request_error(error), traceback.format_exc())
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -240,10 +261,13 @@ class EventLane(Lane):
         except Exception as error:  # noqa: BLE001 - a user's code: kept, and tried again
             return Outcome(_as_request_error(error), traceback.format_exc())
         finally:
-            self._running -= 1
-            if not self._running:
-                self._is_idle.set()
+            self._rest()
         return Outcome(None)
+
+    def _rest(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._is_idle.set()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, and leave the slot to another key meanwhile."""
@@ -272,13 +296,16 @@ class EventLane(Lane):
     async def _bury(self, record: Record, outcome: Outcome, reason: Reason, attempts: int) -> None:
         """Move an event to quarantine; what is not there yet is tried for ever."""
         while True:
+            self._running += 1  # who hands over waits for the receipt
             try:
                 await self._events.bury(record, outcome, reason, attempts)
             except Agent99Error as error:
                 _log.warning("%r could not bury event %d: %s", self, record.sequence, error)
-                await self.source.clock.sleep(BURY_AGAIN_S)
             else:
                 return
+            finally:
+                self._rest()
+            await self._pause(BURY_AGAIN_S)
 
     def _become_carefree(self) -> None:
         self._careful -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Protocol
 
 from agent99.clock import Clock, Deadlines
@@ -15,6 +16,8 @@ from agent99.groups._trust import Trust
 from agent99.ids import Ids
 from agent99.journal import Journal, Record
 
+END_S_MAX = 5.0
+"""That a handler has to end which was cancelled."""
 READ_AGAIN_S = 0.5
 """Before a stream that could not be read is tried again."""
 
@@ -39,6 +42,10 @@ class Hold(Protocol):
 
     async def commit(self, progress: Progress, suspect: int = 0) -> None:
         """Say how far it is."""
+        ...
+
+    async def survive(self) -> None:
+        """Say that the event that is handed out alone does not kill."""
         ...
 
     async def release(self, progress: Progress) -> None:
@@ -70,6 +77,11 @@ class Source(Protocol):
     deadlines: Deadlines
     ids: Ids
     tally: Tally
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the epochs are in a store as well."""
+        ...
 
     @property
     def options(self) -> GroupOptions:
@@ -159,8 +171,17 @@ class Lane:
         self.is_leaving = True
         task, self.task = self.task, None
         if task is not None:
+            await self.end([task])
+
+    async def end(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        """Cancel tasks, and wait until they have ended; for a handler that will not, so long."""
+        ending = list(tasks)
+        for task in ending:
             task.cancel()
-            await asyncio.wait([task])
+        if ending:
+            _, left = await asyncio.wait(ending, timeout=END_S_MAX)
+            if left:
+                _log.error("%r: %d handlers do not end though they are cancelled", self, len(left))
 
     async def commit(self) -> None:
         """Write how far it is, if that is not written yet; what fails now is tried again later."""
@@ -198,6 +219,20 @@ class Lane:
                 await self.source.clock.sleep(READ_AGAIN_S)
             else:
                 self._trusted = number
+
+    async def is_lost(self) -> bool:
+        """Find out whether the partition is another member's; while nobody says, it may be.
+
+        A handler that met a lost lease met this one, or one of its own. Where there is a store, it
+        knows of owners before the bucket does.
+        """
+        if self.source.has_store:
+            return True
+        try:
+            await self.tenure.commit(self.progress(), self.suspect())
+        except Agent99Error:
+            return True
+        return False
 
     def ended(self, task: asyncio.Task[None]) -> None:
         """Have the partition claimed anew if work on it has ended by a bug: else it stood still."""

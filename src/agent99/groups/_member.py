@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -19,14 +19,13 @@ from agent99.groups._arranger import Arranger
 from agent99.groups._lane import Hold, Lane, Tally
 from agent99.groups._options import GroupOptions, GroupStatistics
 from agent99.groups._parts import open_bucket, parts_of, reader_name
-from agent99.groups._place import Charter, Progress, decode, encode
-from agent99.groups._reset import place_at
+from agent99.groups._place import Charter, Place, Progress, decode, encode, reset
 from agent99.groups._start import find_beginning
 from agent99.groups._tenure import Tenure
 from agent99.groups._trust import Trust
 from agent99.groups._view import Keys, View
 from agent99.groups._watch import Watch
-from agent99.journal import Bucket
+from agent99.journal import Bucket, Entry
 
 if TYPE_CHECKING:
     from agent99.agent import Mesh
@@ -46,6 +45,8 @@ class Member:
 
     is_in_store: bool = False
     """Whether the positions that count are those in its store."""
+    is_by_event: bool = False
+    """Whether it is handed single events."""
 
     def __init__(
         self,
@@ -84,6 +85,11 @@ class Member:
         return f"{type(self).__name__}({self.name!r}, topics={self.topics!r}, partitions={held})"
 
     @property
+    def has_store(self) -> bool:
+        """Whether the epochs are in a store as well."""
+        return self._store is not None
+
+    @property
     def options(self) -> GroupOptions:
         """The bounds."""
         return self._options
@@ -97,15 +103,21 @@ class Member:
         """
         if self._watch is not None:
             raise UsageError(f"{self!r} was used before: make another one")
-        bucket, charter = await self._ensure()
-        self._view = view = View(self._keys, charter.start, self.partitions)
-        self._watch = watch = Watch(self.parts, bucket, view, self._keys, self.options)
-        self._arranger = arranger = Arranger(self, bucket, view, watch.member)
-        try:
-            await watch.join()
-        except BaseException:
-            await watch.leave()
-            raise
+        for _ in range(_CREATE_TRIES_MAX):
+            bucket, charter = await self._ensure()
+            self._view = view = View(self._keys, charter.start, self.partitions)
+            self._watch = watch = Watch(self.parts, bucket, view, self._keys, self.options)
+            self._arranger = arranger = Arranger(self, bucket, view, watch.member)
+            try:
+                await watch.join()
+                if await bucket.get(self._keys.charter) is not None:
+                    break
+            except BaseException:
+                await watch.leave()
+                raise
+            await watch.leave()  # it was deleted just now
+        else:
+            raise JournalError(f"group {self.name!r} is deleted all the time")
         for work in (arranger.run(), self._follow(arranger), watch.run(), self._commit()):
             self._start(work)
         return self
@@ -224,12 +236,15 @@ class Member:
 
     async def _charter(self, bucket: Bucket) -> Charter:
         """Return what the group is; it is created if it is not there."""
-        wanted = Charter(self.topics, 0, self.partitions, self.is_in_store)
+        wanted = Charter(
+            self.topics, 0, self.partitions, self.is_in_store, is_by_event=self.is_by_event
+        )
         for _ in range(_CREATE_TRIES_MAX):
-            entry = await bucket.get(self._keys.charter)
+            entries = {one.key: one for one in await bucket.snapshot(self._keys.everything)}
+            entry = entries.get(self._keys.charter)
             if entry is None:
                 try:
-                    return await self._create(bucket, wanted)
+                    return await self._create(bucket, wanted, entries)
                 except WrongSequenceError:  # another member was quicker
                     await self.clock.sleep(CREATE_AGAIN_S)
                     continue
@@ -239,8 +254,11 @@ class Member:
             return found
         raise JournalError(f"group {self.name!r} could not be created")
 
-    async def _create(self, bucket: Bucket, wanted: Charter) -> Charter:
+    async def _create(self, bucket: Bucket, wanted: Charter, left: Mapping[str, Entry]) -> Charter:
         """Create the group where nobody has.
+
+        Args:
+            left: Entries of a group of the name that is no more; its partitions begin anew.
 
         Raises:
             WrongSequenceError: another member was quicker.
@@ -254,8 +272,14 @@ class Member:
             partitions=self.partitions,
         )
         charter = msgspec.structs.replace(wanted, start=beginning.position)
-        for partition in beginning.open:
-            await place_at(bucket, self._keys, partition, beginning.progress(partition))
+        for partition in range(self.partitions):
+            key = self._keys.place(partition)
+            entry, progress = left.get(key), beginning.progress(partition)
+            if entry is not None:
+                place = reset(decode(entry.value, Place) or Place(), progress)
+                await bucket.update(key, encode(place), revision=entry.revision)
+            elif partition in beginning.open:
+                await bucket.create(key, encode(reset(Place(), progress)))
         await bucket.create(self._keys.charter, encode(charter))
         return charter
 
@@ -306,4 +330,6 @@ def _made(found: Charter | None, wanted: Charter) -> str:
         return f"with topics {found.topics}, not {wanted.topics}"
     if found.partitions != wanted.partitions:
         return "with one active member" if found.partitions == 1 else "with all members active"
+    if found.is_by_event != wanted.is_by_event:
+        return "for single events" if found.is_by_event else "for batches"
     return "with its positions in a store" if found.is_in_store else "without a store"

@@ -7,6 +7,7 @@ theirs one is refused at the next thing that it writes.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ DEATHS_CAREFUL = 2
 """After so many the events are handed out one by one, each noted before: to see which one kills."""
 DEATHS_MAX = 4
 """So many, of which the last ones with the same event in hand: it is the one."""
+_VICTIMS_MAX = 8
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,8 +49,8 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = NOBODY
     """The member that has claimed it and not released it."""
     progress: Progress = Progress()
-    deaths: int = 0
-    """Owners in a row that were gone before they had got any further."""
+    victims: tuple[str, ...] = ()
+    """Owners in a row that were gone before they had got any further, and did not come back."""
     suspect: int = 0
     """The sequence of the event that was handed out alone, after such deaths; 0: none."""
 
@@ -64,6 +66,8 @@ class Charter(msgspec.Struct, frozen=True, omit_defaults=True):
     """That are shared; 1: everything is one, and one member owns it."""
     is_in_store: bool = False
     """The positions that count are in a store of its members."""
+    is_by_event: bool = False
+    """Its members are handed single events, and not batches."""
 
 
 class Membership(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,11 +87,18 @@ class Plan(msgspec.Struct, frozen=True):
     """By partition."""
 
 
-def claimed(place: Place, member: str) -> Place:
-    """Return the entry by which a member owns the partition, whoever did before."""
+def claimed(place: Place, member: str, alive: Container[str] = ()) -> Place:
+    """Return the entry by which a member owns the partition, whoever did before.
+
+    Args:
+        alive: The members that are there: who has come back did not die.
+    """
     if place.owner == NOBODY:
         return Place(place.epoch + 1, member, place.progress)
-    return Place(place.epoch + 1, member, place.progress, place.deaths + 1, place.suspect)
+    victims = tuple(victim for victim in place.victims if victim not in alive)
+    if place.owner != member and place.owner not in alive:
+        victims = (*victims, place.owner)[-_VICTIMS_MAX:]
+    return Place(place.epoch + 1, member, place.progress, victims, place.suspect)
 
 
 def committed(place: Place, progress: Progress, suspect: int = 0) -> Place:
@@ -98,12 +109,17 @@ def committed(place: Place, progress: Progress, suspect: int = 0) -> Place:
     """
     if progress.position < place.progress.position:
         progress = place.progress
-    deaths = place.deaths
-    if suspect:
-        deaths = deaths if suspect == place.suspect else DEATHS_CAREFUL
-    elif progress.events > place.progress.events:
-        deaths = 0
-    return Place(place.epoch, place.owner, progress, deaths, suspect)
+    victims = place.victims
+    if suspect and suspect != place.suspect:
+        victims = victims[-DEATHS_CAREFUL:]
+    elif not suspect and progress.events > place.progress.events:
+        victims = ()
+    return Place(place.epoch, place.owner, progress, victims, suspect)
+
+
+def survived(place: Place) -> Place:
+    """Return the entry by which its owner says that it lives, with the suspect in hand."""
+    return Place(place.epoch, place.owner, place.progress)
 
 
 def released(place: Place, progress: Progress) -> Place:

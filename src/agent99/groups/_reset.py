@@ -117,13 +117,17 @@ async def delete_group(of: Mesh | Agent, name: str) -> None:
     """
     group = parse_name("group", name)
     bucket, keys = await open_bucket(parts_of(of)), Keys(group)
-    await read_charter(bucket, group)
+    charter = await bucket.get(keys.charter)
+    if charter is None:
+        raise UsageError(no_group(group))
+    await bucket.delete(keys.charter, revision=charter.revision)
     entries = await bucket.snapshot(keys.everything)
     members = [entry.key for entry in entries if entry.key.startswith(keys.member(""))]
-    if members:
+    if members:  # looked for now, so that none can join unseen: it looks for the charter then
+        await bucket.create(keys.charter, charter.value)
         raise UsageError(f"group {group!r} has {len(members)} members: it cannot be deleted")
-    for entry in sorted(entries, key=lambda entry: entry.key == keys.charter):
-        await bucket.delete(entry.key)  # the charter last: until then it can be tried again
+    for entry in entries:
+        await bucket.delete(entry.key)
 
 
 async def read_charter(bucket: Bucket, group: str) -> Charter:
@@ -136,8 +140,13 @@ async def read_charter(bucket: Bucket, group: str) -> Charter:
     entry = await bucket.get(Keys(group).charter)
     charter = None if entry is None else decode(entry.value, Charter)
     if charter is None:
-        raise UsageError(f"there is no group {group!r} on this mesh")
+        raise UsageError(no_group(group))
     return charter
+
+
+def no_group(group: str) -> str:
+    """Return in words that there is no such group."""
+    return f"there is no group {group!r} on this mesh"
 
 
 async def place_at(bucket: Bucket, keys: Keys, partition: int, progress: Progress) -> None:

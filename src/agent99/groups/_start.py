@@ -120,6 +120,12 @@ async def find_beginning(
         still_open: dict[int, list[int]] = defaultdict(list)
         for partition, sequences in last.items():
             still_open[partition % partitions] += sequences
+        for partition, sequences in still_open.items():
+            if len(sequences) > KEYS_MAX:
+                raise UsageError(
+                    f"partition {partition} has {len(sequences):,} keys, more than {KEYS_MAX:,}:"
+                    " begin elsewhere"
+                )
         return Beginning(end, {part: tuple(sorted(each)) for part, each in still_open.items()})
     if isinstance(start, int):
         if start > end + 1:
@@ -161,8 +167,4 @@ async def _last_per_key(
                 continue  # it has no key that anything could be the last of
             keys = last[place.partition]
             keys[place.key] = max(record.sequence, keys.get(place.key, 0))
-            if len(keys) > KEYS_MAX:
-                raise UsageError(
-                    f"partition {place.partition} has more than {KEYS_MAX:,} keys: begin elsewhere"
-                )
     return {partition: list(keys.values()) for partition, keys in last.items()}

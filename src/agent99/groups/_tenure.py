@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 
 from agent99.errors import LeaseLostError, WrongSequenceError
 from agent99.groups._place import (
@@ -14,6 +15,7 @@ from agent99.groups._place import (
     encode,
     is_same_tenure,
     released,
+    survived,
 )
 from agent99.groups._view import Known
 from agent99.journal import Bucket
@@ -63,6 +65,15 @@ class Tenure:
         async with self._lock:
             await self._write(committed(self.place, progress, suspect))
 
+    async def survive(self) -> None:
+        """Say that the event that is handed out alone does not kill.
+
+        Raises:
+            LeaseLostError: another member has claimed it.
+        """
+        async with self._lock:
+            await self._write(survived(self.place))
+
     async def release(self, progress: Progress) -> None:
         """Say how far it is, and give it up.
 
@@ -104,14 +115,19 @@ class Tenure:
         return False
 
 
-async def claim(bucket: Bucket, key: str, known: Known, member: str) -> Tenure | None:
+async def claim(
+    bucket: Bucket, key: str, known: Known, member: str, alive: Container[str] = ()
+) -> Tenure | None:
     """Claim a partition whose entry was last seen as `known`; None: somebody wrote it since.
+
+    Args:
+        alive: The members that are there.
 
     Raises:
         JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError: it
             may be claimed, then by a tenure that nobody uses: claim it again.
     """
-    place = claimed(known.place, member)
+    place = claimed(known.place, member, alive)
     try:
         if known.revision:
             revision = await bucket.update(key, encode(place), revision=known.revision)
