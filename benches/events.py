@@ -1,6 +1,6 @@
 """What stored events cost: appending them and reading them again, against peers, in one run.
 
-    make bench NAME=events            # a table, in some three minutes
+    make bench NAME=events            # a table, in some six minutes
     make bench NAME=events JSON=1     # a JSON array on standard output, and nothing else
 
 Each part measures one promise, in processes of its own, and gives its rows. Set-ups take turns,
@@ -14,6 +14,9 @@ from collections.abc import Callable
 from typing import Final
 
 from _bench import Options, run_bench
+from _buses import bus_rows
+from _cloud_events import cloud_event_rows
+from _fan_outs import fan_out_rows
 from _mesh_appends import append_rows
 from _replays import replay_rows
 from _report import Progress, Row
@@ -21,6 +24,9 @@ from _report import Progress, Row
 PARTS: Final[tuple[Callable[[Options, Progress], list[Row]], ...]] = (
     append_rows,
     replay_rows,
+    fan_out_rows,
+    cloud_event_rows,
+    bus_rows,
 )
 """Each takes the options and says where it stands; a new promise is a new part."""
 

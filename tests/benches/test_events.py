@@ -18,6 +18,9 @@ BUDGETS = {
     "append, 64 at once, to raw nats-py": 1.5,
     "replay by Journal.read, to raw nats-py": 3.0,
     "replay by Journal.tail, to raw nats-py": 3.0,
+    "ordered delivery to 64 groups, to core NATS by agent99.wire": 0.65,
+    "ordered delivery to 64 groups, to core NATS by nats-py": 0.65,
+    "CloudEvent built and encoded, to the cloudevents package": 6.0,
 }
 
 
@@ -52,6 +55,8 @@ def test_every_promise_is_measured_or_says_why_not() -> None:
         assert (row["value"] is None) == bool(row.get("why")), name
         assert row["value"] is None or row["value"] > 0, name
     for name, budget in BUDGETS.items():
+        if by_name[name]["value"] is None:
+            continue  # its peer is not installed, as the row says
         assert budget == by_name[name]["budget"], name
         assert isinstance(by_name[name]["met"], bool), name
 
