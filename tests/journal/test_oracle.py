@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import nats.js.errors
 import pytest
@@ -10,7 +11,9 @@ from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, KeyValueConfig, StorageType
 from nats.js.kv import KV_DEL, KV_PURGE
 
+from agent99.clock import SystemClock
 from agent99.errors import WrongSequenceError
+from agent99.ids import SystemIds
 from agent99.journal import (
     BucketConfig,
     Change,
@@ -18,7 +21,8 @@ from agent99.journal import (
     Snapshot,
     StreamConfig,
 )
-from agent99.wire import NatsWire
+from agent99.wire import NatsWire, open_wire
+from tests.conftest import StartNatsServer
 
 
 async def test_our_stream_as_nats_py_sees_it(wire: NatsWire, oracle: Client, name: str) -> None:
@@ -38,6 +42,7 @@ async def test_our_stream_as_nats_py_sees_it(wire: NatsWire, oracle: Client, nam
     config = (await js.stream_info(name)).config
     assert DiscardPolicy.NEW == config.discard
     assert StorageType.FILE == config.storage
+    assert 65_536 == config.max_consumers, "a server that is not told allows a thousand"
     assert (100, 1_000_000, 60, 5) == (
         config.max_msgs,
         config.max_bytes,
@@ -57,6 +62,20 @@ async def test_our_stream_as_nats_py_sees_it(wire: NatsWire, oracle: Client, nam
     last = await journal.last(name, f"{name}.a")
     assert last is not None
     assert b"theirs" == last.payload
+
+
+async def test_an_account_that_allows_few_consumers(start_nats_server: StartNatsServer) -> None:
+    """Where the account allows fewer consumers than we ask for, streams and buckets are made."""
+    account = "A: { jetstream: { max_consumers: 10 }, users: [{ user: a, password: a }] }"
+    server = start_nats_server(config=f"accounts {{ {account} }}\nno_auth_user: a\n")
+    wire = await open_wire(server.url, sender=b"few", clock=SystemClock(), ids=SystemIds())
+    async with contextlib.aclosing(wire):
+        journal = JetStreamJournal(wire)
+        for _ in range(2):  # made, then found
+            await journal.ensure_stream(StreamConfig(name="few", subjects=("few.>",)))
+            bucket = await journal.bucket(BucketConfig(name="few"))
+        assert 1 == (await journal.append("few.a", b"1")).sequence
+        assert 1 == await bucket.put("a", b"1")
 
 
 async def test_compare_and_set_against_nats_py(wire: NatsWire, oracle: Client, name: str) -> None:

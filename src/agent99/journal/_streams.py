@@ -22,6 +22,10 @@ BUCKET_PREFIX = "KV_"
 MARKER_TTL_S = 60
 """How long the notice of a deleted or expired key stays, so that followers hear of it."""
 _DUPLICATE_WINDOW_S = 120.0
+CONSUMERS_MAX = 65_536
+"""Of one stream. Each group has one for each partition in hand, and a server from 2.15 on allows a
+thousand where it is not told."""
+_TOO_MANY_CONSUMERS = 10026
 _NO_SUCH = 10043
 _NO_MESSAGE = frozenset({"no message found", "stream store EOF"})
 """In these words, under a code for any failure, a message is missed that is gone, or not yet."""
@@ -177,7 +181,13 @@ async def _ensure(
 ) -> None:
     name = settings["name"]
     deadline_s = client.deadline_s()
-    made = await client.call(f"STREAM.CREATE.{name}", settings, StreamInfo, deadline_s=deadline_s)
+    widest = settings | {"max_consumers": CONSUMERS_MAX}
+    made = await client.call(f"STREAM.CREATE.{name}", widest, StreamInfo, deadline_s=deadline_s)
+    if made.error is not None and made.error.err_code == _TOO_MANY_CONSUMERS:
+        # The account allows fewer, and that is its operator's wish.
+        made = await client.call(
+            f"STREAM.CREATE.{name}", settings, StreamInfo, deadline_s=deadline_s
+        )
     if made.error is None:
         return
     if made.error.err_code != STREAM_NAME_IN_USE:
