@@ -6,10 +6,10 @@ a domain and an account before the stream, and may have more after.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """What a reply subject says."""
 
     consumer: bytes
@@ -30,9 +30,9 @@ def read_reply(reply: bytes) -> Place:
     Raises:
         ValueError: it is no consumer's.
     """
-    tokens = reply.split(b".")
-    if tokens[:2] != [b"$JS", b"ACK"]:
+    if not reply.startswith(b"$JS.ACK."):
         raise ValueError(reply)
+    tokens = reply.split(b".")
     start = 3 if len(tokens) == 9 else 5
     consumer, attempt, sequence, number, stored, pending = tokens[start : start + 6]
     return Place(consumer, int(attempt), int(sequence), int(number), int(stored), int(pending))
