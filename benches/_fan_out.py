@@ -2,9 +2,9 @@
 
 Who is delivered to is in one process, on one connection; who appends, or publishes, is in it too,
 on another one. `one`: each group has one active member, on one tail, in the order of the log.
-`all`: each group has its 64 partitions, on 64 tails; there are fewer of them. Core NATS carries the
-same bytes under the same subjects: `wire` by our own wire, `natspy` by nats-py. Each delivery is
-counted and looked at: the numbers of a key have to grow.
+`all`: each group has its 64 partitions, on a tail each. Core NATS carries the same bytes under the
+same subjects: `wire` by our own wire, `natspy` by nats-py. Each delivery is counted and looked at:
+the numbers of a key have to grow.
 
 Prints one JSON object: lists of figures, one per round: deliveries per second, and the seconds that
 the groups took to join.
@@ -34,8 +34,10 @@ from agent99.journal import JetStreamJournal, Record
 from agent99.wire import Message, NatsWire, open_wire
 
 TOPIC = "order.placed"
-SUBSCRIBERS = {"one": 64, "all": 8, "wire": 64, "natspy": 64}
+SUBSCRIBERS = 64
 _KEYS = 1_000
+_WARM_UP = 256
+"""Events, in all partitions: then each tail is there."""
 _APPENDS_MAX = 64
 _BEHIND_MAX = 256
 """Messages of core NATS that are under way: it drops who is too far behind."""
@@ -150,7 +152,7 @@ class Groups:
                     Subscriber(deliveries).handle,
                     options=options,
                 )
-                for number in range(SUBSCRIBERS[self._active])
+                for number in range(SUBSCRIBERS)
             ]
             await asyncio.gather(*(stack.enter_async_context(group) for group in groups))
             async with asyncio.timeout(_STAND_S_MAX):
@@ -194,7 +196,7 @@ class Core:
     async def wire(self, deliveries: Deliveries) -> AsyncGenerator[Send]:
         """Subscribe by our own wire."""
         async with _wire(self._url) as writer, _wire(self._url) as reader:
-            for _ in range(SUBSCRIBERS["wire"]):
+            for _ in range(SUBSCRIBERS):
                 reader.subscribe(_subject(">").encode(), Subscriber(deliveries).receive)
             await reader.flush()
 
@@ -209,9 +211,10 @@ class Core:
         import nats  # noqa: PLC0415 - a peer, which may be absent
 
         writer, reader = await nats.connect(self._url), await nats.connect(self._url)
-        for _ in range(SUBSCRIBERS["natspy"]):
+        for _ in range(SUBSCRIBERS):
             await reader.subscribe(_subject(">"), cb=Subscriber(deliveries).receive_natspy)
-        await reader.flush()
+        for _ in range(2):  # the ping of a flush may overtake what is subscribed just now
+            await reader.flush()
 
         async def publish(record: Record) -> None:
             await writer.publish(_subject(record.subject), record.payload)
@@ -228,30 +231,29 @@ class Core:
         async def send(count: int) -> None:
             nonlocal sent
             for _ in range(count):
-                await deliveries.wait((sent - _BEHIND_MAX) * SUBSCRIBERS["wire"])
+                await deliveries.wait((sent - _BEHIND_MAX) * SUBSCRIBERS)
                 await publish(next(records))
                 sent += 1
 
         return send
 
 
-async def deliveries_per_s(stand: Stand, subscribers: int, count: int) -> float:
+async def deliveries_per_s(stand: Stand, count: int) -> float:
     """Return how many deliveries a second it makes of so many events, each to everybody."""
     deliveries = Deliveries()
     async with stand(deliveries) as send:
-        warm_up = max(1, count // 10)
-        await send(warm_up)
-        await deliveries.wait(warm_up * subscribers)
+        await send(_WARM_UP)
+        await deliveries.wait(_WARM_UP * SUBSCRIBERS)
         began = time.perf_counter()
         await send(count)
-        await deliveries.wait((warm_up + count) * subscribers)
-        return count * subscribers / (time.perf_counter() - began)
+        await deliveries.wait((_WARM_UP + count) * SUBSCRIBERS)
+        return count * SUBSCRIBERS / (time.perf_counter() - began)
 
 
 async def measure(url: str, rounds: int, count: int) -> dict[str, list[float]]:
     """Measure all of them, in turns."""
     one, shared = Groups(url, "one"), Groups(url, "all")
-    await deliveries_per_s(one.stand, SUBSCRIBERS["one"], count)
+    await deliveries_per_s(one.stand, count)
     core = Core(url, await one.records())
     stands: dict[str, Stand] = {"one": one.stand, "all": shared.stand, "wire": core.wire}
     if is_installed("nats"):
@@ -259,7 +261,7 @@ async def measure(url: str, rounds: int, count: int) -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {name: [] for name in stands}
     for _ in range(rounds):
         for name, stand in stands.items():
-            figures[name].append(await deliveries_per_s(stand, SUBSCRIBERS[name], count))
+            figures[name].append(await deliveries_per_s(stand, count))
     return figures | {"joined_one": one.joined_s, "joined_all": shared.joined_s}
 
 

@@ -9,12 +9,14 @@ from _bench import Options
 from _processes import HERE, nats_server, run
 from _report import Progress, Row, absent, at_least, figure, ratios
 
-GROUPS, SHARING = 64, 8  # of `_fan_out.py`
+GROUPS = 64  # of `_fan_out.py`
 _EVENTS_PER_S = 750  # at least, each to 64: so many make a figure of about the seconds wanted
 _SET_UP_S = 5.0  # at most, of each figure
 _STACKS = 4  # of `_fan_out.py`
-_NAME = f"ordered delivery to {GROUPS} groups"
-_SHARING = f"ordered delivery to {SHARING} groups of 64 partitions"
+_NAMES = {
+    "one": f"ordered delivery to {GROUPS} groups",
+    "all": f"ordered delivery to {GROUPS} groups of 64 partitions",
+}
 _CORE = {"wire": "core NATS by agent99.wire", "natspy": "core NATS by nats-py"}
 
 
@@ -42,18 +44,18 @@ def rows_of(rates: dict[str, list[float]]) -> list[Row]:
             `joined_all`: seconds.
     """
     rows: list[Row] = []
-    for core, name in _CORE.items():
-        if core in rates:
-            ratio = ratios(rates["one"], rates[core])
-            rows.append(at_least(f"{_NAME}, to {name}", ratio, "x", 0.65))
-        else:
-            rows.append(absent(f"{_NAME}, to {name}", "x", "nats-py is not installed"))
-    names = {"one": _NAME, "all": _SHARING}
-    names |= {core: f"{name}, to {GROUPS} subscriptions" for core, name in _CORE.items()}
-    present = [stack for stack in names if stack in rates]
-    return [
-        *rows,
-        *(figure(names[stack], rates[stack], "deliveries/s") for stack in present),
-        figure(f"{GROUPS} groups join", rates["joined_one"], "s"),
-        figure(f"{SHARING} groups of 64 partitions join", rates["joined_all"], "s"),
+    for core, peer in _CORE.items():
+        name, sharing = (f"{ours}, to {peer}" for ours in _NAMES.values())
+        if core not in rates:
+            rows.append(absent(name, "x", "nats-py is not installed"))
+            continue
+        rows.append(at_least(name, ratios(rates["one"], rates[core]), "x", 0.65))
+        rows.append(figure(sharing, ratios(rates["all"], rates[core]), "x"))
+    names = _NAMES | {core: f"{peer}, to {GROUPS} subscriptions" for core, peer in _CORE.items()}
+    rows += [
+        figure(names[stack], rates[stack], "deliveries/s") for stack in names if stack in rates
     ]
+    for form in ("one", "all"):
+        name = _NAMES[form].removeprefix("ordered delivery to ")
+        rows.append(figure(f"{name} joined", rates[f"joined_{form}"], "s"))
+    return rows

@@ -33,13 +33,14 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 def test_groups_are_held_to_core_nats_by_either_client(load: Load) -> None:
     """Both ratios are of each round, with the same budget; nats-py, absent, says so."""
     part = load("_fan_outs")
-    wire, natspy, *others = part.rows_of(FAN_OUT)
+    wire, sharing, natspy, *others = part.rows_of(FAN_OUT)
     assert (0.5, 0.65, False) == (wire.value, wire.budget, wire.met)
     assert (None, "nats-py is not installed") == (natspy.value, natspy.why)
+    assert (0.25, None) == (sharing.value, sharing.budget), "it has no counterpart in core NATS"
     assert all(row.budget is None and row.value is not None for row in others)
-    _, natspy, *others_now = part.rows_of(FAN_OUT | {"natspy": [3.0, 1.0, 2.0]})
+    _, _, natspy, *others_now = part.rows_of(FAN_OUT | {"natspy": [3.0, 1.0, 2.0]})
     assert (1.0, 0.65, True) == (natspy.value, natspy.budget, natspy.met)
-    assert len(others) + 1 == len(others_now)
+    assert len(others) + 2 == len(others_now)
 
 
 def test_encoding_is_held_to_the_quicker_interface(load: Load) -> None:
