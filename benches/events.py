@@ -9,12 +9,12 @@ round by round, and each ratio is of one round; the medians count.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from typing import Final
 
-from _bench import Options, is_installed, run_bench
+from _audit import audit_rows
+from _bench import Options, run_bench
 from _buses import bus_rows
 from _cloud_events import cloud_event_rows
 from _fan_outs import fan_out_rows
@@ -24,20 +24,13 @@ from _report import Progress, Row
 
 Part = Callable[[Options, Progress], list[Row]]
 """Takes the options and says where it stands; returns its rows."""
-
-
-def _audit_parts() -> tuple[Part, ...]:
-    """Return the audit log's part; none where this tree has no such bench."""
-    return (importlib.import_module("_audit").audit_rows,) if is_installed("_audit") else ()
-
-
 PARTS: Final[tuple[Part, ...]] = (
     append_rows,
     replay_rows,
     fan_out_rows,
     cloud_event_rows,
     bus_rows,
-    *_audit_parts(),
+    audit_rows,
 )
 """A new promise is a new part."""
 

@@ -21,6 +21,7 @@ BUDGETS = {
     "ordered delivery to 64 groups, to core NATS by agent99.wire": 0.65,
     "ordered delivery to 64 groups, to core NATS by nats-py": 0.65,
     "CloudEvent built and encoded, to the cloudevents package": 6.0,
+    "audit log, entries verified": 200_000,
 }
 
 
