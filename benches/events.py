@@ -24,6 +24,7 @@ from _report import Progress, Row
 
 Part = Callable[[Options, Progress], list[Row]]
 """Takes the options and says where it stands; returns its rows."""
+
 PARTS: Final[tuple[Part, ...]] = (
     append_rows,
     replay_rows,
