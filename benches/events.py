@@ -1,6 +1,6 @@
 """What stored events cost: appending them and reading them again, against peers, in one run.
 
-    make bench NAME=events            # a table, in some six minutes
+    make bench NAME=events            # a table, in some four minutes
     make bench NAME=events JSON=1     # a JSON array on standard output, and nothing else
 
 Each part measures one promise, in processes of its own, and gives its rows. Set-ups take turns,
