@@ -50,12 +50,29 @@ def test_a_cloud_event(key: str, trace: str | None, data: dict[str, str]) -> Non
     )
     assert datetime(1970, 1, 1, 0, 0, 0, 7, UTC) == datetime.fromisoformat(written["time"])
     assert ("12", data) == (written["sequence"], written["data"])
-    subject = None if key == "e1" else key
-    assert (subject, subject, trace) == (
+    assert (key, key, trace) == (
         written.get("subject"),
         written.get("partitionkey"),
         written.get("traceparent"),
     )
+
+
+UUID = "6f0e1c9a-1b2c-4d3e-8f90-a1b2c3d4e5f6"
+
+
+@pytest.mark.parametrize(
+    ("event_id", "key", "subject"),
+    [
+        (UUID, UUID, ""),
+        (UUID, "order-7", "order-7"),
+        ("order-7", "order-7", "order-7"),
+        (UUID.upper(), UUID.upper(), UUID.upper()),  # not one of ours
+    ],
+)
+def test_its_subject(event_id: str, key: str, subject: str) -> None:
+    """It has none where its key is an id that we made; a chosen id may be meant as the key, too."""
+    header = msgspec.structs.replace(HEADER, event_uuid=event_id)
+    assert subject == event_of(record(key, header=header)).subject
 
 
 def test_what_it_holds() -> None:

@@ -7,6 +7,7 @@ Its fields have the names of CloudEvents 1.0.2 (https://github.com/cloudevents/s
 from __future__ import annotations
 
 import builtins
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -23,6 +24,9 @@ SPEC_VERSION: Final = "1.0"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
+_is_uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+# The log has one token for a key that was not given and for one that is the id. An id that we made
+# is a UUID, which nobody chooses for a key; any other id was chosen, and may be both.
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,7 +59,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     """Its topic."""
     subject: str
-    """Its key: of one key the events are in order. Empty: it was appended without one."""
+    """Its key: of one key the events are in order. Empty: it was appended without one, and its id
+    is a UUID. Under an id of another form, its key is that id where none was given."""
     time_us: int
     """When it was appended, by its sender's clock, microseconds since the epoch, UTC."""
     data: msgspec.Raw
@@ -150,7 +155,7 @@ def event_of(
         id=header.event_uuid,
         source=header.from_uuid,
         type=place.topic,
-        subject="" if key == header.event_uuid else key,  # it was appended without one
+        subject="" if key == header.event_uuid and _is_uuid(key) else key,
         time_us=header.timestamp,
         data=msgspec.Raw(body),
         traceparent=header.traceparent or "",

@@ -29,6 +29,9 @@ Start: TypeAlias = Word | int | datetime
 WORDS: Final[tuple[Word, ...]] = ("first", "new", "last", "last-per-key")
 KEYS_MAX: Final = 10_000
 """Of one partition, from whose last events a group can begin."""
+_DIGITS_MAX: Final = 128
+"""Of a number in a text; Python reads some thousands, and no more."""
+_SHOWN_MAX: Final = 80
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -76,18 +79,19 @@ def parse_start(text: str, clock: Clock) -> Start:
     """
     if text in WORDS:
         return text
-    if text.isdecimal() and text.isascii():
+    if len(text) <= _DIGITS_MAX and text.isdecimal() and text.isascii():
         check_start(int(text))
         return int(text)
     unit = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}.get(text[-1:], 0)
-    if text.startswith("-") and unit and text[1:-1].isdecimal():
+    if text.startswith("-") and unit and text[1:-1].isdecimal() and len(text) <= _DIGITS_MAX:
         ago = timedelta(seconds=min(int(text[1:-1]) * unit, 10**9))
         return _EPOCH + timedelta(microseconds=clock.wall_us()) - ago
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
+        shown = text[:_SHOWN_MAX]
         raise UsageError(
-            f"{text!r} is no place in the log: {', '.join(WORDS)}, a sequence, a moment such as"
+            f"{shown!r} is no place in the log: {', '.join(WORDS)}, a sequence, a moment such as"
             " 2026-03-01T12:00:00Z, or a duration before now such as -15m"
         ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from agent99 import Agent, Failure, Mesh, operation
+from agent99.envelope import ENVELOPE_BYTES
 from agent99.errors import PayloadTooLargeError
 from agent99.groups import CloudEvent, inspect_group
 from agent99.systems.events import (
@@ -26,6 +27,8 @@ from agent99.systems.events import (
 )
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
+
+BODY_BYTES_MAX = 1024 * 1024 - ENVELOPE_BYTES
 
 
 class Heard(Agent):
@@ -225,6 +228,8 @@ BAD_EVENTS: list[tuple[dict[str, Any], str]] = [
     ({"type": "order.placed", "subject": ""}, "key"),
     ({"type": "order.placed", "subject": "x" * 129}, "key"),
     ({"type": "order.placed", "id": "a b"}, "id"),
+    ({"type": "order.placed", "time": "1969-12-31T23:59:59Z"}, "before 1970"),
+    ({"type": "order.placed", "data": {"text": "x" * (BODY_BYTES_MAX - 150)}}, "over the limit"),
 ]
 
 
@@ -245,13 +250,63 @@ async def test_an_event_that_is_too_large(mesh: Mesh) -> None:
         await publish(mesh, 1, key="7", data={"text": "x" * 1_040_000})
 
 
+async def test_the_largest_event(mesh: Mesh) -> None:
+    """What `publish` takes is delivered, and can be looked at; what it does not take is not."""
+    heard, taken = Heard(), 0
+    await mesh.host(EventBusAgent(), heard)
+    await subscribe(mesh)
+    await publish(mesh, 0)
+    for spare in range(128, 512, 16):
+        data = {"number": spare, "text": "x" * (BODY_BYTES_MAX - spare)}
+        try:
+            await publish(mesh, spare, data=data)
+        except Failure:
+            continue
+        taken += 1
+    assert 0 < taken < 24
+    await eventually(lambda: len(heard.events) == taken + 1)
+    after = 1
+    for event in heard.events[1:]:
+        page = await get_events(mesh, after=after, limit=1)
+        assert (event,) == page.events
+        after = int(event.sequence or 0)
+
+
+async def test_an_event_that_no_answer_can_hold(mesh: Mesh) -> None:
+    """One that an agent appended itself is named, and who asks can go on behind it."""
+    await mesh.host(EventBusAgent())
+    await publish(mesh, 0)
+    await mesh.append("order.placed", {"text": "x" * (BODY_BYTES_MAX - 16)}, key="7")
+    await publish(mesh, 2)
+    page = await get_events(mesh)
+    assert ([0], True) == (list(map(number_of, page.events)), page.more)
+    with pytest.raises(Failure, match="after=2") as caught:
+        await get_events(mesh, after=1)
+    assert ("EVENT_TOO_LARGE", 2) == (caught.value.code, (caught.value.details or {})["sequence"])
+    assert [2] == list(map(number_of, (await get_events(mesh, after=2)).events))
+
+
+async def test_a_subject_that_is_the_id(mesh: Mesh) -> None:
+    """An event under a chosen id has it for its subject, if it is given as such, too."""
+    await mesh.host(EventBusAgent())
+    await publish(mesh, 1, key="order-7", id="order-7")
+    await mesh.request("event_bus", "publish", {"type": "order.placed", "data": {"number": 2}})
+    assert ["order-7", None] == [event.subject for event in (await get_events(mesh)).events]
+    assert 1 == (await get_events(mesh, subject="order-7")).count
+
+
 async def test_what_cannot_be_asked(mesh: Mesh) -> None:
     """An unknown action, a subscription that is none, a group that is not there: each its code."""
     await mesh.host(EventBusAgent())
     with pytest.raises(Failure, match=r"no action 'burn'; there are: publish") as caught:
         await mesh.request("event_bus", payload={"action": "burn"})
     assert "INVALID_ACTION" == caught.value.code
-    for wrong in ({"event_type": "a..b"}, {"subscriber": "a b"}, {"start": "tomorrow"}):
+    for wrong in (
+        {"event_type": "a..b"},
+        {"subscriber": "a b"},
+        {"start": "tomorrow"},
+        {"start": "9" * 5_000},
+    ):
         with pytest.raises(Failure) as caught:
             await subscribe(mesh, **wrong)
         assert "INVALID_SUBSCRIPTION" == caught.value.code
@@ -287,6 +342,7 @@ NO_SCHEDULES: list[dict[str, Any]] = [
     {"every_s": 0.1},
     {"cron": "x"},
     {"every_s": 5.0, "cron": "0 9 * * *"},
+    {"every_s": 5.0, "data": {"text": "x" * (BODY_BYTES_MAX - 500)}},
 ]
 
 

@@ -11,10 +11,13 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from agent99 import Agent, Failure, operation
 from agent99.agent import link_of
 from agent99.clock import Clock, SystemClock
 from agent99.envelope import (
+    ENVELOPE_BYTES,
     Header,
     Topic,
     encode_body,
@@ -29,6 +32,7 @@ from agent99.schedules import Schedules
 from agent99.systems.events._moments import micros_of, moment_of
 from agent99.systems.events._subscriptions import Board
 from agent99.systems.events._words import (
+    EVENT_TOO_LARGE,
     INVALID_EVENT,
     INVALID_QUERY,
     INVALID_SCHEDULE,
@@ -53,8 +57,11 @@ from agent99.systems.events._words import (
 
 HOUR = timedelta(hours=1)
 ANSWER_BYTES_MAX = 512 * 1024
-_EVENT_BYTES = 1024
-"""Of an event without its data, at most; about."""
+"""Of a page of events, unless its first one alone is larger."""
+FRAME_BYTES = 64
+"""Of such a page without its events, at most."""
+_MOST = "x" * 128
+"""An id, or a name, that is as long as any may be."""
 ACTIONS = (
     *("publish", "subscribe", "unsubscribe", "subscriptions", "get_events", "reset"),
     *("schedule", "unschedule"),
@@ -158,7 +165,7 @@ class EventBusAgent(Agent):
         try:
             events = read_events(self, request.event_type, start=self._start(request))
             async with aclosing(events):
-                return await _page_of(events, request)
+                return await _page_of(events, request, self._event_bytes_max())
         except (UsageError, InvalidNameError) as error:
             raise Failure(str(error), code=INVALID_QUERY) from error
 
@@ -172,6 +179,32 @@ class EventBusAgent(Agent):
             raise Failure(str(error), code=INVALID_SUBSCRIPTION) from error
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _event_bytes_max(self) -> int:
+        """Return what an event may be long, as it is delivered and looked at."""
+        return link_of(self).wire.payload_bytes_max - ENVELOPE_BYTES - FRAME_BYTES
+
+    def _check_size(self, header: Header, key: str, body: bytes) -> None:
+        """Refuse what could be stored, but neither be delivered nor be looked at.
+
+        Raises:
+            PayloadTooLargeError
+        """
+        written = Event(
+            id=header.event_uuid,
+            source=header.from_uuid,
+            type=header.to_uuid,
+            subject=key,
+            time_us=header.timestamp,
+            data=msgspec.Raw(body),
+            traceparent=header.traceparent or "",
+            sequence=2**63 - 1,
+            partition=0,
+            stored_us=0,
+        )
+        size, size_max = len(written.cloud_event()), self._event_bytes_max()
+        if size > size_max:
+            raise PayloadTooLargeError("the event, as subscribers are given it,", size, size_max)
 
     def _start(self, request: GetEvents) -> Start:
         if request.after:
@@ -187,6 +220,14 @@ class EventBusAgent(Agent):
             UsageError, InvalidNameError, PayloadTooLargeError: it is none.
         """
         schedules, topic, data = self._schedules, request.event_type, request.data
+        header = Header(
+            type="event",
+            from_uuid=_MOST,
+            to_uuid=topic,
+            event_uuid=_MOST,
+            timestamp=self._clock.wall_us(),
+        )
+        self._check_size(header, request.subject or _MOST, encode_body(data))
         how: dict[str, Any] = {"key": request.subject, "id": request.id}
         match request.at, request.every_s, request.cron:
             case datetime() as at, None, None:
@@ -204,29 +245,45 @@ class EventBusAgent(Agent):
         event_id = parse_event_id(event.id) if event.id is not None else link.ids.uuid()
         key = parse_key(event_id if event.subject is None else event.subject)
         when_us = self._clock.wall_us() if event.time is None else micros_of(event.time)
+        if when_us < 0:
+            raise UsageError(f"time is {event.time}: no event is of before 1970")
         header = Header(
             type="event",
             from_uuid=context.request.from_uuid,
             to_uuid=topic,
             event_uuid=event_id,
-            timestamp=max(when_us, 0),
+            timestamp=when_us,
             traceparent=context.trace.traceparent,
         )
-        message = encode_message(header, encode_body(event.data))
+        body = encode_body(event.data)
+        self._check_size(header, event.subject or event.id or "", body)
+        message = encode_message(header, body)
         await link.durable.log.append(topic, key, message, message_id=event_id)
         return event_id
 
 
-async def _page_of(events: AsyncIterator[Event], request: GetEvents) -> Events:
-    """Return as many events as are wanted, and as an answer can hold; at least one."""
+async def _page_of(events: AsyncIterator[Event], request: GetEvents, bytes_max: int) -> Events:
+    """Return as many events as are wanted, and as an answer can hold; at least one.
+
+    Raises:
+        Failure: no answer can hold the first one.
+    """
     found: list[CloudEvent] = []
     held = 0
     async for event in events:
         if request.subject and event.subject != request.subject:
             continue
-        held += len(event.data) + _EVENT_BYTES
-        if len(found) == request.limit or (found and held > ANSWER_BYTES_MAX):
+        size = len(event.cloud_event())
+        held += size + 1
+        if len(found) == request.limit or (found and held > min(ANSWER_BYTES_MAX, bytes_max)):
             return Events(tuple(found), len(found), more=True)
+        if size > bytes_max:
+            raise Failure(
+                f"event {event.id} has {size:,} bytes, and an answer at most {bytes_max:,}: ask"
+                f" with after={event.sequence} for those behind it",
+                code=EVENT_TOO_LARGE,
+                details={"sequence": event.sequence, "bytes": size, "bytes_max": bytes_max},
+            )
         found.append(event.as_cloud_event())
     return Events(tuple(found), len(found))
 

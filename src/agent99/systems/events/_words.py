@@ -19,6 +19,8 @@ INVALID_EVENT: Final = "INVALID_EVENT"
 INVALID_SUBSCRIPTION: Final = "INVALID_SUBSCRIPTION"
 INVALID_SCHEDULE: Final = "INVALID_SCHEDULE"
 INVALID_QUERY: Final = "INVALID_QUERY"
+EVENT_TOO_LARGE: Final = "EVENT_TOO_LARGE"
+"""Of a stored event that no answer can hold; the failure's details have its `sequence`."""
 
 Mode = Literal["group", "every", "one"]
 """Who is given an event:
@@ -42,7 +44,7 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None = None
     """Given by who publishes: what is published again under the same id is stored once."""
     time: datetime | None = None
-    """When it happened; None: now."""
+    """When it happened, not before 1970; None: now."""
 
 
 class Published(msgspec.Struct, frozen=True):
