@@ -36,10 +36,10 @@ from agent99.errors import (
 from agent99.registry._description import decode_description, encode_description
 from agent99.wire import Message, format_headers, parse_headers
 from agent99.wire._encoder import SubjectChecker, check_pattern
-from agent99.wire._parser import INFO_BYTES_MAX, PAYLOAD_HEADROOM_BYTES, Parser
+from agent99.wire._parser import INFO_BYTES_MAX, Parser, frame_bytes_max
 
 PAYLOAD_BYTES_MAX: Final = 4_096
-KEPT_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + PAYLOAD_HEADROOM_BYTES + 2 * INFO_BYTES_MAX
+KEPT_BYTES_MAX: Final = frame_bytes_max(PAYLOAD_BYTES_MAX) + 2 * INFO_BYTES_MAX
 
 
 class Broken(Exception):  # noqa: N818 - it is a finding, and no error of the code's own

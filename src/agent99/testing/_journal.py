@@ -29,6 +29,7 @@ JOURNAL_CHECKS: tuple[Check, ...] = (
     streams.check_read_many,
     streams.check_age,
     state.check_get,
+    state.check_get_the_largest,
     state.check_delete,
     state.check_stream_state,
     state.check_message_bound,

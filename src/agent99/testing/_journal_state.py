@@ -16,6 +16,21 @@ from agent99.journal import Backlog, StreamConfig
 from agent99.testing._journal_world import JournalWorld, MakeJournal, equal, records, refused
 
 
+async def check_get_the_largest(make: MakeJournal) -> None:
+    """The largest message that is taken can be looked up again, by sequence, subject and time."""
+    async with make() as world:
+        stream, subject = await world.stream(bytes_max=8 * 1024**2), f"{world.name}.a"
+        payload = bytes(1024 * 1024 - 256)
+        stored = await world.journal.append(subject, payload)
+        for pattern in (subject, f"{world.name}.*"):
+            last = await world.journal.last(stream, pattern)
+            equal(payload, None if last is None else last.payload, pattern)
+        found = await world.journal.get(stream, stored.sequence)
+        equal(payload, None if found is None else found.payload, "by its sequence")
+        since = [each async for each in world.journal.read(stream, from_us=1)]
+        equal([payload], [each.payload for each in since], "by a time")
+
+
 async def check_get(make: MakeJournal) -> None:
     """A record is found by its sequence; what was deleted, or is not there yet, is none."""
     async with make() as world:

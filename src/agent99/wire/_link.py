@@ -23,7 +23,7 @@ from agent99.wire._encoder import PING, PONG
 from agent99.wire._events import Events
 from agent99.wire._options import ServerInfo, WireOptions, decode_server_info
 from agent99.wire._outbox import Outbox
-from agent99.wire._parser import Parser
+from agent99.wire._parser import Parser, frame_bytes_max
 from agent99.wire._routes import Routes
 
 _WRITE_BUFFER_BYTES_MAX = 262_144
@@ -220,7 +220,7 @@ class Link(asyncio.Protocol):
         except msgspec.MsgspecError as error:
             raise RemoteProtocolError(f"INFO that cannot be read: {error}") from None
         self.info = info
-        self.parser.payload_bytes_max = info.max_payload
+        self.parser.bytes_max = frame_bytes_max(info.max_payload)
         if not self.first_info.done():
             self.first_info.set_result(None)
         owner = self._owner

@@ -15,6 +15,15 @@ INFO_BYTES_MAX = 65_536
 PAYLOAD_HEADROOM_BYTES = 65_536
 """Stored messages come back with headers added, so they may be larger than `max_payload`."""
 
+
+def frame_bytes_max(payload_bytes_max: int) -> int:
+    """Return how large a message may be that the server sends.
+
+    JetStream's API gives stored messages in Base64, which takes a third more.
+    """
+    return payload_bytes_max * 4 // 3 + PAYLOAD_HEADROOM_BYTES
+
+
 _FIRST_BYTES = frozenset(b"MHPI+-")
 _CONTROLS = frozenset((b"PING", b"PONG", b"+OK"))
 
@@ -39,8 +48,8 @@ class Parser:
         failed: Callable[[BaseException], None],
         payload_bytes_max: int = 1_048_576,
     ) -> None:
-        self.payload_bytes_max = payload_bytes_max
-        """The server's `max_payload`; follow it when INFO changes."""
+        self.bytes_max = frame_bytes_max(payload_bytes_max)
+        """Of one message, by the server's `max_payload`; follow it when INFO changes."""
         self.messages = 0
         """Messages delivered so far."""
         self._find = find
@@ -81,7 +90,7 @@ class Parser:
     def _read(self, data: bytes) -> int:  # noqa: C901 - the hot path is one loop by purpose
         """Handle every complete frame; return where the incomplete one starts."""
         find_end, find = data.find, self._find
-        payload_max = self.payload_bytes_max + PAYLOAD_HEADROOM_BYTES
+        payload_max = self.bytes_max
         at, end = 0, len(data)
         while at < end:
             line_end = find_end(b"\r\n", at, at + LINE_BYTES_MAX)
@@ -148,7 +157,7 @@ class Parser:
             raise RemoteProtocolError(f"a bad HMSG line: {data[at : at + 40]!r}")
         if not (size.isdigit() and head_size.isdigit()) or int(head_size) > int(size):
             raise RemoteProtocolError(f"bad sizes in HMSG: {head_size[:20]!r} {size[:20]!r}")
-        if int(size) > self.payload_bytes_max + PAYLOAD_HEADROOM_BYTES:
+        if int(size) > self.bytes_max:
             raise RemoteProtocolError(f"a message of {int(size):,} bytes announced")
         start = line_end + 2
         middle, stop = start + int(head_size), start + int(size)
