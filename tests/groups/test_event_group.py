@@ -10,13 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent99 import Failure, Mesh, Settings
-from agent99.envelope import parse_key, partition_of
-from agent99.groups import Event, EventGroup, EventOptions
+from agent99 import Failure, Mesh, Settings, UsageError
+from agent99.envelope import ENVELOPE_BYTES, Name, parse_key, partition_of
+from agent99.errors import HandlerError
+from agent99.groups import Event, EventGroup, EventOptions, delete_group, reset_group
 from agent99.groups._event_lane import EventLane
 from agent99.groups._lane import Lane
 from agent99.ids import SystemIds
-from agent99.work import Curve, Quarantined
+from agent99.journal import Record
+from agent99.work import Curve, Outcome, Place, Quarantined
 from tests._nats_server import NatsServer
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh, delete_streams
@@ -120,6 +122,74 @@ async def test_what_is_redriven(open_mesh: OpenMesh) -> None:
         await eventually(lambda: heard.count == 4 and others.count == 4)
     assert [] == await buried(mesh)
     assert ([0, 2, 1, 3], [0, 1, 2, 3]) == (heard.done["k0"], others.done["k0"])
+
+
+@pytest.mark.parametrize("letter", ["x", "错", "\0"], ids=["x", "wide", "nul"])
+async def test_a_large_event_is_buried(mesh: Mesh, letter: str) -> None:
+    """An event as large as `append` takes goes into quarantine, whatever its error says."""
+    heard = Heard()
+
+    async def handle(event: Event) -> None:
+        if len(event.data) > 1_000:
+            raise ValueError(letter * 8_000)
+        await heard.handle(event)
+
+    text = "x" * (mesh.link.wire.payload_bytes_max - ENVELOPE_BYTES - 40)
+    await mesh.append("order.placed", {"number": 0, "text": text}, key="k0")
+    await fill(mesh, 1, range(1, 3))
+    async with EventGroup(mesh, "mails", [">"], handle, options=QUICK) as group:
+        await eventually(lambda: group.statistics().buried == 1 and heard.count == 2)
+    (kept,) = await buried(mesh)
+    assert text.encode() in kept.body
+    assert kept.message
+    assert kept.traceback
+
+
+async def test_what_is_buried_again_after_a_drop(mesh: Mesh) -> None:
+    """What was dropped is kept anew when it fails again, however soon."""
+    heard = Heard(("k0", 0))
+    await fill(mesh, 1, range(1))
+    async with EventGroup(mesh, "mails", [">"], heard.handle, options=QUICK) as group:
+        await eventually(lambda: group.statistics().buried == 1)
+        (kept,) = await buried(mesh)
+        await mesh.link.durable.quarantine.drop(kept)
+        await reset_group(mesh, "mails", "first")
+        await eventually(lambda: group.statistics().buried == 2)
+        assert 1 == len(await buried(mesh))
+        await reset_group(mesh, "mails", "first")
+        await eventually(lambda: group.statistics().buried == 3)
+        assert 1 == len(await buried(mesh)), "the same one again is no second one"
+
+
+async def test_what_nobody_would_read(mesh: Mesh) -> None:
+    """What is redriven to a group that is no more stays, until the group is there again."""
+    heard = Heard(("k0", 0))
+    await fill(mesh, 1, range(1))
+    async with EventGroup(mesh, "mails", [">"], heard.handle, options=QUICK) as group:
+        await eventually(lambda: group.statistics().buried == 1)
+    await delete_group(mesh, "mails")
+    (kept,) = await buried(mesh)
+    with pytest.raises(UsageError, match="no group 'mails'"):
+        await mesh.link.durable.quarantine.redrive(kept)
+    assert [kept] == await buried(mesh)
+    heard.poison.clear()
+    options = msgspec.structs.replace(QUICK, start="new")
+    async with EventGroup(mesh, "mails", [">"], heard.handle, options=options):
+        await mesh.link.durable.quarantine.redrive(kept)
+        await eventually(lambda: heard.count == 1)
+
+
+async def test_an_event_without_a_key_is_no_job(mesh: Mesh) -> None:
+    """What cannot be given back to its group is posted to nobody."""
+    quarantine = mesh.link.durable.quarantine
+    record = Record(sequence=7, subject="nonsense", payload=b"{}", stored_us=1)
+    place = Place("LOG", Name("mails"), Name("event"), subject="nonsense", reader="group")
+    outcome = Outcome(HandlerError("broken"))
+    await quarantine.bury(record, None, outcome, place, reason="unreadable", attempts=0)
+    (kept,) = await buried(mesh)
+    with pytest.raises(UsageError, match="has no key"):
+        await quarantine.redrive(kept)
+    assert [kept] == await buried(mesh)
 
 
 @pytest.mark.parametrize("error", [Failure("never"), TypeError("broken")])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent99.envelope import ENVELOPE_BYTES
 from agent99.errors import (
     BadRequestError,
     DeadlineExceededError,
@@ -18,7 +20,8 @@ from agent99.errors import (
     UnknownOperationError,
     UsageError,
 )
-from agent99.work import Curve, checked_curve
+from agent99.work import Curve, Quarantined, checked_curve
+from agent99.work._quarantine import _write
 from agent99.work._turns import Turns
 from agent99.work._verdict import Again, Dead, Done, judge
 
@@ -97,3 +100,36 @@ async def test_one_key_after_the_other_others_beside() -> None:
     await asyncio.gather(*using, return_exceptions=True)
     assert ["a1", "b1", "a3"] == order
     assert 0 == len(turns)
+
+
+LETTERS = st.sampled_from(["x", "é", "错", "😀", "\0", '"', "\ud800"])
+
+
+@given(LETTERS, LETTERS, LETTERS, st.integers(0, 10_000))
+def test_a_record_leaves_room_for_its_body(
+    code: str, message: str, traceback: str, size: int
+) -> None:
+    """Whatever an error says, its line fits beside the largest body; what is short stays whole."""
+    record = Quarantined(
+        id="0" * 128,
+        capability="c" * 64,
+        operation="o" * 64,
+        topic="t" * 256,
+        reason="attempts",
+        code=code * size,
+        message=f"begins {message * size}",
+        traceback=f"{traceback * size} ends",
+        attempts=1_000,
+        first_us=2**62,
+        last_us=2**62,
+        key="k" * 384,
+        stream="s" * 128,
+        stream_sequence=2**62,
+        body=b"the body",
+    )
+    line, _, body = _write(record).partition(b"\n")
+    kept = msgspec.json.decode(line, type=Quarantined)
+    assert len(line) < ENVELOPE_BYTES - 1024
+    assert (b"the body", "begins", " ends") == (body, kept.message[:6], kept.traceback[-5:])
+    if size < 50 and "\ud800" not in code + message + traceback:
+        assert msgspec.structs.replace(record, body=b"") == kept

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from agent99.agent import Agent
 from agent99.envelope import Pattern, parse_name, parse_pattern
 from agent99.errors import UsageError
-from agent99.groups._burial import bury
+from agent99.groups._burial import Burial
 from agent99.groups._event_lane import EventHandler, EventLane
 from agent99.groups._lane import Lane, Tally
 from agent99.groups._options import EventOptions
@@ -150,7 +150,8 @@ class Broadcast:
 
     async def bury(self, record: Record, outcome: Outcome, reason: Reason, attempts: int) -> None:
         """Private to the room: move an event to quarantine."""
-        await bury(self._parts, self.name, record, outcome, reason=reason, attempts=attempts)
+        burial = Burial(self._parts, self.name, "broadcast")
+        await burial.bury(record, outcome, reason, attempts)
 
     # --- inside -----------------------------------------------------------------------------------
 

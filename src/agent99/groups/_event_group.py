@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent99.agent import Agent
-from agent99.groups._burial import bury
+from agent99.groups._burial import Burial
 from agent99.groups._event_lane import EventHandler, EventLane
 from agent99.groups._lane import Hold, Lane
 from agent99.groups._member import Member
@@ -91,4 +91,5 @@ class EventGroup(Member):
 
     async def bury(self, record: Record, outcome: Outcome, reason: Reason, attempts: int) -> None:
         """Private to the room: move an event to quarantine."""
-        await bury(self.parts, self.name, record, outcome, reason=reason, attempts=attempts)
+        burial = Burial(self.parts, self.name, "group")
+        await burial.bury(record, outcome, reason, attempts)

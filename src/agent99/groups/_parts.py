@@ -10,16 +10,12 @@ from agent99.agent import Agent, link_of
 from agent99.clock import Clock, Deadlines
 from agent99.envelope import Subjects
 from agent99.ids import Ids
-from agent99.journal import Bucket, BucketConfig, Journal
+from agent99.journal import Bucket, Journal
 from agent99.wire import Wire
 from agent99.work import Quarantine, Streams
 
 if TYPE_CHECKING:
     from agent99.agent import Mesh
-
-
-BUCKET_BYTES_MAX = 256 * 1024**2
-"""Of the entries of all groups of a mesh."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -66,9 +62,4 @@ async def open_bucket(parts: Parts) -> Bucket:
     Raises:
         JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
     """
-    config = BucketConfig(
-        name=f"a99_{parts.subjects.mesh}_groups",
-        bytes_max=BUCKET_BYTES_MAX,
-        replicas=parts.streams.replicas,
-    )
-    return await parts.journal.bucket(config)
+    return await parts.journal.bucket(parts.streams.groups)

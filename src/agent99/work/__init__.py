@@ -13,7 +13,7 @@ from agent99.work._curve import Curve, checked_curve
 from agent99.work._jobs import Jobs
 from agent99.work._ledger import JobCount, Ledger, Moving, OperationCount, StreamCount
 from agent99.work._log import Log
-from agent99.work._quarantine import Place, Quarantine, Quarantined
+from agent99.work._quarantine import Place, Quarantine, Quarantined, Reader
 from agent99.work._relay import Relay, RelayStatistics
 from agent99.work._streams import NoteFull, StreamBounds, Streams
 from agent99.work._tries import Tries
@@ -38,6 +38,7 @@ __all__ = [
     "Place",
     "Quarantine",
     "Quarantined",
+    "Reader",
     "Reason",
     "Relay",
     "RelayStatistics",

@@ -8,15 +8,24 @@ second one.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
+from typing import Literal
 
 import msgspec
 
 from agent99.clock import Clock
 from agent99.envelope import Header, Key, Name, Subjects, Topic, parse_log, parse_work
-from agent99.errors import InvalidNameError, JournalError, RemoteProtocolError
+from agent99.errors import (
+    InvalidNameError,
+    JournalError,
+    PayloadTooLargeError,
+    RemoteProtocolError,
+    UsageError,
+    text_of,
+)
 from agent99.journal import Journal, Record, Stored
 from agent99.observe import trace_id_of
 from agent99.work._attempt import Outcome
@@ -24,8 +33,17 @@ from agent99.work._jobs import Jobs
 from agent99.work._streams import Streams
 from agent99.work._verdict import Reason
 
-TRACEBACK_CHARACTERS_MAX = 6_000
-MESSAGE_CHARACTERS_MAX = 1_000
+TRACEBACK_BYTES_MAX = 7_000
+MESSAGE_BYTES_MAX = 2_000
+CODE_BYTES_MAX = 500
+"""As they are written: with what else a line holds it is less than the 16 KiB that are left free
+beside a body."""
+SHORT_BYTES_MAX = 200
+"""Of the message, beside a header so large that no more fits; then there is no traceback."""
+
+Reader = Literal["", "group", "broadcast"]
+"""Who was given an event, and is given it again: a group, all who share the name of a broadcast, or
+(empty) an agent, by its operation."""
 
 _log = logging.getLogger("agent99.work")
 _encode = msgspec.json.Encoder().encode
@@ -56,7 +74,8 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     """When it was moved here."""
     trace_id: str = ""
     key: str = ""
-    """Of an event that a group was given, as a token of a subject; it goes back to that group."""
+    """Of an event that a reader was given, as a token of a subject; it goes back to that reader."""
+    reader: Reader = ""
     stream: str
     """Where it stood."""
     stream_sequence: int
@@ -74,7 +93,8 @@ class Place(msgspec.Struct, frozen=True):
     """Or the agent, or the group."""
     operation: Name
     subject: str = ""
-    """Of an event that a group was given; else empty."""
+    """Of an event that a reader was given; else empty."""
+    reader: Reader = ""
 
 
 class Quarantine:
@@ -125,6 +145,7 @@ class Quarantine:
             operation=place.operation,
             topic=topic,
             key=key,
+            reader=place.reader,
             reason=reason,
             code=outcome.error.code,
             message=outcome.error.message,
@@ -137,15 +158,30 @@ class Quarantine:
             stream_sequence=record.sequence,
             body=record.payload,
         )
-        await self._streams.append(
-            self._streams.dead(place.capability),
-            self._subjects.dead(place.capability, place.operation),
-            _write(kept),
-            message_id=f"{place.stream}:{record.sequence}",
-            ensure=partial(self._streams.ensure_dead, place.capability),
-        )
+        try:
+            await self._keep(kept, _write(kept))
+        except PayloadTooLargeError:
+            await self._keep(kept, _write(kept, SHORT_BYTES_MAX, 0))
         text = "%s %s: moved to quarantine (%s): %s"
         _log.error(text, place.capability, place.operation, reason, kept.message)
+
+    async def _keep(self, record: Quarantined, message: bytes) -> None:
+        """Store a record, unless it is there already."""
+        capability, operation = Name(record.capability), Name(record.operation)
+        stream, message_id = self._streams.dead(capability), _message_id_of(record)
+        append = partial(
+            self._streams.append,
+            stream,
+            self._subjects.dead(capability, operation),
+            message,
+            ensure=partial(self._streams.ensure_dead, capability),
+        )
+        while True:
+            stored = await append(message_id=message_id)
+            if not stored.duplicate or await self._journal.get(stream, stored.sequence):
+                return
+            # Somebody took out the one that this is a repeat of: it must be kept anew.
+            message_id = f"{_message_id_of(record)}:after:{stored.sequence}"
 
     async def records(
         self, where: Callable[[Quarantined], bool] | None = None
@@ -177,8 +213,11 @@ class Quarantine:
             the same; a handler with effects asks its store whether it has seen it.
 
         Raises:
-            JournalError, DeadlineExceededError, TransportError, ClosedError
+            UsageError: nobody would read it: its group is no more, or it has no key by which it
+                could be given back. It stays where it is.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
+        await self._check_reader(record)
         # A new id, since the old one would be taken for a repeat of the old message; and one for
         # each record, so that of several who redrive it at once one does.
         message_id = f"redriven:{record.capability}:{record.sequence}:{record.last_us}"
@@ -187,9 +226,28 @@ class Quarantine:
             raise JournalError(f"{record.id} was stored anew already, less than two minutes ago")
         await self.drop(record)
 
+    async def _check_reader(self, record: Quarantined) -> None:
+        """Refuse to store an event that nobody would read.
+
+        Raises:
+            UsageError
+        """
+        if record.reader and not record.key:
+            raise UsageError(
+                f"event {record.stream_sequence} has no key that can be read: it cannot be given"
+                f" back to {record.reader} {record.capability!r}; look at it, and drop it"
+            )
+        if record.reader == "group":
+            bucket = await self._journal.bucket(self._streams.groups)
+            if await bucket.get(f"{record.capability}.charter") is None:
+                raise UsageError(
+                    f"there is no group {record.capability!r} any more, so nobody would read it:"
+                    " start the group again, or drop the record"
+                )
+
     async def _store_again(self, record: Quarantined, message_id: str) -> Stored:
         reader = Name(record.capability)
-        if not record.key:
+        if not record.reader:
             operation = Name(record.operation)
             return await self._jobs.post(reader, operation, record.body, message_id=message_id)
         return await self._streams.append(
@@ -209,14 +267,32 @@ class Quarantine:
         await self._journal.delete(self._streams.dead(Name(record.capability)), record.sequence)
 
 
-def _write(record: Quarantined) -> bytes:
+def _message_id_of(record: Quarantined) -> str:
+    return f"{record.stream}:{record.stream_sequence}"
+
+
+def _write(
+    record: Quarantined,
+    message_bytes_max: int = MESSAGE_BYTES_MAX,
+    traceback_bytes_max: int = TRACEBACK_BYTES_MAX,
+) -> bytes:
     short = msgspec.structs.replace(
         record,
-        message=record.message[:MESSAGE_CHARACTERS_MAX],
-        traceback=record.traceback[-TRACEBACK_CHARACTERS_MAX:],
+        code=_cut(record.code, CODE_BYTES_MAX),
+        message=_cut(record.message, message_bytes_max),
+        traceback=_cut(record.traceback[::-1], traceback_bytes_max)[::-1],
         body=b"",
     )
     return _encode(short) + b"\n" + record.body
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """Return the beginning of a text, no more than fits as JSON: a character may take six bytes."""
+    text = text_of(text[:bytes_max])
+    sizes = range(len(text) + 1)
+    return text[
+        : bisect_right(sizes, bytes_max, key=lambda size: len(_encode(text[:size])) - 2) - 1
+    ]
 
 
 def _read(stored: Record) -> Quarantined:

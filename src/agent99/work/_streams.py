@@ -9,11 +9,13 @@ import msgspec
 
 from agent99.envelope import Name, Subjects
 from agent99.errors import StreamFullError, StreamNotFoundError
-from agent99.journal import Journal, Stored, StreamConfig
+from agent99.journal import BucketConfig, Journal, Stored, StreamConfig
 
 ADVISORIES = "A99_ADVISORIES"
 """Keeps the server's notices of messages that were delivered too often; all meshes share it."""
 ADVISORY_SUBJECT = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+GROUPS_BYTES_MAX = 256 * 1024**2
+"""Of the entries of all groups of a mesh."""
 _ADVISORIES_BYTES_MAX = 16 * 1024**2
 _ADVISORIES_AGE_S = 7 * 86_400.0
 
@@ -68,6 +70,15 @@ class Streams:
     def replicas(self) -> int:
         """Copies that a cluster keeps of each of them."""
         return self._bounds.replicas
+
+    @property
+    def groups(self) -> BucketConfig:
+        """The bucket of all groups that read the events: who they are, and how far."""
+        return BucketConfig(
+            name=f"a99_{self._subjects.mesh}_groups",
+            bytes_max=GROUPS_BYTES_MAX,
+            replicas=self.replicas,
+        )
 
     def jobs(self, capability: Name) -> str:
         """Return the stream of the work for a capability, or for an agent by its name."""
