@@ -120,6 +120,30 @@ async def test_the_same_id_is_one_event(mesh: Mesh) -> None:
     assert ({"order-7-placed"}, 1) == (ids, (await get_events(mesh)).count)
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"number": 2},
+    {"number": 1, "key": "8"},
+    {"number": 1, "type": "order.cancelled"},
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["data", "key", "type"])
+async def test_another_event_under_an_id_that_was_used(
+    open_mesh: OpenMesh, other: dict[str, Any]
+) -> None:
+    """It is refused, since it would not be stored; the same event is not, whoever publishes it."""
+    mesh, second = await open_mesh(), await open_mesh()
+    await mesh.host(EventBusAgent())
+    data = {"number": 1, "more": {"a": 1, "b": [1.5, None]}}
+    await publish(mesh, 1, id="7", data=data)
+    turned = {"more": {"b": [1.5, None], "a": 1}, "number": 1}
+    assert (await publish(second, 1, id="7", data=turned)).published
+    with pytest.raises(Failure, match="another event was published under this id: '7'") as caught:
+        await publish(second, **other, id="7")
+    assert "INVALID_EVENT" == caught.value.code
+    assert 1 == (await get_events(mesh)).count
+
+
 async def test_a_subscriber_that_is_away_misses_nothing(open_mesh: OpenMesh) -> None:
     """Events wait until somebody offers the capability; a bus that is gone keeps no one waiting."""
     mesh, other = await open_mesh(), await open_mesh()

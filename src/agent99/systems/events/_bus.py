@@ -19,15 +19,25 @@ from agent99.clock import Clock, SystemClock
 from agent99.envelope import (
     ENVELOPE_BYTES,
     Header,
+    Key,
     Topic,
     encode_body,
     encode_message,
     parse_event_id,
     parse_key,
+    parse_log,
     parse_topic,
+    split_message,
 )
-from agent99.errors import Agent99Error, InvalidNameError, PayloadTooLargeError, UsageError
+from agent99.errors import (
+    Agent99Error,
+    BadRequestError,
+    InvalidNameError,
+    PayloadTooLargeError,
+    UsageError,
+)
 from agent99.groups import CloudEvent, Event, Start, parse_start, read_events, reset_group
+from agent99.journal import Record
 from agent99.schedules import Schedules
 from agent99.systems.events._moments import micros_of, moment_of
 from agent99.systems.events._subscriptions import Board
@@ -62,6 +72,7 @@ FRAME_BYTES = 64
 """Of such a page without its events, at most."""
 _MOST = "x" * 128
 """An id, or a name, that is as long as any may be."""
+_decode = msgspec.json.Decoder().decode
 ACTIONS = (
     *("publish", "subscribe", "unsubscribe", "subscriptions", "get_events", "reset"),
     *("schedule", "unschedule"),
@@ -107,7 +118,7 @@ class EventBusAgent(Agent):
 
     @operation(name="publish")
     async def publish_event(self, event: Publish) -> Published:
-        """Store an event; answered = stored. The same id within two minutes is stored once."""
+        """Store an event; answered = stored. The same one within two minutes is stored once."""
         try:
             topic = _topic_of(event)
             event_id = await self._store(topic, event)
@@ -258,8 +269,25 @@ class EventBusAgent(Agent):
         body = encode_body(event.data)
         self._check_size(header, event.subject or event.id or "", body)
         message = encode_message(header, body)
-        await link.durable.log.append(topic, key, message, message_id=event_id)
+        stored = await link.durable.log.append(topic, key, message, message_id=event_id)
+        if stored.duplicate:
+            record = await link.journal.get(link.durable.streams.log, stored.sequence)
+            if record is not None and not _is_repeat(record, topic, key, body):
+                raise UsageError(
+                    f"another event was published under this id: {event_id!r} is event"
+                    f" {stored.sequence}"
+                )
         return event_id
+
+
+def _is_repeat(record: Record, topic: Topic, key: Key, body: bytes) -> bool:
+    """Tell whether what is stored is the same event, whenever and by whomever it was published."""
+    try:
+        of = parse_log(record.subject)
+        _, there = split_message(record.payload)
+    except (InvalidNameError, BadRequestError):  # a stranger's
+        return False
+    return (of.topic, of.key) == (topic, key) and _decode(there) == _decode(body)
 
 
 async def _page_of(events: AsyncIterator[Event], request: GetEvents, bytes_max: int) -> Events:
