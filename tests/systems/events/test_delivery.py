@@ -6,9 +6,11 @@ from collections import Counter
 
 import pytest
 
-from agent99 import Mesh, named, operation
-from agent99.groups import CloudEvent, inspect_group
+from agent99 import Mesh, OverloadedError, named, operation
+from agent99.agent import Peer
+from agent99.groups import CloudEvent, Event, inspect_group
 from agent99.systems.events import EventBusAgent, Mode
+from agent99.systems.events._delivery import Delivery
 from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
 from tests.systems.events.test_bus import Heard, publish, subscribe
@@ -61,18 +63,32 @@ async def test_an_instance_that_stands_still(place: Place, mode: Mode) -> None: 
     assert 0 == (await inspect_group(other, subscription)).failures
 
 
-async def test_who_has_taken_it_is_not_asked_again(open_mesh: OpenMesh) -> None:
+async def test_who_has_taken_it_is_not_asked_again(
+    open_mesh: OpenMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of every instance those are asked again that were full, and they alone."""
+    refusals, ask = 0, Delivery._request
+
+    async def count(delivery: Delivery, to: Peer | str, event: Event) -> None:
+        nonlocal refusals
+        try:
+            await ask(delivery, to, event)
+        except OverloadedError:
+            refusals += 1
+            raise
+
+    monkeypatch.setattr(Delivery, "_request", count)
     mesh, other, heard, full = await open_mesh(), await open_mesh(), Heard(), Full()
     await mesh.host(EventBusAgent(), heard)
     await other.host(full)
-    await subscribe(mesh, "every")
+    subscription = (await subscribe(mesh, "every")).subscription
     for number in range(4):
         await publish(mesh, number, key=f"k{number}")
-    await eventually(lambda: len(heard.events) >= 4 and full.begun)
+    await eventually(lambda: refusals >= 6)
     full.may_end.set()
     await eventually(lambda: full.taken == 4)
     assert (1, 4) == (most_often(heard), len(heard.events))
+    assert 0 == (await inspect_group(mesh, subscription)).failures
 
 
 async def test_who_has_taken_it_is_not_asked_again_after_a_failure(open_mesh: OpenMesh) -> None:

@@ -3,8 +3,8 @@
 Given:       events and subscriptions; the stored events of a mesh; the URL of a database.
 Gives:       an agent by which others publish, subscribe and look back; one that keeps what happened
              and answers for it; the log itself, and whether it is what was once written.
-May import:  errors clock ids settings envelope journal store dispatch work groups agent
-             projections schedules agent99; msgspec pyarrow sqlalchemy
+May import:  errors clock ids settings envelope journal store dispatch registry work groups
+             agent projections schedules agent99; msgspec pyarrow sqlalchemy
 Never:       loses what it has acknowledged, changes what it has written, keeps an event twice,
              loads SQLAlchemy before it needs the database, or pyarrow before it writes Parquet.
 """
