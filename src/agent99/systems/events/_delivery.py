@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
 import msgspec
@@ -26,6 +27,9 @@ NO_HANDLER: Final = "NO_HANDLER"
 WAIT_S_MIN: Final = 0.1
 WAIT_S_MAX: Final = 2.0
 """Between two looks whether anybody is there."""
+SILENCE_S_MAX: Final = 2.0
+"""Who answers no ping for so long stands still: the event is given to the next one, if it is for
+one alone."""
 ROUNDS_MAX: Final = 4_096
 """Events of which it is remembered who has taken them, while others have not; of one that is
 forgotten, all are asked again."""
@@ -67,6 +71,8 @@ class Delivery:
         ]
         self._active = ""
         """Of mode `one`: the instance that is given everything."""
+        self._passed_over: set[str] = set()
+        """Of mode `one`: who stood still at the event in hand; there is one at a time."""
         self._rounds: dict[int, Round] = {}
         """Of mode `every`: by the sequences of the events that not all have taken."""
 
@@ -82,6 +88,7 @@ class Delivery:
         """
         if event.attempt == 1:
             self._rounds.pop(event.sequence, None)  # it comes anew: the group was reset
+        self._passed_over.clear()
         wait_s = WAIT_S_MIN
         while True:
             try:
@@ -145,16 +152,23 @@ class Delivery:
         """Ask the active instance: the one that was there first, until it is gone or stands still.
 
         So every instance of the bus chooses the same; then the next one in the order in which they
-        started becomes it, and stays it as long as this delivery lasts.
+        started becomes it, and stays it as long as this delivery lasts. An attempt passes over
+        each of them once: perhaps the event is what blocks their event loops.
         """
         peers = sorted(await self._bus.discover(self._to), key=_age)
         if not peers:
             raise NoAgentError(f"nobody offers {self._to!r}")
         peer = next((peer for peer in peers if peer.instance == self._active), peers[0])
         self._active = peer.instance
+        others = {other.instance for other in peers} - {peer.instance}
+        can_pass = others - self._passed_over and peer.instance not in self._passed_over
+        silence_s_max = SILENCE_S_MAX if can_pass else math.inf
         try:
-            await self._patience.wait(self._request(peer, event), peer.instance)
+            await self._patience.wait(
+                self._request(peer, event), peer.instance, silence_s_max=silence_s_max
+            )
         except (NoAgentError, StandstillError):
+            self._passed_over.add(peer.instance)
             self._active = peers[(peers.index(peer) + 1) % len(peers)].instance
             raise
 

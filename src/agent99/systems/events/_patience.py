@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from agent99 import Agent
 from agent99.agent import link_of
@@ -14,8 +15,6 @@ from agent99.registry import Description, is_gone
 LOOK_S: Final = 0.5
 """Between two looks whether those who were asked are still there."""
 PING_S: Final = 0.5
-SILENCE_S_MAX: Final = 2.0
-"""Who answers no ping for so long stands still, and others must be asked."""
 T = TypeVar("T")
 
 
@@ -27,14 +26,22 @@ class StandstillError(NoAnswerError):
     """Who was asked has left, or stands still: somebody else may be asked meanwhile."""
 
 
+class Asked(NamedTuple):
+    """Whom a wait is on."""
+
+    instance: str
+    """Empty: anybody."""
+    silence_s_max: float
+
+
 class Patience:
     """Ends a wait when the link to the server was away meanwhile, or when who was asked is gone.
 
-    Either way the request or its answer may be lost, and its deadline is far away. So it is when a
-    process is frozen, or its event loop blocked: the server keeps its link, the registry its lease.
-    Hence who was asked is pinged as long as it is waited for.
+    Either way the request or its answer may be lost, and its deadline is far away. Where somebody
+    else can be asked it need not stand until the registry gives up who is frozen, or whose event
+    loop is blocked, either: hence who was asked is pinged as long as it is waited for.
 
-    Invariant: each instance that is waited for is pinged by one task at most.
+    Invariant: of each instance and silence that is waited for, one task at most sends pings.
 
     Args:
         bus: Who asks.
@@ -44,33 +51,35 @@ class Patience:
     def __init__(self, bus: Agent, clock: Clock) -> None:
         self._link = link_of(bus)
         self._clock = clock
-        self._waits: dict[asyncio.Timeout, str] = {}
-        """Whom each of them is on: an instance, or anybody."""
+        self._waits: dict[asyncio.Timeout, Asked] = {}
         self._still: set[asyncio.Timeout] = set()
         """Those given up, since who was asked is gone or stands still."""
-        self._pings: dict[str, asyncio.Task[None]] = {}
+        self._pings: dict[Asked, asyncio.Task[None]] = {}
         self._timer: TimerHandle | None = None
         self._link.wire.on_state(lambda _: self._give_up(self._waits))
 
     def __repr__(self) -> str:
         return f"Patience({len(self._waits)} wait)"
 
-    async def wait(self, answer: Awaitable[T], instance: str = "") -> T:
+    async def wait(
+        self, answer: Awaitable[T], instance: str = "", *, silence_s_max: float = math.inf
+    ) -> T:
         """Return an answer.
 
         Args:
             answer: Is cancelled when it cannot come any more.
             instance: Who alone can give it; empty: any can.
+            silence_s_max: Seconds for which it may answer no ping.
 
         Raises:
-            StandstillError: that instance has left, or has answered no ping for 2 s.
+            StandstillError: that instance has left, or was silent for too long.
             NoAnswerError: the link was away: it cannot come any more.
             what `answer` raises.
         """
         until = asyncio.timeout(None)
         try:
             async with until:
-                self._waits[until] = instance
+                self._waits[until] = Asked(instance, silence_s_max)
                 self._look_soon()
                 return await answer
         except TimeoutError as error:
@@ -84,32 +93,32 @@ class Patience:
     # --- inside -----------------------------------------------------------------------------------
 
     def _look_soon(self) -> None:
-        if self._timer is None and any(self._waits.values()):
+        if self._timer is None and any(asked.instance for asked in self._waits.values()):
             self._timer = self._clock.call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
         self._timer = None
         table, loop = self._link.registry.table, asyncio.get_running_loop()
-        for instance in {*filter(None, self._waits.values())} - self._pings.keys():
-            known = table.get(instance)
-            if known is None:
-                self._leave(instance)
-            else:
-                self._pings[instance] = loop.create_task(self._ping(known))
+        for asked in {*self._waits.values()}:
+            known = table.get(asked.instance)
+            if asked.instance and known is None:
+                self._leave(asked)
+            elif known is not None and asked not in self._pings:
+                self._pings[asked] = loop.create_task(self._ping(asked, known))
         self._look_soon()
 
-    async def _ping(self, known: Description) -> None:
+    async def _ping(self, asked: Asked, known: Description) -> None:
         wire, clock = self._link.wire, self._clock
         subject = f"$SRV.PING.{known.name}.{known.instance}".encode()
         try:
-            if await is_gone(wire, subject, clock, ping_s=PING_S, lease_s=SILENCE_S_MAX):
-                self._leave(known.instance)
+            if await is_gone(wire, subject, clock, ping_s=PING_S, lease_s=asked.silence_s_max):
+                self._leave(asked)
         finally:
-            del self._pings[known.instance]
+            del self._pings[asked]
 
-    def _leave(self, instance: str) -> None:
-        """Give up all waits on an instance."""
-        waits = [until for until, asked in self._waits.items() if asked == instance]
+    def _leave(self, asked: Asked) -> None:
+        """Give up the waits on an instance that has left, or stands still."""
+        waits = [until for until, each in self._waits.items() if each == asked]
         self._still.update(waits)
         self._give_up(waits)
 
