@@ -26,8 +26,9 @@ Mode = Literal["group", "every", "one"]
 """Who is given an event:
 
 - `group`: any one instance of the subscriber, in order per key;
-- `every`: each instance that is there;
-- `one`: the same instance as long as it lives, in the order of the log; another one stands by.
+- `every`: each instance that is there, those that pause too, once they go on;
+- `one`: the instance that started first, as long as it lives and answers, in the order of the log;
+  the others stand by.
 """
 
 
