@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from agent99 import Mesh, UsageError
+from agent99.envelope import parse_key, partition_of
 from agent99.errors import JournalError, LeaseLostError, StoreUnavailableError, StreamFullError
 from agent99.groups import (
     Batch,
@@ -21,9 +22,9 @@ from agent99.groups import (
     list_groups,
 )
 from agent99.groups import _event_lane as event_lane
-from agent99.groups._event_lane import EventLane
 from agent99.groups._parts import open_bucket
-from agent99.groups._place import Place, Progress
+from agent99.groups._place import Place, decode, encode
+from agent99.groups._view import Keys
 from agent99.store import open_store
 from agent99.work import Curve
 from tests._wait import eventually
@@ -40,35 +41,34 @@ async def nothing(event: Event) -> None:
 async def test_what_has_been_in_hand_for_long_does_not_kill(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An owner that lives with a suspect in hand clears it, and all that were before it."""
+    """An owner that lives on with a suspect in hand says so, and hands out the others, too."""
     monkeypatch.setattr(event_lane, "KILLS_S_MAX", 0.05)
-    may_end, handed = asyncio.Event(), asyncio.Event()
+    may_end, heard = asyncio.Event(), Heard()
+    first, second = same_partition(2)
 
     async def wait(event: Event) -> None:
-        handed.set()
-        await may_end.wait()
+        if event.subject == first:
+            await may_end.wait()
+        await heard.handle(event)
 
-    await fill(mesh, 1, range(1))
-    async with EventGroup(mesh, "mails", [">"], wait, options=QUICK) as group:
-        arranger = group._arranger
-        assert arranger is not None
-        await handed.wait()
-        (lane,) = (each for each in arranger.lanes.values() if each.progress().open)
-        assert isinstance(lane, EventLane)
-        partition = lane.partition
-        hold = lane.tenure
-        await hold.commit(lane.progress())
-        await lane.drop()
-        hold.place = Place(hold.epoch, hold.place.owner, Progress(), ("x", "y", "z"), suspect=1)
-        handed.clear()
-        again = EventLane(group, partition, hold, Progress(), wait)
-        again.start()
-        await handed.wait()
-        await eventually(lambda: (hold.place.victims, hold.place.suspect) == ((), 0))
+    await mesh.append("order.placed", {"number": 0}, key=first)
+    await mesh.append("order.placed", {"number": 0}, key=second)
+    partition = partition_of(parse_key(first))
+    group = EventGroup(mesh, "mails", [">"], wait, options=QUICK)
+    await group.create()
+    bucket = await open_bucket(group.parts)
+    key = Keys("mails").place(partition)
+    await bucket.create(key, encode(Place(5, "x4", victims=("x1", "x2"), suspect=1)))
+    async with group:
+        await eventually(lambda: heard.count == 1)
+        entry = await bucket.get(key)
+        assert entry is not None
+        place = decode(entry.value, Place)
+        assert place is not None
+        assert place.suspect <= 0
         may_end.set()
-        await eventually(lambda: again.progress().events == 1)
-        await again.drop()
-    assert [] == await buried(mesh)
+        await eventually(lambda: heard.count == 2)
+    assert {first: [0], second: [0]} == heard.done
 
 
 async def test_a_claim_that_comes_to_nothing_is_no_death(mesh: Mesh, tmp_path: Path) -> None:

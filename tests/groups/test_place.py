@@ -23,7 +23,6 @@ from agent99.groups._place import (
     encode,
     released,
     reset,
-    survived,
 )
 from agent99.groups._tenure import Tenure, claim
 from agent99.groups._view import Known
@@ -76,7 +75,8 @@ def test_a_suspect_is_guilty_after_two_more_deaths() -> None:
     assert (DEATHS_MAX, 7) == (len(place.victims), place.suspect)
     other = committed(place, Progress(position=7, events=1), suspect=8)
     assert (DEATHS_CAREFUL, 8) == (len(other.victims), other.suspect)
-    assert Place(3, "c", other.progress) == survived(other)
+    lived = committed(other, other.progress, suspect=-8)
+    assert (other.victims, -8) == (lived.victims, lived.suspect), "its owner lived on"
     done = Progress(position=8, events=2)
     assert Place(3, "c", done) == committed(other, done)
 

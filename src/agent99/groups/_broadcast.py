@@ -43,9 +43,6 @@ class Unshared:
         """Keep how far it is, as long as the instance lives."""
         self.place = Place(progress=progress, suspect=suspect)
 
-    async def survive(self) -> None:
-        """Nothing is noted of what is handed out."""
-
     async def release(self, progress: Progress) -> None:
         """Forget it."""
 
@@ -87,6 +84,7 @@ class Broadcast:
         self.handler = handler
         self.options = options or EventOptions()
         self.tally = Tally()
+        self.alone = asyncio.Lock()
         self._parts = parts = parts_of(of)
         self.journal = parts.journal
         self.clock = parts.clock

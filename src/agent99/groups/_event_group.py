@@ -44,7 +44,7 @@ class EventGroup(Member):
 
     Delivery: at least once, in order per key. An event that fails for good stands in quarantine
         (`agent99 quarantine`) before its key goes on; redriven, it comes to this group alone, once
-        more, behind what its key has by then. One that kills its process, within 10 s, four times
+        more, behind what its key has by then. One that kills its process, within 2 s, four times
         in a row is taken for the cause and goes there, too. An effect in the store takes place
         once.
 

@@ -12,7 +12,6 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Protocol
 
 from agent99.clock import TimeLimit, wait_done
@@ -38,10 +37,10 @@ BURY_AGAIN_S = 1.0
 """Before an event is moved to quarantine again that could not be."""
 NOTE_AGAIN_S = 0.5
 """Before it is noted again which event is handed out next."""
-KILLS_S_MAX = 10.0
+KILLS_S_MAX = 2.0
 """What has been in hand for so long does not kill."""
-CAREFUL_EVENTS = 10_000
-"""An owner that died had not handed out more than that since it said how far it was; about."""
+CAREFUL_EVENTS = 1_000
+"""So many are handed out alone; each is committed, so that the next owner begins behind them."""
 
 _log = logging.getLogger("agent99.groups")
 
@@ -90,7 +89,7 @@ class EventLane(Lane):
         self._careful = CAREFUL_EVENTS if deaths >= DEATHS_CAREFUL else 0
         """So many events are still handed out alone: owners have died of one, it seems."""
         self._suspect = place.suspect if self._careful else 0
-        self._guilty = place.suspect if deaths >= DEATHS_MAX else 0
+        self._guilty = place.suspect if deaths >= DEATHS_MAX and place.suspect > 0 else 0
         self._slots = asyncio.Semaphore(1 if self._careful else self._options.keys_max)
         self._running = 0
         self._has_room = asyncio.Event()
@@ -176,8 +175,7 @@ class EventLane(Lane):
                 self.source.tally.buried += buried
                 self._has_room.set()
                 await self.count(1)
-                if self._careful:
-                    self._become_carefree()
+                self._count_down()
         except LeaseLostError:
             self.source.lost(self)
         finally:
@@ -197,10 +195,11 @@ class EventLane(Lane):
             return True
         while True:
             await self.make_sure()
-            if self._careful:
-                await self._be_careful(sequence)
             attempt = self._ledger.tries(sequence) + 1
-            outcome = await self._attempt_alone(record, attempt)
+            if self._careful:
+                outcome = await self._attempt_alone(record, attempt)
+            else:
+                outcome = await self._attempt(record, attempt)
             verdict = judge(outcome.error, attempt, curve, self.source.ids.fraction())
             if outcome.error is not None:
                 self._ledger.fail(sequence)
@@ -216,22 +215,23 @@ class EventLane(Lane):
                 return None
 
     async def _attempt_alone(self, record: Record, attempt: int) -> Outcome:
-        """Hand an event out; if it is noted as a suspect, clear it once it has not killed."""
-        if not self._careful:
-            return await self._attempt(record, attempt)
-        clearing = asyncio.ensure_future(self._clear(record.sequence))
-        try:
-            return await self._attempt(record, attempt)
-        finally:
-            clearing.cancel()
+        """Hand an event out as the only one that this process notes, until it has not killed.
 
-    async def _clear(self, sequence: int) -> None:
-        """Note after a while that we live, with the suspect in hand."""
-        await self.source.clock.sleep(KILLS_S_MAX)
-        with suppress(Agent99Error):  # the next one finds out
-            await self.tenure.survive()
-            if self._suspect == sequence:
-                self._suspect = 0
+        Raises:
+            LeaseLostError: the partition belongs to another member.
+        """
+        trying: asyncio.Future[Outcome] | None = None
+        try:
+            async with self.source.alone:
+                await self._note(record.sequence)
+                trying = asyncio.ensure_future(self._attempt(record, attempt))
+                if not await wait_done(self.source.clock, trying, KILLS_S_MAX):
+                    self._become_carefree()
+                await self._note(-record.sequence)
+            return await trying
+        finally:
+            if trying is not None:
+                trying.cancel()
 
     async def _attempt(self, record: Record, attempt: int) -> Outcome:
         """Hand an event to the handler once; returns how that ended."""
@@ -275,16 +275,16 @@ class EventLane(Lane):
         await self.source.clock.sleep(seconds)
         await self._slots.acquire()
 
-    async def _be_careful(self, sequence: int) -> None:
-        """Note which event is handed out next, alone: should the process die of it, that shows.
+    async def _note(self, suspect: int) -> None:
+        """Write which event is handed out next, alone, or that we live on: if not, that shows.
 
         Raises:
             LeaseLostError: the partition belongs to another member.
         """
-        self._suspect = sequence
+        self._suspect = suspect
         while True:
             try:
-                await self.tenure.commit(self.progress(), sequence)
+                await self.tenure.commit(self.progress(), suspect)
             except LeaseLostError:
                 raise
             except Agent99Error as error:
@@ -307,9 +307,16 @@ class EventLane(Lane):
                 self._rest()
             await self._pause(BURY_AGAIN_S)
 
+    def _count_down(self) -> None:
+        if self._careful == 1:
+            self._become_carefree()
+        elif self._careful:
+            self._careful -= 1
+
     def _become_carefree(self) -> None:
-        self._careful -= 1
-        if not self._careful:
+        """Hand out side by side from now on."""
+        if self._careful:
+            self._careful = 0
             self._suspect = 0
             for _ in range(self._options.keys_max - 1):
                 self._slots.release()

@@ -44,10 +44,6 @@ class Hold(Protocol):
         """Say how far it is."""
         ...
 
-    async def survive(self) -> None:
-        """Say that the event that is handed out alone does not kill."""
-        ...
-
     async def release(self, progress: Progress) -> None:
         """Say how far it is, and give it up."""
         ...
@@ -77,6 +73,8 @@ class Source(Protocol):
     deadlines: Deadlines
     ids: Ids
     tally: Tally
+    alone: asyncio.Lock
+    """Whoever has it hands out an event that owners may have died of."""
 
     @property
     def has_store(self) -> bool:

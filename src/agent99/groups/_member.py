@@ -62,6 +62,7 @@ class Member:
         """What it reads, sorted."""
         self.partitions = PARTITIONS if options.active == "all" else 1
         self.tally = Tally()
+        self.alone = asyncio.Lock()
         self.parts = parts = parts_of(of)
         self.journal = parts.journal
         self.clock = parts.clock

@@ -52,7 +52,8 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     victims: tuple[str, ...] = ()
     """Owners in a row that were gone before they had got any further, and did not come back."""
     suspect: int = 0
-    """The sequence of the event that was handed out alone, after such deaths; 0: none."""
+    """The sequence of the event that is handed out alone, after such deaths; below 0: it was, and
+    its owner lived on; 0: none."""
 
 
 class Charter(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,21 +106,16 @@ def committed(place: Place, progress: Progress, suspect: int = 0) -> Place:
     """Return the entry by which its owner says how far it is; the position never goes back.
 
     Args:
-        suspect: The event that is about to be handed out alone, or was; 0: none.
+        suspect: The event that is about to be handed out alone; below 0: that was; 0: none.
     """
     if progress.position < place.progress.position:
         progress = place.progress
     victims = place.victims
-    if suspect and suspect != place.suspect:
+    if suspect and abs(suspect) != abs(place.suspect):
         victims = victims[-DEATHS_CAREFUL:]
     elif not suspect and progress.events > place.progress.events:
         victims = ()
     return Place(place.epoch, place.owner, progress, victims, suspect)
-
-
-def survived(place: Place) -> Place:
-    """Return the entry by which its owner says that it lives, with the suspect in hand."""
-    return Place(place.epoch, place.owner, place.progress)
 
 
 def released(place: Place, progress: Progress) -> Place:

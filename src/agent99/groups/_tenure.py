@@ -15,7 +15,6 @@ from agent99.groups._place import (
     encode,
     is_same_tenure,
     released,
-    survived,
 )
 from agent99.groups._view import Known
 from agent99.journal import Bucket
@@ -57,22 +56,13 @@ class Tenure:
         """Say how far the partition is.
 
         Args:
-            suspect: The event that is handed out alone, since owners died; 0: none.
+            suspect: As `committed` takes it.
 
         Raises:
             LeaseLostError: another member has claimed it: nothing more of it is ours.
         """
         async with self._lock:
             await self._write(committed(self.place, progress, suspect))
-
-    async def survive(self) -> None:
-        """Say that the event that is handed out alone does not kill.
-
-        Raises:
-            LeaseLostError: another member has claimed it.
-        """
-        async with self._lock:
-            await self._write(survived(self.place))
 
     async def release(self, progress: Progress) -> None:
         """Say how far it is, and give it up.

@@ -133,9 +133,9 @@ async def check_rows(make: MakeStore) -> None:
 
 async def check_tuples(make: MakeStore) -> None:
     """`tuples` gives the values that `execute` gives, bare, and is refused what that is refused."""
-    async with make(MIGRATIONS, StoreOptions(rows_max=2)) as store:
+    async with make(MIGRATIONS, StoreOptions(rows_max=10)) as store:
         await store.transaction(clear)
-        for name in ("a", "b", "c"):
+        for name in ("a", "b", *(f"c{number}" for number in range(9))):
             await store.transaction(put(name, 1))
         query = "SELECT id, pence FROM account WHERE id <= :last ORDER BY id"
 
@@ -151,7 +151,7 @@ async def check_tuples(make: MakeStore) -> None:
 
         await store.transaction(work)
         assert await store.read(pence_of("a")) == 2
-        error = await error_of(store.read(lambda t: t.tuples(query, {"last": "c"})))
+        error = await error_of(store.read(lambda t: t.tuples(query, {"last": "c9"})))
         assert isinstance(error, StoreError), error
         assert "rows_max" in str(error)
         kept: list[Transaction] = []
