@@ -155,6 +155,11 @@ class Reader:
         if stops:
             self._tell(f"stops {SystemClock().wall_us()}")
             os.kill(os.getpid(), signal.SIGSTOP)
+        # Who stood still is cancelled, perhaps twice, when it hears of that: the effect is not.
+        writing = asyncio.ensure_future(self._write(event, stops=stops))
+        await asyncio.shield(writing)
+
+    async def _write(self, event: Event, *, stops: bool) -> None:
         try:
             await self._store.transaction(lambda one: self._take(one, event))
         except LeaseLostError:
