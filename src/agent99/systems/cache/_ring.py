@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterator
 from hashlib import blake2b
 
@@ -36,8 +36,9 @@ class Ring:
         """
         self.remove(node)
         self._weights[node] = weight
-        for number in range(max(1, round(PLACES * weight))):
-            insort(self._places, (point_of(f"{node}#{number}"), node))
+        numbers = range(max(1, round(PLACES * weight)))
+        self._places.extend((point_of(f"{node}#{number}"), node) for number in numbers)
+        self._places.sort()
 
     def remove(self, node: str) -> None:
         """Take the node off the ring, if it is there."""
