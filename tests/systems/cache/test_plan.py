@@ -15,7 +15,7 @@ from agent99.systems.cache._plan import plan
 from agent99.systems.cache._table import PARTITIONS, REPLICAS_MAX, Node, Part
 
 _IDS = "abcdefgh"
-_WEIGHTS = st.sampled_from([1 / 16, 0.5, 1.0, 1.0, 1.0, 3.0, 16.0])
+_WEIGHTS = st.sampled_from([1 / 16, 0.5, 1.0, 1.0, 1.0, 4.0])
 _REPLICAS = st.integers(0, REPLICAS_MAX)
 
 
@@ -54,7 +54,7 @@ _NODES = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(_NODES, _parts(), _REPLICAS)
 def test_gives_each_its_share_from_any_state(
     nodes: list[Node], parts: list[Part], replicas: int
@@ -73,7 +73,7 @@ def test_gives_each_its_share_from_any_state(
         assert abs(owned[name] - PARTITIONS * weight / sum(staying.values())) < 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(_NODES, _parts(), _REPLICAS)
 def test_is_settled_and_the_same_everywhere(
     nodes: list[Node], parts: list[Part], replicas: int
@@ -87,7 +87,7 @@ def test_is_settled_and_the_same_everywhere(
     assert goals == plan(nodes, after, replicas)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(_NODES, _parts())
 def test_takes_from_an_owner_only_what_is_beyond_its_share(
     nodes: list[Node], parts: list[Part]
