@@ -7,7 +7,7 @@ May import:  errors clock ids settings observe wire envelope embedded journal st
 Never:       parses bytes of the protocol, stores anything of its own, reads a file.
 """
 
-from agent99.agent._agent import Agent, link_of
+from agent99.agent._agent import Agent, host_of, link_of
 from agent99.agent._binding import Binding, Duty, Host
 from agent99.agent._blocking import Blocking
 from agent99.agent._connect import connect
@@ -41,6 +41,7 @@ __all__ = [
     "connect",
     "control",
     "follow",
+    "host_of",
     "identity_of",
     "job",
     "link_of",

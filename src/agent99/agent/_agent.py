@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 import msgspec
 
 from agent99.agent._blueprint import blueprint_of
+from agent99.agent._facilities import open_cache
 from agent99.agent._targets import Peer, Target
 from agent99.dispatch import DEFAULT_OPERATION, Context, Middleware, current_context
 from agent99.errors import UsageError
 from agent99.registry import Description
 
 if TYPE_CHECKING:
+    from agent99.agent._binding import Host
     from agent99.agent._blocking import Blocking
     from agent99.agent._gather import Survey
     from agent99.agent._link import Link
     from agent99.agent._log import AgentLog
     from agent99.agent._running import Running
     from agent99.store import Store
+    from agent99.systems.cache import Cache
 
 T = TypeVar("T")
 
@@ -204,6 +207,20 @@ class Agent:
         how: dict[str, Any] = {"headers": headers, "idempotency_key": idempotency_key}
         return await self._here().post(capability, operation, payload, **how)
 
+    @overload
+    async def cache(self, namespace: str = "default", *, compress: bool = False) -> Cache[Any]: ...
+
+    @overload
+    async def cache(
+        self, namespace: str = "default", of: type[T] = ..., *, compress: bool = False
+    ) -> Cache[T]: ...
+
+    async def cache(
+        self, namespace: str = "default", of: Any = Any, *, compress: bool = False
+    ) -> Cache[Any]:
+        """Return a namespace of the mesh's distributed cache; see `Mesh.cache`."""
+        return open_cache(self._here().host.link, namespace, of, compress=compress)
+
     def relay(self, store: Store) -> None:
         """Send what the transactions of a store append, from now until the agent stops.
 
@@ -231,3 +248,12 @@ def link_of(agent: Agent) -> Link:
         UsageError: none does.
     """
     return agent._here().host.link  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of this file's own class
+
+
+def host_of(agent: Agent) -> Host:
+    """Return the instance that a hosted agent is: by it the rooms above this one add duties.
+
+    Raises:
+        UsageError: no mesh hosts the agent.
+    """
+    return agent._here().host  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of this file's own class

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from agent99.agent._facilities import open_cache
 from agent99.agent._gather import Survey, control, survey
 from agent99.agent._stored import Label, append, post
 from agent99.agent._targets import Peer, Target
@@ -17,6 +18,7 @@ from agent99.errors import ClosedError, UsageError
 if TYPE_CHECKING:
     from agent99.agent._caller import Caller
     from agent99.agent._link import Link
+    from agent99.systems.cache import BlockingCache
 
 T = TypeVar("T")
 
@@ -117,6 +119,17 @@ class Blocking:
                 wanted=wanted,
             )
         )
+
+    def cache(
+        self, namespace: str = "default", of: Any = Any, *, compress: bool = False
+    ) -> BlockingCache[Any]:
+        """Return a namespace of the mesh's distributed cache, in blocking form; see `Mesh.cache`."""
+
+        async def find() -> BlockingCache[Any]:
+            cache = open_cache(self._link, namespace, of, compress=compress)
+            return cache.blocking(self._wait)
+
+        return self._wait(find())
 
     def control(
         self,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from agent99.agent._facilities import open_cache
 from agent99.errors import ClosedError
 
 if TYPE_CHECKING:
     from agent99.agent._caller import Caller
     from agent99.agent._link import Link
     from agent99.registry import Registry
+    from agent99.systems.cache import Cache
     from agent99.work import Ledger, Quarantine
+
+V = TypeVar("V")
 
 
 class Connected:
@@ -41,6 +45,31 @@ class Connected:
     def ledger(self) -> Ledger:
         """What is stored, and how far those who work it off are: for operators."""
         return self._open().durable.ledger
+
+    @overload
+    async def cache(self, namespace: str = "default", *, compress: bool = False) -> Cache[Any]: ...
+
+    @overload
+    async def cache(
+        self, namespace: str = "default", of: type[V] = ..., *, compress: bool = False
+    ) -> Cache[V]: ...
+
+    async def cache(
+        self, namespace: str = "default", of: Any = Any, *, compress: bool = False
+    ) -> Cache[Any]:
+        """Return a namespace of the mesh's distributed cache.
+
+        Args:
+            namespace: Of its keys: the same key in another one is another key.
+            of: The type of its values: what msgspec can read from JSON, `bytes`, `str`, or Any.
+            compress: Whether values over 1,024 bytes travel, and are kept, compressed.
+
+        Raises:
+            InvalidNameError: of the namespace.
+            UsageError: values of that type cannot be read back.
+            ClosedError
+        """
+        return open_cache(self._open(), namespace, of, compress=compress)
 
     def _open(self) -> Link:
         if self._link is None:

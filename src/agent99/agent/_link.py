@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from agent99.agent._ask import Ask
 from agent99.agent._destination import Destination
@@ -42,6 +42,15 @@ class Local(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """What a room above this one keeps while the process is connected."""
+
+    def close(self) -> None:
+        """End at once."""
+        ...
+
+
+KeptT = TypeVar("KeptT", bound=Kept)
 Taker = tuple[Local, "Route"]
 """An instance in this process, and its route for what is asked."""
 
@@ -90,6 +99,7 @@ class Link:
         self._codecs: dict[Any, AnswerCodec[Any]] = {}
         self._settings = settings
         self._durable: Durable | None = None
+        self._kept: dict[str, Kept] = {}
         self._enders: set[Callable[[], None]] = set()
         self._is_closed = False
 
@@ -124,9 +134,24 @@ class Link:
         finally:
             self._enders.discard(end)
 
+    def keep(self, name: str, make: Callable[[], KeptT]) -> KeptT:
+        """Return what this process has one of, while it is connected; made when first needed.
+
+        Raises:
+            ClosedError
+        """
+        if self._is_closed:
+            raise ClosedError("mesh")
+        found = self._kept.get(name)
+        if found is None:
+            found = self._kept[name] = make()
+        return cast("KeptT", found)
+
     def close(self) -> None:
         """End what waits; nothing new may wait."""
         self._is_closed = True
+        for kept in self._kept.values():
+            kept.close()
         self.health.close()
         for end in tuple(self._enders):
             end()

@@ -6,3 +6,21 @@ May import:  errors clock ids settings envelope journal registry dispatch agent 
 Never:       serves what was deleted or has expired, acknowledges what one death could lose where
              copies are wanted, grows beyond its budget, writes to a disk.
 """
+
+from agent99.systems.cache._blocking import BlockingCache
+from agent99.systems.cache._cache import Cache, Hit
+from agent99.systems.cache._client import CacheClient
+from agent99.systems.cache._coordinator import CacheCoordinator
+from agent99.systems.cache._node import CacheNodeAgent
+from agent99.systems.cache._sample import CacheStats, NodeStats
+
+__all__ = [
+    "BlockingCache",
+    "Cache",
+    "CacheClient",
+    "CacheCoordinator",
+    "CacheNodeAgent",
+    "CacheStats",
+    "Hit",
+    "NodeStats",
+]

@@ -1,0 +1,23 @@
+"""What systems to the right of this room offer by a word on every agent; loaded when first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent99.agent._caller import Caller
+
+if TYPE_CHECKING:
+    from agent99.agent._link import Link
+    from agent99.systems.cache import Cache
+
+
+def open_cache(link: Link, namespace: str, of: Any, *, compress: bool) -> Cache[Any]:
+    """Return a namespace of the distributed cache; the process has one client for all.
+
+    Raises:
+        InvalidNameError, UsageError, ClosedError
+    """
+    from agent99.systems.cache import Cache, CacheClient  # noqa: PLC0415 - most never need it
+
+    client = link.keep("cache", lambda: CacheClient(link, Caller(link, link.ids.uuid())))
+    return Cache(client, namespace, of, compress=compress)

@@ -1,0 +1,323 @@
+"""A namespace of the cache, as its users see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from agent99.errors import Failure
+from agent99.systems.cache._blocking import BlockingCache
+from agent99.systems.cache._client import CacheClient
+from agent99.systems.cache._keys import check_tags, check_ttl, full_key, parse_namespace
+from agent99.systems.cache._sweep import BUCKETS, Action, Swept, sweep_everywhere
+from agent99.systems.cache._table import PARTITIONS, Table
+from agent99.systems.cache._values import Codec
+from agent99.systems.cache._words import Change, Outcome, Status, Verb
+from agent99.systems.cache._words import Hit as Found
+
+V = TypeVar("V")
+D = TypeVar("D")
+
+TIMEOUT_S = 5.0
+SWEEP_S = 30.0
+"""How long a call that concerns many keys may take."""
+DEFAULT_NAMESPACE = "default"
+
+
+class Hit(msgspec.Struct, Generic[V], frozen=True):
+    """A value and what the cache knows of it."""
+
+    value: V
+    version: int
+    """For compare-and-set; grows with every change of the key."""
+    expires_at: datetime | None
+    """None: never."""
+
+
+class Cache(Generic[V]):
+    """One namespace. Made by `Mesh.cache` or `Agent.cache`.
+
+    Delivery: what changes a key returns when its owner and every copy in sync have the change;
+    where the outcome is unknown it raises `DeadlineExceededError`, and never makes it again.
+
+    All methods raise, besides what each names:
+        InvalidNameError: the key is no text of 1 to 1,024 bytes.
+        NoAgentError: no cache node is running.
+        DeadlineExceededError: no owner has answered by the deadline; of a change: whether it was
+            made is unknown.
+        BadAnswerError, HandlerError: a node does not make sense, or broke.
+        TransportError, ClosedError
+
+    Args:
+        timeout_s: How long each call may take.
+    """
+
+    def __init__(
+        self,
+        client: CacheClient,
+        namespace: str,
+        of: Any = Any,
+        *,
+        compress: bool = False,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.namespace = parse_namespace(namespace)
+        self._client = client
+        self._prefix = f"{self.namespace}:"
+        self._codec: Codec[V] = Codec(of, compress=compress)
+        self._timeout_s = timeout_s
+
+    def __repr__(self) -> str:
+        return f"Cache({self.namespace!r})"
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def get(self, key: str, default: D | None = None) -> V | D | None:
+        """Return a key's value, or the default where there is none.
+
+        Raises:
+            BadAnswerError: what is stored is not of this cache's type.
+        """
+        found = await self._client.read(full_key(self._prefix, key), self._timeout_s)
+        return default if found is None else self._codec.decode(found.value, found.kind)
+
+    async def fetch(self, key: str) -> Hit[V] | None:
+        """Return a key's value with its version and its end, or None.
+
+        Raises:
+            BadAnswerError: as `get`.
+        """
+        found: Found | None = await self._client.read(
+            full_key(self._prefix, key), self._timeout_s
+        )
+        if found is None:
+            return None
+        expires = _moment(found.expires_us) if found.expires_us else None
+        return Hit(self._codec.decode(found.value, found.kind), found.version, expires)
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, V]:
+        """Return the values of those keys that are there; one message to each owner.
+
+        Raises:
+            BadAnswerError: as `get`.
+        """
+        prefix, read, timeout_s = self._prefix, self._client.read, self._timeout_s
+        waits = {key: read(full_key(prefix, key), timeout_s) for key in keys}
+        decode = self._codec.decode
+        found: dict[str, V] = {}
+        for key, wait in waits.items():
+            hit: Found | None = await wait
+            if hit is not None:
+                found[key] = decode(hit.value, hit.kind)
+        return found
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    async def set(
+        self, key: str, value: V, *, ttl_s: float | None = None, tags: Sequence[str] = ()
+    ) -> int:
+        """Set a key; returns its version.
+
+        Args:
+            ttl_s: Seconds until it ends; None: never.
+            tags: Words by which it can be deleted together with others.
+
+        Raises:
+            UsageError, PayloadTooLargeError: nothing was sent.
+            Failure: VALUE_TOO_LARGE, for the node that owns it.
+        """
+        outcome = await self._change(Verb.SET, key, value, ttl_s=ttl_s, tags=tags)
+        return outcome.version
+
+    async def add(
+        self, key: str, value: V, *, ttl_s: float | None = None, tags: Sequence[str] = ()
+    ) -> bool:
+        """Set a key that is not there; returns whether it was set.
+
+        Raises:
+            as `set`.
+        """
+        outcome = await self._change(Verb.ADD, key, value, ttl_s=ttl_s, tags=tags)
+        return outcome.status == Status.DONE
+
+    async def cas(
+        self, key: str, value: V, *, version: int, ttl_s: float | None = None
+    ) -> int | None:
+        """Set a key that is still at a version; returns the new one, or None: it is not.
+
+        Raises:
+            as `set`.
+        """
+        outcome = await self._change(Verb.CAS, key, value, ttl_s=ttl_s, number=version)
+        return outcome.version if outcome.status == Status.DONE else None
+
+    async def delete(self, key: str, *, version: int = 0) -> bool:
+        """Delete a key, if it is there (and at that version); returns whether it was."""
+        change = Change(Verb.DELETE, full_key(self._prefix, key), number=version)
+        return (await self._make(change)).status == Status.DONE
+
+    async def touch(self, key: str, ttl_s: float | None) -> bool:
+        """Give a key another time to live, from now on; returns whether it is there."""
+        change = Change(Verb.TOUCH, full_key(self._prefix, key), ttl_us=check_ttl(ttl_s))
+        return (await self._make(change)).status == Status.DONE
+
+    async def incr(self, key: str, amount: int = 1, *, ttl_s: float | None = None) -> int:
+        """Add to a whole number, of which an absent key has 0; returns the sum.
+
+        Args:
+            ttl_s: Of a key that is made by this; one that is there keeps its own.
+
+        Raises:
+            Failure: NOT_A_NUMBER, or OVERFLOW of 64 bits.
+        """
+        key = full_key(self._prefix, key)
+        change = Change(Verb.INCR, key, ttl_us=check_ttl(ttl_s), number=amount)
+        return (await self._make(change)).number
+
+    async def append(self, key: str, value: V, *, ttl_s: float | None = None) -> int:
+        """Add bytes, or text, behind what is there; returns the length in bytes.
+
+        Raises:
+            Failure: NOT_APPENDABLE, what is there is of another kind; VALUE_TOO_LARGE.
+        """
+        data, kind = self._codec.encode(value)
+        if kind > 1:
+            raise Failure("only bytes and text can be appended to", code="NOT_APPENDABLE")
+        key = full_key(self._prefix, key)
+        change = Change(Verb.APPEND, key, data, kind, ttl_us=check_ttl(ttl_s))
+        return (await self._make(change)).number
+
+    async def set_many(self, values: Mapping[str, V], *, ttl_s: float | None = None) -> None:
+        """Set several keys, each for itself; one message to each owner.
+
+        Raises:
+            as `set`: then some may have been set, and others not.
+        """
+        ttl_us = check_ttl(ttl_s)
+        waits = []
+        for key, value in values.items():
+            data, kind = self._codec.encode(value)
+            change = Change(Verb.SET, full_key(self._prefix, key), data, kind, ttl_us)
+            waits.append(self._client.write(change, self._timeout_s))
+        for wait in waits:
+            _checked(await wait)
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete several keys, each for itself; returns how many were there."""
+        prefix, write = self._prefix, self._client.write
+        waits = [
+            write(Change(Verb.DELETE, full_key(prefix, key)), self._timeout_s) for key in keys
+        ]
+        return sum([(await wait).status == Status.DONE for wait in waits])
+
+    # --- many at once -----------------------------------------------------------------------------
+
+    async def invalidate_tag(self, tag: str) -> int:
+        """Delete all keys that were set with a tag, at all nodes; returns how many.
+
+        Delivery: returned = what had the tag when this was called is deleted, everywhere. Where it
+        raises, some may be.
+        """
+        (checked,) = check_tags((tag,))
+        return (await self._sweep("delete_tagged", checked)).count
+
+    async def invalidate_prefix(self, prefix: str) -> int:
+        """Delete all keys that begin so, at all nodes; returns how many.
+
+        Delivery: as `invalidate_tag`.
+        """
+        return (await self._sweep("delete", full_key("", prefix))).count
+
+    async def clear(self) -> int:
+        """Delete all keys of the namespace, at all nodes; returns how many.
+
+        Delivery: as `invalidate_tag`.
+        """
+        return (await self._sweep("delete", "")).count
+
+    async def count(self) -> int:
+        """Return how many keys the namespace has, at all nodes."""
+        return (await self._sweep("count", "")).count
+
+    async def scan(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the keys of the namespace that begin so, in no order.
+
+        A key that is there all the while is yielded; one that comes or goes meanwhile may be, or
+        not.
+        """
+        cut = len(self._prefix)
+        for partition in range(PARTITIONS):
+            for bucket in range(BUCKETS):
+                found = await self._sweep("keys", prefix, partitions=(partition,), bucket=bucket)
+                for key in found.keys:
+                    yield key[cut:]
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def moment(self, ttl_s: float | None) -> datetime | None:
+        """Return when what is set now ends, about."""
+        ttl_us = check_ttl(ttl_s)
+        return _moment(self._client.now_us() + ttl_us) if ttl_us else None
+
+    def blocking(self, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> BlockingCache[V]:
+        """Private to the agent's room: the same in blocking form."""
+        return BlockingCache(self, wait)
+
+    @property
+    def table(self) -> Table:
+        """Who owns what, as this process knows it."""
+        return self._client.lookup.table
+
+    def owner(self, key: str) -> str:
+        """Return the instance that owns a key, as this process knows it; empty: nobody."""
+        node = self._client.lookup.owner_of(full_key(self._prefix, key))
+        return "" if node is None else node.instance
+
+    async def _change(
+        self,
+        verb: Verb,
+        key: str,
+        value: V,
+        *,
+        ttl_s: float | None,
+        tags: Sequence[str] = (),
+        number: int = 0,
+    ) -> Outcome:
+        data, kind = self._codec.encode(value)
+        checked = check_tags(tags) if tags else ()
+        key = full_key(self._prefix, key)
+        change = Change(
+            verb, key, data, kind, check_ttl(ttl_s), number=number, tags=checked
+        )
+        return await self._make(change)
+
+    async def _sweep(self, action: Action, text: str, **where: Any) -> Swept:
+        timeout_s = max(self._timeout_s, SWEEP_S)
+        namespace = self.namespace
+        return await sweep_everywhere(
+            self._client, action, namespace, text, timeout_s=timeout_s, **where
+        )
+
+    async def _make(self, change: Change) -> Outcome:
+        return _checked(await self._client.write(change, self._timeout_s))
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    if outcome.status == Status.REFUSED:
+        raise Failure(_WORDS.get(outcome.code, outcome.code), code=outcome.code)
+    return outcome
+
+
+_WORDS = {
+    "NOT_A_NUMBER": "the value is not a whole number of 64 bits",
+    "OVERFLOW": "the sum does not fit into 64 bits",
+    "VALUE_TOO_LARGE": "the value is larger than its node takes",
+    "NOT_APPENDABLE": "only bytes and text can be appended to, and each to its own kind",
+}
+
+
+def _moment(us: int) -> datetime:
+    return datetime.fromtimestamp(us / 1e6, UTC)

@@ -1,0 +1,272 @@
+"""One process's way to the cache: holds the table, and asks the owners of keys directly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent99.errors import (
+    Agent99Error,
+    BufferFullError,
+    ClosedError,
+    DeadlineExceededError,
+    DisconnectedError,
+    NoAgentError,
+    OverloadedError,
+    PausedError,
+    RequestCancelledError,
+)
+from agent99.systems.cache._book import TABLE, TableBook, bucket_config
+from agent99.systems.cache._lanes import Lane, Wait
+from agent99.systems.cache._lookup import Lookup
+from agent99.systems.cache._peers import Asking, Peers
+from agent99.systems.cache._table import Node, Table, new_table
+from agent99.systems.cache._words import Change, Found, Hit, Outcome, Read, Status, Write, Written
+
+if TYPE_CHECKING:
+    from agent99.journal import Change as BucketChange
+    from agent99.journal import Entry
+
+ATTEMPT_S = 1.0
+"""Reads that are not answered for so long are asked again, of whoever owns the keys by then."""
+AGAIN_S, AGAIN_S_MAX = 0.002, 0.05
+"""Before a key is asked for again whose owner has no answer; doubled each time."""
+_NOT_RUN = (NoAgentError, OverloadedError, PausedError)
+MAY_PASS = (
+    *(*_NOT_RUN, DeadlineExceededError, RequestCancelledError),
+    *(BufferFullError, DisconnectedError),
+)
+NO_NODES = "no cache node is running here: start one with `agent99 cache serve`"
+
+
+class CacheClient:
+    """Reads and changes keys, wherever they are.
+
+    Reads are repeated until their deadline, whatever happens to the nodes. A change is made again
+    only when it is certain that it was not made.
+    """
+
+    def __init__(self, link: Any, asking: Asking) -> None:
+        self.clock = link.clock
+        self._deadlines = link.deadlines
+        self._registry = link.registry
+        config = bucket_config(link.subjects.mesh, link.durable.streams.replicas)
+        self.book = TableBook(link.journal, config, link.clock, pattern=TABLE)
+        self.book.listener = self
+        self.lookup = Lookup(new_table(0))
+        """By the latest table."""
+        self.peers = Peers(asking)
+        self._reads: dict[str, Lane] = {}
+        self._writes: dict[str, Lane] = {}
+        self._parked: set[Wait] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self.book.follow())
+
+    def __repr__(self) -> str:
+        return f"CacheClient({self.lookup!r}, parked={len(self._parked)})"
+
+    # --- verbs ------------------------------------------------------------------------------------
+
+    def read(self, key: str, timeout_s: float, *, is_near: bool = False) -> asyncio.Future[Any]:
+        """Return the future of a key's `Hit`, or None where there is nothing.
+
+        The future raises:
+            NoAgentError: there are no nodes.
+            DeadlineExceededError: no owner has answered.
+            BadAnswerError, HandlerError, TransportError, ClosedError
+        """
+        future: asyncio.Future[Hit | None] = asyncio.get_running_loop().create_future()
+        deadline_s = self.clock.monotonic_s() + timeout_s
+        self._begin(Wait(key, None, len(key) + 8, deadline_s, future, is_near=is_near))
+        return future
+
+    def write(self, change: Change, timeout_s: float) -> asyncio.Future[Any]:
+        """Return the future of a change's `Outcome`: done, not done, or refused.
+
+        The future raises:
+            NoAgentError: there are no nodes; it was not made.
+            DeadlineExceededError: it may have been made, or not; the text says which is known.
+            BadAnswerError, HandlerError, TransportError, ClosedError
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        deadline_s = self.clock.monotonic_s() + timeout_s
+        size = len(change.key) + len(change.value) * 4 // 3 + 64
+        self._begin(Wait(change.key, change, size, deadline_s, future))
+        return future
+
+    def now_us(self) -> int:
+        """Return this process's time, in microseconds since the epoch."""
+        return int(self.clock.wall_us())
+
+    def close(self) -> None:
+        """End what is under way."""
+        for wait in tuple(self._parked):
+            self._fail(wait, ClosedError("mesh"))
+        for task in self._tasks:
+            task.cancel()
+
+    # --- what it hears ----------------------------------------------------------------------------
+
+    def on_table(self, table: Table) -> None:
+        """Somebody owns something else."""
+        self.lookup = Lookup(table)
+        self.peers.forget_others(table.nodes)
+        there = {node.id for node in table.nodes}
+        for lanes in (self._reads, self._writes):
+            for gone in lanes.keys() - there:
+                del lanes[gone]
+        self._unpark()
+
+    def on_entries(self, _entries: tuple[Entry, ...], _table: Table | None) -> None:
+        """All of the table is known now, were it that there is none."""
+        self._unpark()
+
+    def on_entry(self, change: BucketChange) -> None:
+        """Nothing but the table is followed."""
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _begin(self, wait: Wait) -> None:
+        wait.ticket = self._deadlines.add(wait.deadline_s, partial(self._expire, wait))
+        self._send(wait)
+
+    def _send(self, wait: Wait) -> None:
+        node = self.lookup.owner_of(wait.key)
+        if node is None:
+            if self.has_nobody():
+                self._fail(wait, NoAgentError(NO_NODES, reason="nobody"))
+            else:
+                self._park(wait)
+            return
+        lanes = self._reads if wait.item is None else self._writes
+        lane = lanes.get(node.id)
+        if lane is None:
+            work = self._ask_read if wait.item is None else self._ask_write
+            lane = lanes[node.id] = Lane(partial(self._send_batch, work, node))
+        lane.add(wait)
+
+    def has_nobody(self) -> bool:
+        """Whether there is no node, and none about to be there."""
+        if self.lookup.table.nodes or not self.book.has_snapshot:
+            return False
+        return not self._registry.table.candidates("cache_node")
+
+    def _send_batch(self, work: Any, node: Node, batch: Sequence[Wait]) -> None:
+        self._start(work(node, [wait for wait in batch if not wait.future.done()]))
+
+    async def _ask_read(self, node: Node, batch: list[Wait]) -> None:
+        epoch = self.lookup.table.epoch
+        read = Read(epoch, tuple(wait.key for wait in batch), any(w.is_near for w in batch))
+        try:
+            found: Found = await self.peers.ask(
+                node, "read", read, returns=Found, timeout_s=ATTEMPT_S
+            )
+        except Agent99Error as error:
+            self._put_off(batch, error, epoch)
+            return
+        if found.table is not None:
+            self.book.learn(bytes(found.table))
+        moved = frozenset(found.moved)
+        for index, wait in enumerate(batch):
+            if index >= len(found.hits):
+                self._send(wait)
+            elif index in moved:
+                self._again(wait, epoch)
+            else:
+                self._finish(wait, found.hits[index])
+
+    async def _ask_write(self, node: Node, batch: list[Wait]) -> None:
+        epoch = self.lookup.table.epoch
+        timeout_s = max(wait.deadline_s for wait in batch) - self.clock.monotonic_s()
+        for wait in batch:
+            wait.sent = True
+        write = Write(epoch, tuple(wait.item for wait in batch))
+        try:
+            written: Written = await self.peers.ask(
+                node, "write", write, returns=Written, timeout_s=max(timeout_s, 0.001)
+            )
+        except Agent99Error as error:
+            self._put_off(batch, error, epoch)
+            return
+        if written.table is not None:
+            self.book.learn(bytes(written.table))
+        for wait, outcome in zip(batch, written.outcomes, strict=False):
+            if outcome.status == Status.MOVED:
+                wait.sent = False
+                self._again(wait, epoch)
+            elif outcome.status == Status.UNKNOWN:
+                self._fail(wait, unknown(wait.key))
+            else:
+                self._finish(wait, outcome)
+
+    def _put_off(self, batch: list[Wait], error: Agent99Error, epoch: int) -> None:
+        """Ask again what may be asked again after an error."""
+        may_pass = isinstance(error, MAY_PASS)
+        for wait in batch:
+            if isinstance(error, _NOT_RUN):
+                wait.sent = False
+            if may_pass and not wait.sent:
+                self._again(wait, epoch)
+            elif may_pass:
+                self._fail(wait, unknown(wait.key))
+            else:
+                self._fail(wait, error)
+
+    def _again(self, wait: Wait, epoch: int) -> None:
+        """Ask once more: at once where a later table is known, or when one comes, or in a while."""
+        if wait.future.done():
+            return
+        wait.tries += 1
+        if self.lookup.table.epoch > epoch and wait.tries == 1:
+            self._send(wait)
+        else:
+            self._park(wait)
+
+    def _park(self, wait: Wait) -> None:
+        self._parked.add(wait)
+        delay_s = min(AGAIN_S * 2 ** min(wait.tries, 10), AGAIN_S_MAX)
+        self.clock.call_later(delay_s, partial(self._wake, wait))
+
+    def _wake(self, wait: Wait) -> None:
+        if wait in self._parked:
+            self._parked.discard(wait)
+            if not wait.future.done():
+                self._send(wait)
+
+    def _unpark(self) -> None:
+        for wait in tuple(self._parked):
+            self._wake(wait)
+
+    def _finish(self, wait: Wait, result: Any) -> None:
+        if not wait.future.done():
+            wait.future.set_result(result)
+        if wait.ticket is not None:
+            self._deadlines.remove(wait.ticket)
+
+    def _fail(self, wait: Wait, error: Exception) -> None:
+        if not wait.future.done():
+            wait.future.set_exception(error)
+        self._parked.discard(wait)
+        if wait.ticket is not None:
+            self._deadlines.remove(wait.ticket)
+
+    def _expire(self, wait: Wait) -> None:
+        if wait.sent:
+            self._fail(wait, unknown(wait.key))
+        else:
+            what = "no owner of the key has answered in time"
+            self._fail(wait, DeadlineExceededError(f"{what}: {wait.key!r}"))
+
+
+def unknown(key: str) -> DeadlineExceededError:
+    """Return the error that says that a change may have been made, or not."""
+    return DeadlineExceededError(
+        f"it is not known whether {key!r} was changed: its owner has not answered, or is gone"
+    )

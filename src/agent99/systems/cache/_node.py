@@ -1,0 +1,221 @@
+"""A node of the cache: an agent that holds a share of the keys in its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from agent99 import Agent, Failure, operation
+from agent99.agent import host_of
+from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
+from agent99.systems.cache._lookup import Lookup
+from agent99.systems.cache._options import MEMORY_BYTES, PORTION_BYTES, REPLICAS
+from agent99.systems.cache._owner import MOVED
+from agent99.systems.cache._residence import Residence
+from agent99.systems.cache._sample import (
+    INVALID_OPERATION,
+    Cleared,
+    Counts,
+    NodeDeleted,
+    NodeGot,
+    NodeStats,
+    NodeStored,
+)
+from agent99.systems.cache._stay import Stay
+from agent99.systems.cache._sweep import Sweep, Swept, sweep_here
+from agent99.systems.cache._words import (
+    Copied,
+    Copy,
+    Found,
+    Hit,
+    Read,
+    Write,
+    Written,
+)
+
+partition_of = Lookup.partition_of
+
+
+class CacheNodeAgent(Agent):
+    """Holds a share of the mesh's cache in memory; host it beside your own agents, or alone.
+
+    Args:
+        memory_bytes: What its keys and values, and what holds them, may take.
+        weight: Its share in relation to other nodes', 1/16 to 16.
+        replicas: Copies of each key besides the owner's, 0 to 3; the first node of a mesh decides.
+    """
+
+    capabilities = ("cache_node", "storage")
+    concurrency_max = 4_096
+    waiting_max = 16_384
+
+    memory_bytes: int = MEMORY_BYTES
+    weight: float = 1.0
+    replicas: int = REPLICAS
+
+    def __init__(
+        self,
+        *,
+        memory_bytes: int | None = None,
+        weight: float | None = None,
+        replicas: int | None = None,
+    ) -> None:
+        self.memory_bytes = type(self).memory_bytes if memory_bytes is None else memory_bytes
+        self.weight = type(self).weight if weight is None else weight
+        self.replicas = type(self).replicas if replicas is None else replicas
+        self._residence: Residence | None = None
+
+    async def start(self) -> None:
+        """Be in the cache as soon as it is on the mesh, and until it leaves."""
+        self._residence = residence = Residence(self, self._make_stay)
+        host_of(self).duty(lambda _host: residence)
+
+    @property
+    def stay(self) -> Stay | None:
+        """Private to the room: None while it is not in the cache."""
+        return self._residence.stay if self._residence is not None else None
+
+    # --- what clients ask -------------------------------------------------------------------------
+
+    @operation(idempotent=True)
+    async def read(self, read: Read) -> Found:
+        """Return what is there for keys that it owns."""
+        stay = self.stay
+        if stay is None:
+            return Found((None,) * len(read.keys), tuple(range(len(read.keys))))
+        now_us, owner, get = stay.now_us(), stay.owner, stay.store.get
+        tally = stay.tally
+        hits: list[Hit | None] = []
+        moved: list[int] = []
+        room = PORTION_BYTES * 2
+        for key in read.keys:
+            partition = partition_of(key)
+            if owner.serving(partition) is None:
+                moved.append(len(hits))
+                hits.append(None)
+                continue
+            entry = get(partition, key, now_us)
+            if entry is None:
+                hits.append(None)
+                continue
+            value = entry.value
+            room -= len(value)
+            if room < 0 and hits:
+                break
+            hits.append(
+                Hit(
+                    value,
+                    entry.kind,
+                    entry.version,
+                    entry.expires_us,
+                    entry.fresh_us,
+                    entry.cost_us,
+                )
+            )
+        tally.gets += len(hits) - len(moved)
+        tally.hits += sum(hit is not None for hit in hits)
+        return Found(tuple(hits), tuple(moved), table=_newer(stay, read.epoch))
+
+    @operation
+    async def write(self, write: Write) -> Written:
+        """Change keys that it owns; answered = every copy in sync has the changes."""
+        stay = self.stay
+        if stay is None:
+            return Written((MOVED,) * len(write.changes))
+        now_us = stay.now_us()
+        changes = [(partition_of(change.key), change) for change in write.changes]
+        outcomes = await stay.owner.change(changes, now_us)
+        stay.tally.changed(write.changes, outcomes)
+        return Written(tuple(outcomes), _newer(stay, write.epoch))
+
+    @operation(idempotent=True)
+    async def copy(self, copy: Copy) -> Copied:
+        """Take what an owner tells of partitions of which this node has copies."""
+        stay = self.stay
+        if stay is None:
+            return Copied(tuple(portion.partition for portion in copy.portions))
+        return stay.copies.take(copy)
+
+    @operation(idempotent=True)
+    async def sweep(self, sweep: Sweep) -> Swept:
+        """Do something about all keys of a namespace in partitions that it owns."""
+        stay = self.stay
+        if stay is None:
+            return Swept(())
+        swept = await sweep_here(stay, sweep)
+        return msgspec.structs.replace(swept, table=_newer(stay, sweep.epoch))
+
+    # --- what people ask --------------------------------------------------------------------------
+
+    async def process_request(self, action: str = "", operation: str = "") -> None:
+        """Refuse what names none of the operations."""
+        name = operation or action
+        raise Failure(f"{name!r} is none of: get, set, delete, stats, clear", code=INVALID_OPERATION)
+
+    @operation(idempotent=True)
+    async def get(self, key: str) -> NodeGot:
+        """Return what the cache has for a key, whichever node owns it."""
+        hit = await (await self._cache()).fetch(key)
+        if hit is None:
+            return NodeGot(found=False)
+        return NodeGot(found=True, value=hit.value, expires_at=hit.expires_at)
+
+    @operation
+    async def set(self, key: str, value: Any, ttl: float | None = None) -> NodeStored:
+        """Set a key; answered = the owner and every copy in sync have it."""
+        cache = await self._cache()
+        await cache.set(key, value, ttl_s=ttl)
+        return NodeStored(stored=True, expires_at=cache.moment(ttl))
+
+    @operation
+    async def delete(self, key: str) -> NodeDeleted:
+        """Delete a key."""
+        return NodeDeleted(await (await self._cache()).delete(key))
+
+    @operation(idempotent=True)
+    async def stats(self) -> NodeStats:
+        """Return what this node holds, and what it was asked since it is there."""
+        stay = self.stay
+        if stay is None:
+            return NodeStats(self.instance, Counts(), 0, 0)
+        held = stay.store.statistics()
+        return NodeStats(
+            self.instance,
+            Counts(**stay.tally.counts()),
+            cache_size=held.owned_entries,
+            memory_usage=held.bytes,
+            copies=held.entries - held.owned_entries,
+            memory_max=held.bytes_max,
+            evictions=held.evictions,
+            expirations=held.expirations,
+            partitions=len(stay.owner.holdings),
+        )
+
+    @operation
+    async def clear(self, namespace: str = DEFAULT_NAMESPACE) -> Cleared:
+        """Delete all keys of a namespace, at all nodes."""
+        return Cleared(cleared=True, entries_removed=await (await self.cache(namespace)).clear())
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _cache(self) -> Cache[Any]:
+        return await self.cache()
+
+    def _make_stay(self, removed: Callable[[], None]) -> Stay:
+        return Stay(
+            self,
+            memory_bytes=self.memory_bytes,
+            weight=self.weight,
+            replicas=self.replicas,
+            removed=removed,
+        )
+
+
+def _newer(stay: Stay, epoch: int) -> msgspec.Raw | None:
+    """Return the table, if it is later than the one by which somebody asked."""
+    book = stay.book
+    if book.table is None or book.table.epoch <= epoch:
+        return None
+    return msgspec.Raw(book.encoded)

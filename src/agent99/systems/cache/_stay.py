@@ -1,0 +1,212 @@
+"""One stay of a node in the cache: from its lease to its leaving, or until others removed it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from agent99.agent import Agent, link_of
+from agent99.errors import Agent99Error
+from agent99.journal import Change, Entry
+from agent99.systems.cache._book import TableBook, bucket_config
+from agent99.systems.cache._copies import Copies
+from agent99.systems.cache._copying import Lanes
+from agent99.systems.cache._holding import Holding
+from agent99.systems.cache._keeper import Keeper
+from agent99.systems.cache._lease import Lease
+from agent99.systems.cache._mover import Mover
+from agent99.systems.cache._options import VALUE_BYTES_MAX
+from agent99.systems.cache._owner import Owner
+from agent99.systems.cache._peers import Peers
+from agent99.systems.cache._store import Store
+from agent99.systems.cache._table import Node, Part, Table
+from agent99.systems.cache._tally import Tally
+from agent99.systems.cache._words import Portion
+from agent99.wire import ConnectionState
+
+SWEEP_S = 0.05
+"""Between two looks at what has expired."""
+SWEEP_ITEMS = 2_000
+"""That are ended in one go, so that nothing waits for long."""
+LEAVE_LOOK_S = 0.02
+
+_log = logging.getLogger("agent99.systems.cache")
+
+
+class Stay:
+    """A node while it has one id.
+
+    Args:
+        agent: The node's agent; it must run, or be about to.
+        removed: Called when others removed it.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        memory_bytes: int,
+        weight: float,
+        replicas: int,
+        removed: Callable[[], None],
+    ) -> None:
+        link = link_of(agent)
+        self._clock = clock = link.clock
+        self._wire = link.wire
+        token = link.ids.token().decode()[:10]
+        node = Node(token, agent.info().name, agent.instance, weight)
+        self._base_us = clock.wall_us() - int(clock.monotonic_s() * 1e6)
+        config = bucket_config(link.subjects.mesh, link.durable.streams.replicas)
+        self.book = TableBook(link.journal, config, clock, pattern=">")
+        self.book.listener = self
+        self.store = Store(memory_bytes)
+        self.lease = Lease(self.book, clock, node, deposed=removed)
+        self.lanes = Lanes(Peers(agent))
+        self.owner = Owner(self.store, self.book, self.lease, self.lanes, clock, self.now_us, value_bytes_max=min(VALUE_BYTES_MAX, memory_bytes // 5))
+        self.copies = Copies(self.store, self.book, clock, self.now_us)
+        self.mover = Mover(token, self.owner, self.book, self.lanes, self.now_us)
+        self.tally = Tally()
+        self.keeper = Keeper(self.book, clock, token, replicas)
+        self._id = token
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
+
+    def __repr__(self) -> str:
+        return f"Stay({self._id!r}, owned={len(self.owner.holdings)})"
+
+    def now_us(self) -> int:
+        """Return the node's time: microseconds since the epoch, which never go back.
+
+        It is set once, when the stay begins: a clock that is put right later moves nothing.
+        """
+        return self._base_us + int(self._clock.monotonic_s() * 1e6)
+
+    async def begin(self) -> None:
+        """Be there.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        await self.lease.take()
+        self._wire.on_state(self._on_state)
+        for work in (
+            self.book.follow(),
+            self.lease.keep(),
+            self.keeper.run(),
+            self.mover.run(),
+            self._sweep(),
+        ):
+            self._start(work)
+
+    async def leave(self) -> None:
+        """Hand everything over, while it is still served; cancel it to leave it to the others.
+
+        Raises:
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        await self.lease.leave()
+        while self._has_any() and not self._is_alone():
+            await self._clock.sleep(LEAVE_LOOK_S)
+
+    async def end(self) -> None:
+        """Be there no more."""
+        self._is_over = True
+        await self.lease.give_up()
+        self.owner.holdings.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.book.close()
+        self.lanes.close()
+
+    # --- what it hears ----------------------------------------------------------------------------
+
+    def on_table(self, table: Table) -> None:
+        """Own what the table says, have copies of what it says, and forget the rest."""
+        self.lanes.forget_others(table.nodes)
+        for partition, part in enumerate(table.parts):
+            holding = self.owner.holdings.get(partition)
+            if part.owner == self._id:
+                if holding is None or holding.epoch != part.epoch:
+                    self._own(partition, part)
+                continue
+            if holding is not None:
+                del self.owner.holdings[partition]
+                self.store.open(partition, is_owned=False)
+                self.copies.partitions.add(partition)
+            if partition in self.copies.partitions:
+                self._copy(partition, part)
+        self.mover.wake()
+
+    def on_entries(self, entries: tuple[Entry, ...], table: Table | None) -> None:
+        """These are the leases."""
+        self.keeper.all_entries(entries, table)
+
+    def on_entry(self, change: Change) -> None:
+        """A lease was renewed, or is gone."""
+        self.keeper.entry(change)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _own(self, partition: int, part: Part) -> None:
+        holding = self.owner.holdings[partition] = Holding(partition, part.epoch)
+        recent = self.copies.recent(partition)
+        self.copies.forget(partition)
+        self.store.open(partition, is_owned=True)
+        if part.replicas and recent:
+            self._start(self._tell_recent(holding, recent, part.replicas))
+        else:
+            holding.is_ready = True
+
+    def _copy(self, partition: int, part: Part) -> None:
+        """Keep a copy while it is one, or is to be."""
+        if self._id in part.replicas:
+            self.store.filled(partition)
+        elif self._id not in part.goal:
+            self.copies.forget(partition)
+            self.store.drop(partition)
+
+    async def _tell_recent(
+        self, holding: Holding, recent: tuple[Any, ...], replicas: tuple[str, ...]
+    ) -> None:
+        """Let the other copies have what the last owner may have told this one alone."""
+        portion = Portion(holding.partition, holding.epoch, recent)
+        if await self.owner.push(holding, portion, replicas):
+            holding.is_ready = True
+            self.mover.wake()
+
+    async def _sweep(self) -> None:
+        """End what has expired, a little at a time, so that nothing waits for it."""
+        while True:
+            ended = self.store.expire(self.now_us(), SWEEP_ITEMS)
+            await self._clock.sleep(0 if ended == SWEEP_ITEMS else SWEEP_S)
+
+    def _has_any(self) -> bool:
+        """Whether a partition counts on this node: its owner lets it go when others have copies."""
+        parts = self.book.table.parts if self.book.table is not None else ()
+        return any(self._id == part.owner or self._id in part.replicas for part in parts)
+
+    def _is_alone(self) -> bool:
+        return not any(
+            node.id != self._id and not node.is_leaving for node in self.book.nodes.values()
+        )
+
+    def _on_state(self, state: ConnectionState) -> None:
+        if state is not ConnectionState.CONNECTED and not self._is_over:
+            self.lease.lose()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("%r broke", self, exc_info=task.exception())
+            with suppress(Agent99Error):
+                self.lease.lose()
+

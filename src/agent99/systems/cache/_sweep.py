@@ -1,0 +1,162 @@
+"""What concerns many keys of a namespace at once: by a tag, by how they begin, or all of them.
+
+It is done partition by partition: each by its owner of that moment, at least once, so that none is
+missed though partitions move meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Literal
+from zlib import crc32
+
+import msgspec
+
+from agent99.errors import DeadlineExceededError, NoAgentError
+from agent99.systems.cache._client import AGAIN_S_MAX, ATTEMPT_S, MAY_PASS, NO_NODES, CacheClient
+from agent99.systems.cache._owner import Owner
+from agent99.systems.cache._stay import Stay
+from agent99.systems.cache._table import PARTITIONS
+from agent99.systems.cache._words import Change, Status, Verb
+
+BUCKETS = 64
+"""Into so many parts the keys of a partition are told, where there may be too many for a message."""
+CHANGES_MAX = 1_000
+"""Deleted in one go: whoever else asks has his turn in between."""
+
+Action = Literal["delete_tagged", "delete", "count", "keys"]
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """Asks an owner for something about the keys of some of its partitions."""
+
+    epoch: int
+    action: Action
+    partitions: tuple[int, ...]
+    namespace: str
+    text: str = ""
+    """A tag, or how the keys begin (without the namespace)."""
+    bucket: int = -1
+    """Of `keys`: only those of this part; -1: all."""
+
+
+class Swept(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of it."""
+
+    done: tuple[int, ...]
+    """The partitions in which it was done; ask others about the rest."""
+    count: int = 0
+    keys: tuple[str, ...] = ()
+    table: msgspec.Raw | None = None
+
+
+async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
+    """Do at a node what is asked for, in those of the partitions that it serves."""
+    done: list[int] = []
+    keys: list[str] = []
+    count = 0
+    for partition in sweep.partitions:
+        if not 0 <= partition < PARTITIONS or stay.owner.serving(partition) is None:
+            continue
+        found = _found(stay, partition, sweep)
+        if sweep.action in ("delete", "delete_tagged"):
+            deleted = await _delete(stay.owner, partition, found, stay)
+            if deleted is None:
+                continue
+            count += deleted
+        else:
+            count += len(found)
+            if sweep.action == "keys":
+                keys += found
+        done.append(partition)
+        await asyncio.sleep(0)  # a namespace may be large: others have their turn
+    return Swept(tuple(done), count, tuple(keys))
+
+
+async def sweep_everywhere(
+    client: CacheClient,
+    action: Action,
+    namespace: str,
+    text: str = "",
+    *,
+    timeout_s: float,
+    partitions: Iterable[int] = range(PARTITIONS),
+    bucket: int = -1,
+) -> Swept:
+    """Do something about all keys of a namespace, at all nodes; returned = done everywhere.
+
+    Raises:
+        NoAgentError: there are no nodes.
+        DeadlineExceededError: some nodes have not answered; elsewhere it was done.
+        HandlerError, BadAnswerError, TransportError, ClosedError
+    """
+    clock, left = client.clock, set(partitions)
+    until_s = clock.monotonic_s() + timeout_s
+    count, keys = 0, list[str]()
+    while left:
+        epoch = client.lookup.table.epoch
+        asked = _by_owner(client, left)
+        if not asked and client.has_nobody():
+            raise NoAgentError(NO_NODES, reason="nobody")
+        sweeps = [
+            (node, Sweep(epoch, action, tuple(sorted(these)), namespace, text, bucket))
+            for node, these in asked.items()
+        ]
+        ask, wait_s = client.peers.ask, max(min(until_s - clock.monotonic_s(), 5 * ATTEMPT_S), 0.01)
+        answers = await asyncio.gather(
+            *(
+                ask(client.book.nodes[node], "sweep", sweep, returns=Swept, timeout_s=wait_s)
+                for node, sweep in sweeps
+            ),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, Swept):
+                left.difference_update(answer.done)
+                count += answer.count
+                keys += answer.keys
+            elif not isinstance(answer, MAY_PASS):
+                raise answer
+        if left:
+            if clock.monotonic_s() >= until_s:
+                raise DeadlineExceededError(f"{len(left)} of {PARTITIONS} partitions are not done")
+            await client.book.wait_newer(epoch, AGAIN_S_MAX)
+    return Swept((), count, tuple(keys))
+
+
+def _by_owner(client: CacheClient, partitions: Iterable[int]) -> dict[str, list[int]]:
+    asked: dict[str, list[int]] = {}
+    for partition in partitions:
+        owner = client.lookup.part(partition).owner
+        if owner in client.book.nodes:
+            asked.setdefault(owner, []).append(partition)
+    return asked
+
+
+def _found(stay: Stay, partition: int, sweep: Sweep) -> list[str]:
+    if sweep.action == "delete_tagged":
+        return stay.store.tagged(partition, sweep.namespace, sweep.text)
+    keys = stay.store.prefixed(partition, f"{sweep.namespace}:{sweep.text}")
+    if sweep.bucket < 0:
+        return keys
+    return [key for key in keys if bucket_of(key) == sweep.bucket]
+
+
+def bucket_of(key: str) -> int:
+    """Return the part of its partition in which a full key is told."""
+    return (crc32(key.encode()) >> 8) % BUCKETS
+
+
+async def _delete(owner: Owner, partition: int, keys: list[str], stay: Stay) -> int | None:
+    """Delete keys; returns how many were there, or None: the partition is another's by now."""
+    deleted = 0
+    for at in range(0, len(keys), CHANGES_MAX):
+        changes = [(partition, Change(Verb.DELETE, key)) for key in keys[at : at + CHANGES_MAX]]
+        outcomes = await owner.change(changes, stay.now_us())
+        for outcome in outcomes:
+            if outcome.status in (Status.MOVED, Status.UNKNOWN):
+                return None
+            deleted += outcome.status == Status.DONE
+    return deleted
+
