@@ -123,7 +123,7 @@ class Blocking:
     def cache(
         self, namespace: str = "default", of: Any = Any, *, compress: bool = False
     ) -> BlockingCache[Any]:
-        """Return a namespace of the mesh's distributed cache, in blocking form; see `Mesh.cache`."""
+        """Return a namespace of the distributed cache, in blocking form; see `Mesh.cache`."""
 
         async def find() -> BlockingCache[Any]:
             cache = open_cache(self._link, namespace, of, compress=compress)

@@ -90,9 +90,7 @@ class Cache(Generic[V]):
         Raises:
             BadAnswerError: as `get`.
         """
-        found: Found | None = await self._client.read(
-            full_key(self._prefix, key), self._timeout_s
-        )
+        found: Found | None = await self._client.read(full_key(self._prefix, key), self._timeout_s)
         if found is None:
             return None
         expires = _moment(found.expires_us) if found.expires_us else None
@@ -104,15 +102,15 @@ class Cache(Generic[V]):
         Raises:
             BadAnswerError: as `get`.
         """
-        prefix, read, timeout_s = self._prefix, self._client.read, self._timeout_s
-        waits = {key: read(full_key(prefix, key), timeout_s) for key in keys}
-        decode = self._codec.decode
-        found: dict[str, V] = {}
-        for key, wait in waits.items():
-            hit: Found | None = await wait
-            if hit is not None:
-                found[key] = decode(hit.value, hit.kind)
-        return found
+        wanted = list(dict.fromkeys(keys))
+        prefix, decode = self._prefix, self._codec.decode
+        full = [full_key(prefix, key) for key in wanted]
+        hits = await self._client.read_many(full, self._timeout_s)
+        return {
+            key: decode(hit.value, hit.kind)
+            for key, hit in zip(wanted, hits, strict=True)
+            if hit is not None
+        }
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -208,9 +206,7 @@ class Cache(Generic[V]):
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Delete several keys, each for itself; returns how many were there."""
         prefix, write = self._prefix, self._client.write
-        waits = [
-            write(Change(Verb.DELETE, full_key(prefix, key)), self._timeout_s) for key in keys
-        ]
+        waits = [write(Change(Verb.DELETE, full_key(prefix, key)), self._timeout_s) for key in keys]
         return sum([(await wait).status == Status.DONE for wait in waits])
 
     # --- many at once -----------------------------------------------------------------------------
@@ -289,9 +285,7 @@ class Cache(Generic[V]):
         data, kind = self._codec.encode(value)
         checked = check_tags(tags) if tags else ()
         key = full_key(self._prefix, key)
-        change = Change(
-            verb, key, data, kind, check_ttl(ttl_s), number=number, tags=checked
-        )
+        change = Change(verb, key, data, kind, check_ttl(ttl_s), number=number, tags=checked)
         return await self._make(change)
 
     async def _sweep(self, action: Action, text: str, **where: Any) -> Swept:

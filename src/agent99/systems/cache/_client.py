@@ -19,7 +19,7 @@ from agent99.errors import (
     RequestCancelledError,
 )
 from agent99.systems.cache._book import TABLE, TableBook, bucket_config
-from agent99.systems.cache._lanes import Lane, Wait
+from agent99.systems.cache._lanes import BATCH_MAX, Lane, Wait
 from agent99.systems.cache._lookup import Lookup
 from agent99.systems.cache._peers import Asking, Peers
 from agent99.systems.cache._table import Node, Table, new_table
@@ -81,6 +81,34 @@ class CacheClient:
         deadline_s = self.clock.monotonic_s() + timeout_s
         self._begin(Wait(key, None, len(key) + 8, deadline_s, future, is_near=is_near))
         return future
+
+    async def read_many(self, keys: Sequence[str], timeout_s: float) -> list[Hit | None]:
+        """Return the `Hit` of each key, or None where there is nothing; one message to each owner.
+
+        Raises:
+            as `read`.
+        """
+        hits: list[Hit | None] = [None] * len(keys)
+        groups: dict[str, list[int]] = {}
+        alone: list[int] = []
+        owner_of = self.lookup.owner_of
+        for index, key in enumerate(keys):
+            node = owner_of(key)
+            if node is None:
+                alone.append(index)
+            else:
+                groups.setdefault(node.id, []).append(index)
+        asking = [
+            self._read_group(self.book.nodes[node], keys, group[at : at + BATCH_MAX], hits)
+            for node, group in groups.items()
+            for at in range(0, len(group), BATCH_MAX)
+        ]
+        for left in await asyncio.gather(*asking):
+            alone += left
+        waits = [(index, self.read(keys[index], timeout_s)) for index in alone]
+        for index, wait in waits:
+            hits[index] = await wait
+        return hits
 
     def write(self, change: Change, timeout_s: float) -> asyncio.Future[Any]:
         """Return the future of a change's `Outcome`: done, not done, or refused.
@@ -157,6 +185,25 @@ class CacheClient:
         if self.lookup.table.nodes or not self.book.has_snapshot:
             return False
         return not self._registry.table.candidates("cache_node")
+
+    async def _read_group(
+        self, node: Node, keys: Sequence[str], group: list[int], hits: list[Hit | None]
+    ) -> list[int]:
+        """Ask one owner for several keys; returns the indexes of those without an answer."""
+        epoch = self.lookup.table.epoch
+        read = Read(epoch, tuple([keys[index] for index in group]))
+        try:
+            found: Found = await self.peers.ask(
+                node, "read", read, returns=Found, timeout_s=ATTEMPT_S
+            )
+        except MAY_PASS:
+            return group
+        if found.table is not None:
+            self.book.learn(bytes(found.table))
+        for index, hit in zip(group, found.hits, strict=False):
+            hits[index] = hit
+        left = group[len(found.hits) :]
+        return [*(group[moved] for moved in found.moved), *left]
 
     def _send_batch(self, work: Any, node: Node, batch: Sequence[Wait]) -> None:
         self._start(work(node, [wait for wait in batch if not wait.future.done()]))

@@ -36,9 +36,7 @@ class Copies:
 
     def take(self, copy: Copy) -> Copied:
         """Take what an owner tells."""
-        fenced = tuple(
-            portion.partition for portion in copy.portions if not self._take(portion)
-        )
+        fenced = tuple(portion.partition for portion in copy.portions if not self._take(portion))
         return Copied(fenced)
 
     def recent(self, partition: int) -> tuple[Item, ...]:
@@ -66,7 +64,10 @@ class Copies:
             self._recent[partition] = deque(maxlen=RECENT_MAX)
         elif partition not in self.partitions:
             return False
-        now_us, recent = self._now_us(), self._recent.setdefault(partition, deque(maxlen=RECENT_MAX))
+        now_us, recent = (
+            self._now_us(),
+            self._recent.setdefault(partition, deque(maxlen=RECENT_MAX)),
+        )
         now_s = self._clock.monotonic_s()
         while recent and now_s - recent[0][0] > RECENT_S:
             recent.popleft()

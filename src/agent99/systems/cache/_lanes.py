@@ -18,7 +18,17 @@ BATCH_BYTES = 256 * 1024
 class Wait:
     """One key, or change, that a caller waits for."""
 
-    __slots__ = ("deadline_s", "future", "is_near", "item", "key", "sent", "size", "ticket", "tries")
+    __slots__ = (
+        "deadline_s",
+        "future",
+        "is_near",
+        "item",
+        "key",
+        "sent",
+        "size",
+        "ticket",
+        "tries",
+    )
 
     def __init__(
         self,
@@ -103,4 +113,3 @@ def batches(waiting: list[S]) -> list[list[S]]:
     if batch:
         found.append(batch)
     return found
-

@@ -171,7 +171,9 @@ class Mover:
         read bit by bit, each key as it is at that moment.
         """
         partition = holding.partition
-        if not await self._sent(holding, node, Portion(partition, holding.epoch, (), is_first=True)):
+        if not await self._sent(
+            holding, node, Portion(partition, holding.epoch, (), is_first=True)
+        ):
             return False
         holding.learners.add(node)
         for items in self._portions(partition):

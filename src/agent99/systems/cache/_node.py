@@ -11,8 +11,9 @@ from agent99 import Agent, Failure, operation
 from agent99.agent import host_of
 from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
 from agent99.systems.cache._lookup import Lookup
-from agent99.systems.cache._options import MEMORY_BYTES, PORTION_BYTES, REPLICAS
+from agent99.systems.cache._options import MEMORY_BYTES, REPLICAS
 from agent99.systems.cache._owner import MOVED
+from agent99.systems.cache._reading import read_here
 from agent99.systems.cache._residence import Residence
 from agent99.systems.cache._sample import (
     INVALID_OPERATION,
@@ -29,7 +30,6 @@ from agent99.systems.cache._words import (
     Copied,
     Copy,
     Found,
-    Hit,
     Read,
     Write,
     Written,
@@ -85,38 +85,8 @@ class CacheNodeAgent(Agent):
         stay = self.stay
         if stay is None:
             return Found((None,) * len(read.keys), tuple(range(len(read.keys))))
-        now_us, owner, get = stay.now_us(), stay.owner, stay.store.get
-        tally = stay.tally
-        hits: list[Hit | None] = []
-        moved: list[int] = []
-        room = PORTION_BYTES * 2
-        for key in read.keys:
-            partition = partition_of(key)
-            if owner.serving(partition) is None:
-                moved.append(len(hits))
-                hits.append(None)
-                continue
-            entry = get(partition, key, now_us)
-            if entry is None:
-                hits.append(None)
-                continue
-            value = entry.value
-            room -= len(value)
-            if room < 0 and hits:
-                break
-            hits.append(
-                Hit(
-                    value,
-                    entry.kind,
-                    entry.version,
-                    entry.expires_us,
-                    entry.fresh_us,
-                    entry.cost_us,
-                )
-            )
-        tally.gets += len(hits) - len(moved)
-        tally.hits += sum(hit is not None for hit in hits)
-        return Found(tuple(hits), tuple(moved), table=_newer(stay, read.epoch))
+        found = read_here(stay, read)
+        return msgspec.structs.replace(found, table=_newer(stay, read.epoch))
 
     @operation
     async def write(self, write: Write) -> Written:
@@ -152,7 +122,9 @@ class CacheNodeAgent(Agent):
     async def process_request(self, action: str = "", operation: str = "") -> None:
         """Refuse what names none of the operations."""
         name = operation or action
-        raise Failure(f"{name!r} is none of: get, set, delete, stats, clear", code=INVALID_OPERATION)
+        raise Failure(
+            f"{name!r} is none of: get, set, delete, stats, clear", code=INVALID_OPERATION
+        )
 
     @operation(idempotent=True)
     async def get(self, key: str) -> NodeGot:

@@ -10,12 +10,13 @@ from typing import Protocol
 from agent99.clock import Clock
 from agent99.systems.cache._book import TableBook
 from agent99.systems.cache._copying import Lanes, Receipt
+from agent99.systems.cache._edits import dropped
+from agent99.systems.cache._entry import Entry
 from agent99.systems.cache._holding import Holding, Staged
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._resolve import resolve
-from agent99.systems.cache._store import Entry, Store
-from agent99.systems.cache._edits import dropped
+from agent99.systems.cache._store import Store
 from agent99.systems.cache._words import Change, Outcome, Portion, Status
 
 SILENT_S_MAX = 3.0
@@ -82,9 +83,7 @@ class Owner:
         is_there = not item.is_deleted and (not item.expires_us or item.expires_us > now_us)
         return item if is_there else None
 
-    async def change(
-        self, changes: Iterable[tuple[int, Change]], now_us: int
-    ) -> list[Outcome]:
+    async def change(self, changes: Iterable[tuple[int, Change]], now_us: int) -> list[Outcome]:
         """Make changes, in order; each is done, or not, for itself.
 
         Args:
@@ -222,9 +221,7 @@ class Owner:
     async def drop(self, holding: Holding, target: str) -> None:
         """Have a node be no copy any more; returned = the table says so, or has another owner."""
         holding.learners.discard(target)
-        edit = partial(
-            dropped, partition=holding.partition, epoch=holding.epoch, node=target
-        )
+        edit = partial(dropped, partition=holding.partition, epoch=holding.epoch, node=target)
         await self._book.edit(edit)
 
     def _is_mine(self, holding: Holding) -> bool:

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
-from agent99 import Description, Peer
+from agent99 import Description, Peer, Target
 from agent99.systems.cache._table import Node
 
 
 class Asking(Protocol):
-    """Whoever makes the requests: a mesh, an agent, or a connection's own caller."""
+    """Whoever makes the requests: a connection's own caller, or an agent's."""
 
     def request(
         self,
-        target: Any,
-        operation: str = ...,
-        payload: Any = None,
+        target: Target,
+        operation: str,
+        payload: Any,
         *,
-        returns: Any = ...,
-        timeout_s: float = 5.0,
+        returns: Any,
+        timeout_s: float,
         headers: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Ask; see `Mesh.request`."""
         ...

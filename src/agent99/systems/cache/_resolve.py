@@ -22,19 +22,19 @@ class State(Protocol):
     """What is there for a key: an entry of the store, or an item that is on its way there."""
 
     @property
-    def value(self) -> bytes: ...  # noqa: D102 - as of an item
+    def value(self) -> bytes: ...
     @property
-    def kind(self) -> int: ...  # noqa: D102
+    def kind(self) -> int: ...
     @property
-    def version(self) -> int: ...  # noqa: D102
+    def version(self) -> int: ...
     @property
-    def expires_us(self) -> int: ...  # noqa: D102
+    def expires_us(self) -> int: ...
     @property
-    def fresh_us(self) -> int: ...  # noqa: D102
+    def fresh_us(self) -> int: ...
     @property
-    def cost_us(self) -> int: ...  # noqa: D102
+    def cost_us(self) -> int: ...
     @property
-    def tags(self) -> tuple[str, ...]: ...  # noqa: D102
+    def tags(self) -> tuple[str, ...]: ...
 
 
 class Resolved(NamedTuple):
@@ -148,9 +148,7 @@ def _made(
     else:
         expires_us = now_us + change.ttl_us if change.ttl_us else 0
         fresh_us = now_us + change.fresh_us if change.fresh_us else 0
-    return Item(
-        change.key, version, value, kind, expires_us, fresh_us, change.cost_us, change.tags
-    )
+    return Item(change.key, version, value, kind, expires_us, fresh_us, change.cost_us, change.tags)
 
 
 def _done(change: Change, there: State | None, version: int) -> Outcome:

@@ -65,7 +65,15 @@ class Stay:
         self.store = Store(memory_bytes)
         self.lease = Lease(self.book, clock, node, deposed=removed)
         self.lanes = Lanes(Peers(agent))
-        self.owner = Owner(self.store, self.book, self.lease, self.lanes, clock, self.now_us, value_bytes_max=min(VALUE_BYTES_MAX, memory_bytes // 5))
+        self.owner = Owner(
+            self.store,
+            self.book,
+            self.lease,
+            self.lanes,
+            clock,
+            self.now_us,
+            value_bytes_max=min(VALUE_BYTES_MAX, memory_bytes // 5),
+        )
         self.copies = Copies(self.store, self.book, clock, self.now_us)
         self.mover = Mover(token, self.owner, self.book, self.lanes, self.now_us)
         self.tally = Tally()
@@ -209,4 +217,3 @@ class Stay:
             _log.critical("%r broke", self, exc_info=task.exception())
             with suppress(Agent99Error):
                 self.lease.lose()
-

@@ -21,7 +21,7 @@ from agent99.systems.cache._table import PARTITIONS
 from agent99.systems.cache._words import Change, Status, Verb
 
 BUCKETS = 64
-"""Into so many parts the keys of a partition are told, where there may be too many for a message."""
+"""Parts in which the keys of a partition are told: all may be too many for one message."""
 CHANGES_MAX = 1_000
 """Deleted in one go: whoever else asks has his turn in between."""
 
@@ -159,4 +159,3 @@ async def _delete(owner: Owner, partition: int, keys: list[str], stay: Stay) -> 
                 return None
             deleted += outcome.status == Status.DONE
     return deleted
-

@@ -1,0 +1,57 @@
+"""Reads at a node: the hot path, written flat."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from agent99.systems.cache._options import PORTION_BYTES
+from agent99.systems.cache._stay import Stay
+from agent99.systems.cache._table import PARTITIONS
+from agent99.systems.cache._words import Found, Hit, Read
+
+ANSWER_BYTES = 2 * PORTION_BYTES
+"""Of values in one answer, unless the first one alone is larger."""
+_MASK = PARTITIONS - 1
+
+
+def read_here(stay: Stay, read: Read) -> Found:
+    """Return what is there for keys that a node owns.
+
+    That it may serve is asked once: between two keys nothing else happens.
+    """
+    now_us, tally, get = stay.now_us(), stay.tally, stay.store.get
+    holdings = stay.owner.holdings if stay.lease.is_valid() else {}
+    hits: list[Hit | None] = []
+    add = hits.append
+    moved: list[int] = []
+    room, misses = ANSWER_BYTES, 0
+    for key in read.keys:
+        partition = crc32(key.encode()) & _MASK
+        holding = holdings.get(partition)
+        if holding is None or not holding.is_ready:
+            moved.append(len(hits))
+            add(None)
+            continue
+        entry = get(partition, key, now_us)
+        if entry is None:
+            misses += 1
+            add(None)
+            continue
+        value = entry.value
+        room -= len(value)
+        if room < 0 and hits:
+            break
+        add(
+            Hit(
+                value,
+                entry.kind,
+                entry.version,
+                entry.expires_us,
+                entry.fresh_us,
+                entry.cost_us,
+            )
+        )
+    served = len(hits) - len(moved)
+    tally.gets += served
+    tally.hits += served - misses
+    return Found(tuple(hits), tuple(moved))
