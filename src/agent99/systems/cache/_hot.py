@@ -21,7 +21,7 @@ class HotKey(NamedTuple):
 
     key: str
     share: float
-    """Of the node's reads, 0 to 1; at most what it is in truth, short of it by 1/65 at most."""
+    """Of the reads that were sampled, 0 to 1; never too much, and too little by 1/65 at most."""
 
 
 class Counts:

@@ -167,7 +167,8 @@ class Near:
         earlier = self._news.pop(key, None)
         self._news[key] = self._told, max(version, earlier[1] if earlier else 0)
         if len(self._news) > self._news_max:
-            _, (self._trusted, _) = self._news.popitem(last=False)
+            _, (told, _) = self._news.popitem(last=False)
+            self._trusted = max(self._trusted, told)
 
     def forget(self, partitions: Container[int]) -> None:
         """Drop all keys of some partitions, and all answers under way: news may have been lost."""

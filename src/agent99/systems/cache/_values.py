@@ -117,6 +117,7 @@ class Codec(Generic[T]):
         """Return what may be kept of a value that others hold too: itself, or else its bytes.
 
         Args:
+            value: As `decode` gave it: what was handed in to be stored may be of another class.
             data: The same value, encoded.
             kind: How that is to be read.
         """
