@@ -342,6 +342,20 @@ def test_the_last_one_to_go_takes_all_with_it() -> None:
     assert PARTITIONS == gone(joined(table, node("3")), ["3"]).lost
 
 
+def test_who_leaves_gets_nothing_even_if_nobody_else_is_there() -> None:
+    """What is lost while all who are left leave has no owner and no copy, until somebody joins."""
+    table = leaving(leaving(table_of(2, 0), "0"), "1")
+    lost = [number for number, part in enumerate(table.parts) if part.owner == "1"]
+    table = gone(table, {"1"})
+    for partition in lost:
+        part = table.parts[partition]
+        assert Part(epoch=part.epoch) == part
+        assert in_sync(table, partition, part.epoch, "0") is table
+    table = settled(joined(table, node("2")))
+    assert {"2"} == {part.owner for part in table.parts}
+    assert len(lost) == table.lost
+
+
 def test_a_lookup_finds_the_owner_of_a_key() -> None:
     """The owner is that of the key's partition, whatever letters are in it; without any, nobody."""
     table = table_of(3, 1)
@@ -381,7 +395,7 @@ _plain = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_edit, _partitions, _plain, st.binary(max_size=20))
 def test_bytes_of_strangers_are_no_table(
     field: str, partition: int, value: object, noise: bytes
