@@ -43,8 +43,7 @@ def _owners(
     bounds = dict.fromkeys(weights, len(parts))
     room = shares(len(parts), weights, bounds, before)
     placing = Placing(room, [""] * len(parts), wanted=1)
-    # Of more than its share, an owner keeps what it was to keep: a plan half done goes on.
-    placing.wish({part.owner} & set(part.goal[:1]) for part in parts)
+    # Of more than its share, an owner keeps the first: the same, however many it has handed over.
     placing.wish((part.owner,) for part in parts)
     placing.wish(part.goal[:1] for part in parts)
     placing.wish(part.replicas for part in parts)
