@@ -122,7 +122,9 @@ class TableBook:
         return True
 
     def learn(self, encoded: bytes) -> None:
-        """Take note of a table that somebody else has told of."""
+        """Take note of a table that somebody else has told of; nothing, if it is empty."""
+        if not encoded:
+            return
         table = decode_table(encoded)
         if table is not None:
             self._note(table, encoded, None)

@@ -61,6 +61,9 @@ class CacheClient:
         self._reads: dict[str, Lane] = {}
         self._writes: dict[str, Lane] = {}
         self._parked: set[Wait] = set()
+        self._asking: dict[str, set[asyncio.Task[None]]] = {}
+        """By node: what it has not answered yet."""
+        self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._start(self.book.follow())
 
@@ -130,6 +133,7 @@ class CacheClient:
 
     def close(self) -> None:
         """End what is under way."""
+        self._is_closed = True
         for wait in tuple(self._parked):
             self._fail(wait, ClosedError("mesh"))
         for task in self._tasks:
@@ -145,6 +149,9 @@ class CacheClient:
         for lanes in (self._reads, self._writes):
             for gone in lanes.keys() - there:
                 del lanes[gone]
+        for gone in self._asking.keys() - there:  # they will not answer
+            for task in self._asking.pop(gone):
+                task.cancel()
         self._unpark()
 
     def on_entries(self, _entries: tuple[Entry, ...], _table: Table | None) -> None:
@@ -156,10 +163,11 @@ class CacheClient:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _begin(self, wait: Wait) -> None:
         wait.ticket = self._deadlines.add(wait.deadline_s, partial(self._expire, wait))
@@ -198,15 +206,18 @@ class CacheClient:
             )
         except MAY_PASS:
             return group
-        if found.table is not None:
-            self.book.learn(bytes(found.table))
+        self.book.learn(found.table)
         for index, hit in zip(group, found.hits, strict=False):
             hits[index] = hit
         left = group[len(found.hits) :]
         return [*(group[moved] for moved in found.moved), *left]
 
     def _send_batch(self, work: Any, node: Node, batch: Sequence[Wait]) -> None:
-        self._start(work(node, [wait for wait in batch if not wait.future.done()]))
+        waits = [wait for wait in batch if not wait.future.done()]
+        task = self._start(work(node, waits))
+        asking = self._asking.setdefault(node.id, set())
+        asking.add(task)
+        task.add_done_callback(asking.discard)
 
     async def _ask_read(self, node: Node, batch: list[Wait]) -> None:
         epoch = self.lookup.table.epoch
@@ -215,11 +226,13 @@ class CacheClient:
             found: Found = await self.peers.ask(
                 node, "read", read, returns=Found, timeout_s=ATTEMPT_S
             )
+        except asyncio.CancelledError:
+            self._put_off(batch, self._gone(), epoch)
+            return
         except Agent99Error as error:
             self._put_off(batch, error, epoch)
             return
-        if found.table is not None:
-            self.book.learn(bytes(found.table))
+        self.book.learn(found.table)
         moved = frozenset(found.moved)
         for index, wait in enumerate(batch):
             if index >= len(found.hits):
@@ -239,11 +252,13 @@ class CacheClient:
             written: Written = await self.peers.ask(
                 node, "write", write, returns=Written, timeout_s=max(timeout_s, 0.001)
             )
+        except asyncio.CancelledError:
+            self._put_off(batch, self._gone(), epoch)
+            return
         except Agent99Error as error:
             self._put_off(batch, error, epoch)
             return
-        if written.table is not None:
-            self.book.learn(bytes(written.table))
+        self.book.learn(written.table)
         for wait, outcome in zip(batch, written.outcomes, strict=False):
             if outcome.status == Status.MOVED:
                 wait.sent = False
@@ -252,6 +267,10 @@ class CacheClient:
                 self._fail(wait, unknown(wait.key))
             else:
                 self._finish(wait, outcome)
+
+    def _gone(self) -> Agent99Error:
+        """Return why a node's answer is not waited for any longer."""
+        return ClosedError("mesh") if self._is_closed else RequestCancelledError("it is gone")
 
     def _put_off(self, batch: list[Wait], error: Agent99Error, epoch: int) -> None:
         """Ask again what may be asked again after an error."""

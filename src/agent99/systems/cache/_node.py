@@ -185,9 +185,7 @@ class CacheNodeAgent(Agent):
         )
 
 
-def _newer(stay: Stay, epoch: int) -> msgspec.Raw | None:
+def _newer(stay: Stay, epoch: int) -> bytes:
     """Return the table, if it is later than the one by which somebody asked."""
     book = stay.book
-    if book.table is None or book.table.epoch <= epoch:
-        return None
-    return msgspec.Raw(book.encoded)
+    return book.encoded if book.table is not None and book.table.epoch > epoch else b""

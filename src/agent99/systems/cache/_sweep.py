@@ -48,7 +48,7 @@ class Swept(msgspec.Struct, frozen=True, omit_defaults=True):
     """The partitions in which it was done; ask others about the rest."""
     count: int = 0
     keys: tuple[str, ...] = ()
-    table: msgspec.Raw | None = None
+    table: bytes = b""
 
 
 async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
@@ -113,6 +113,7 @@ async def sweep_everywhere(
         )
         for answer in answers:
             if isinstance(answer, Swept):
+                client.book.learn(answer.table)
                 left.difference_update(answer.done)
                 count += answer.count
                 keys += answer.keys

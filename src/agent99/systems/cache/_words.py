@@ -115,8 +115,8 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True):
     """The indexes of those that this node does not own (now); their hits are None."""
     hot: tuple[str, ...] = ()
     """Keys among them that many ask for now: worth keeping near."""
-    table: msgspec.Raw | None = None
-    """A newer table than the one by which it was asked."""
+    table: bytes = b""
+    """A newer table than the one by which it was asked; empty: there is none."""
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ class Written(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of them."""
 
     outcomes: tuple[Outcome, ...]
-    table: msgspec.Raw | None = None
+    table: bytes = b""
 
 
 class Portion(msgspec.Struct, frozen=True, array_like=True):
