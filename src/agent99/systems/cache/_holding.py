@@ -31,7 +31,7 @@ class Holding:
 
     __slots__ = (
         *("_count", "_idle", "epoch", "in_flight", "is_ready", "last", "learners"),
-        *("partition", "staged"),
+        *("partition", "staged", "takes_changes"),
     )
 
     def __init__(self, partition: int, epoch: int) -> None:
@@ -43,6 +43,8 @@ class Holding:
         self.is_ready = False
         """Whether it is served; not before the other copies have what this one was told, and no
         longer while it is handed over."""
+        self.takes_changes = True
+        """Whether it may be changed: no longer when it is about to be handed over."""
         self.in_flight = 0
         """Changes that not all copies have."""
         self.last: asyncio.Future[bool] | None = None

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from agent99.clock import Clock, wait_done
 from agent99.errors import Agent99Error
 from agent99.systems.cache._book import TableBook
 from agent99.systems.cache._copying import Lanes, Receipt
@@ -23,6 +24,9 @@ from agent99.systems.cache._words import Portion
 TRIES_MAX = 5
 """A node that does not answer is brought in sync when the table has changed, not before."""
 
+IDLE_S = 0.1
+"""What is to be handed over waits so long for changes that not all copies have."""
+
 _log = logging.getLogger("agent99.systems.cache")
 
 Edit = Callable[[Table], Table]
@@ -36,7 +40,13 @@ class Mover:
     """
 
     def __init__(
-        self, me: str, owner: Owner, book: TableBook, lanes: Lanes, now_us: Callable[[], int]
+        self,
+        me: str,
+        owner: Owner,
+        book: TableBook,
+        lanes: Lanes,
+        clock: Clock,
+        now_us: Callable[[], int],
     ) -> None:
         self.streamed = 0
         """Items sent to nodes that were brought in sync."""
@@ -45,6 +55,7 @@ class Mover:
         self._store: Store = owner.store
         self._book = book
         self._lanes = lanes
+        self._clock = clock
         self._now_us = now_us
         self._news = asyncio.Event()
         self._bringing: dict[int, asyncio.Task[None]] = {}
@@ -117,20 +128,31 @@ class Mover:
         return lambda table: change(table, holding.partition, holding.epoch, node)
 
     async def _hand_over(self, handing: Sequence[tuple[Holding, str]]) -> Table:
-        """Serve some partitions no more, let what is on its way arrive, and name their owners."""
+        """Let what is on its way arrive, serve some partitions no more, and name their owners.
+
+        They are read until the last moment. Where a copy keeps a change waiting it is tried again.
+        """
         for holding, _ in handing:
-            holding.is_ready = False
-        await asyncio.gather(*(holding.wait_idle() for holding, _ in handing))
-        edits = [self._edit(handed_over, holding, node) for holding, node in handing]
+            holding.takes_changes = False
+        idle = asyncio.gather(*(holding.wait_idle() for holding, _ in handing))
+        if not await wait_done(self._clock, idle, IDLE_S):
+            idle.cancel()
+            self._clock.call_later(IDLE_S, self._news.set)
+        able = [(holding, node) for holding, node in handing if not holding.in_flight]
+        edits = [self._edit(handed_over, holding, node) for holding, node in able]
 
         def all_at_once(table: Table) -> Table:
             for edit in edits:
                 table = edit(table)
             return table
 
+        for holding, _ in able:
+            holding.is_ready = False
         table = await self._book.edit(all_at_once)
-        for holding, _ in handing:  # where it did not fit, it is still ours
+        for holding, _ in able:  # where it did not fit, it is still ours
             holding.is_ready = True
+        for holding, _ in handing:
+            holding.takes_changes = True
         return table
 
     def _bring(self, holding: Holding, node: str) -> None:

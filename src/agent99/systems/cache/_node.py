@@ -11,7 +11,7 @@ from agent99 import Agent, Failure, operation
 from agent99.agent import host_of
 from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
 from agent99.systems.cache._lookup import Lookup
-from agent99.systems.cache._options import MEMORY_BYTES, REPLICAS
+from agent99.systems.cache._options import MEMORY_BYTES, REPLICAS, check_bounds
 from agent99.systems.cache._owner import MOVED
 from agent99.systems.cache._reading import read_here
 from agent99.systems.cache._residence import Residence
@@ -45,6 +45,9 @@ class CacheNodeAgent(Agent):
         memory_bytes: What its keys and values, and what holds them, may take.
         weight: Its share in relation to other nodes', 1/16 to 16.
         replicas: Copies of each key besides the owner's, 0 to 3; the first node of a mesh decides.
+
+    Raises:
+        UsageError: one of these is out of its bounds.
     """
 
     capabilities = ("cache_node", "storage")
@@ -66,6 +69,7 @@ class CacheNodeAgent(Agent):
         self.weight = type(self).weight if weight is None else weight
         self.replicas = type(self).replicas if replicas is None else replicas
         self._residence: Residence | None = None
+        check_bounds(self.memory_bytes, self.weight, self.replicas)
 
     async def start(self) -> None:
         """Be in the cache as soon as it is on the mesh, and until it leaves."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from agent99.errors import UsageError
+from agent99.systems.cache._table import REPLICAS_MAX, WEIGHT_MAX, WEIGHT_MIN
+
 LEASE_S = 2.0
 """So long after it asked for it a node may serve by a lease; then it refuses everything."""
 RENEW_S = 0.4
@@ -10,9 +13,9 @@ SILENCE_S = 2.4
 """A node whose lease was not renewed for so long is gone: by then it serves no more."""
 REPLICAS = 1
 """Copies besides the owner's, by default."""
-REPLICAS_MAX = 3
 MEMORY_BYTES = 256 * 1024 * 1024
 """Of one node, by default."""
+MEMORY_BYTES_MIN = 1024 * 1024
 VALUE_BYTES_MAX = 64 * 1024 * 1024
 PORTION_BYTES = 256 * 1024
 """Of keys and values in one message, about: larger values travel in parts."""
@@ -23,3 +26,18 @@ COPY_S = 1.0
 RECENT_S = 5.0
 """What a copy was told last it keeps so long: should its owner die, it tells the other copies."""
 RECENT_MAX = 4096
+
+
+def check_bounds(memory_bytes: int, weight: float, replicas: int) -> None:
+    """Refuse what a node cannot be.
+
+    Raises:
+        UsageError
+    """
+    if memory_bytes < MEMORY_BYTES_MIN:
+        least = f"{MEMORY_BYTES_MIN:,}"
+        raise UsageError(f"a cache node needs at least {least} bytes, not {memory_bytes:,}")
+    if not WEIGHT_MIN <= weight <= WEIGHT_MAX:
+        raise UsageError(f"a node's weight is {WEIGHT_MIN:g} to {WEIGHT_MAX:g}, not {weight:g}")
+    if not 0 <= replicas <= REPLICAS_MAX:
+        raise UsageError(f"a key has 0 to {REPLICAS_MAX} copies, not {replicas}")

@@ -94,7 +94,7 @@ class Owner:
         waits: list[asyncio.Future[bool] | None] = []
         for partition, change in changes:
             holding = self.serving(partition)
-            if holding is None:
+            if holding is None or not holding.takes_changes:
                 outcomes.append(MOVED)
                 waits.append(None)
                 continue

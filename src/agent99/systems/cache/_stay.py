@@ -75,7 +75,7 @@ class Stay:
             value_bytes_max=min(VALUE_BYTES_MAX, memory_bytes // 5),
         )
         self.copies = Copies(self.store, self.book, clock, self.now_us)
-        self.mover = Mover(token, self.owner, self.book, self.lanes, self.now_us)
+        self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
         self.tally = Tally()
         self.keeper = Keeper(self.book, clock, token, replicas)
         self._id = token
