@@ -143,6 +143,28 @@ def test_shares_between_equals_differ_by_one_at_most(replicas: int) -> None:
             assert max(each) - min(each) <= 1
 
 
+def test_who_leaves_is_followed_by_its_copies_as_far_as_they_have_room() -> None:
+    """A copy that becomes the owner needs nothing sent: what is left over goes elsewhere."""
+    before = done(equal(4), [Part()] * PARTITIONS, 1)
+    goals = plan([node("a", is_leaving=True), *equal(4)[1:]], before, 1)
+    owned = [part.owner for part in before]
+    room = Counter(goal[0] for goal in goals) - Counter(owned)
+    left = [(part, goal) for part, goal in zip(before, goals, strict=True) if part.owner == "a"]
+    copies = Counter(part.replicas[0] for part, _ in left)
+    assert sum((room & copies).values()) == sum(goal[0] in part.replicas for part, goal in left)
+
+
+def test_a_node_has_room_for_the_copies_that_it_has_before_others() -> None:
+    """Who has more copies than its share, and no goal says so, gets none that it has not."""
+    owners = [part.owner for part in done(equal(4), [Part()] * PARTITIONS, 0)]
+    half = PARTITIONS // 2
+    parts = [Part(1, owner) for owner in owners[:half]]
+    parts += [Part(1, owner, ("a",) if owner != "a" else ()) for owner in owners[half:]]
+    goals = plan(equal(4), parts, 1)
+    assert all(goal[1] != "a" for goal in goals[:half])
+    assert PARTITIONS // 4 == sum(goal[1] == "a" for goal in goals[half:])
+
+
 def test_a_plan_under_way_stands_whoever_made_it() -> None:
     """Goals that give each its share are kept, even if they are others than would be made now."""
     parts = [Part(1, "a")] * PARTITIONS
