@@ -9,6 +9,7 @@ from ._tree import (
     PACKAGE,
     Finding,
     House,
+    Import,
     SourceModule,
     is_standard,
     layer_of,
@@ -19,6 +20,9 @@ from ._tree import (
 CARD_FIELDS = ("Given", "Gives", "May import", "Never")
 REQUIRED = "msgspec"
 """The one library that is always there."""
+LATE = frozenset({("agent", f"{PACKAGE}.systems.cache")})
+"""What a room may import from its right, but inside a function or for types alone: a word on every
+agent opens a system that is built on agents (`docs/decisions/016-cache-ownership.md`)."""
 OPTIONAL = (
     *("cronsim", "nats", "opentelemetry", "polars", "prometheus_client", "psycopg", "pyarrow"),
     *("rich", "sqlalchemy", "typer", "tzdata", "uvloop"),
@@ -53,6 +57,8 @@ def check_imports(house: House) -> Iterator[Finding]:
         card = read_card(_docstring(front)) if front is not None else None
         for wanted in module.imports:
             place = f"{module.place}:{wanted.line}"
+            if _is_late(house, module, wanted):
+                continue
             if wanted.level:
                 yield Finding("relative", place, "write the whole name: from agent99.…")
                 continue
@@ -73,7 +79,11 @@ def check_cycles(house: House) -> Iterator[Finding]:
     """No two files import each other, however long the way round."""
     graph = {
         module.name: sorted(
-            {target for wanted in module.imports if (target := house.target(wanted))}
+            {
+                target
+                for wanted in module.imports
+                if (target := house.target(wanted)) and not _is_late(house, module, wanted)
+            }
             & house.by_name.keys() - {module.name}
         )
         for module in house.modules
@@ -81,6 +91,11 @@ def check_cycles(house: House) -> Iterator[Finding]:
     for cycle in _cycles(graph):
         place = house.by_name[cycle[0]].place
         yield Finding("cycle", place, " → ".join((*cycle, cycle[0])))
+
+
+def _is_late(house: House, module: SourceModule, wanted: Import) -> bool:
+    is_nested = module.comment(wanted.line).startswith(" ")
+    return is_nested and (module.room, house.target(wanted)) in LATE
 
 
 def _check_ours(

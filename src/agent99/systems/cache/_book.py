@@ -94,10 +94,7 @@ class TableBook:
         """Hear of every change, until cancelled."""
         while True:
             try:
-                bucket = await self.bucket()
-                async with bucket.follow(self._pattern) as changes:
-                    async for each in changes:
-                        self._apply(each)
+                await self._hear()
             except ClosedError:
                 return
             except Agent99Error as error:
@@ -168,6 +165,12 @@ class TableBook:
             done.cancel()
 
     # --- inside -----------------------------------------------------------------------------------
+
+    async def _hear(self) -> None:
+        bucket = await self.bucket()
+        async with bucket.follow(self._pattern) as changes:
+            async for each in changes:
+                self._apply(each)
 
     def _apply(self, news: Snapshot | Change) -> None:
         if isinstance(news, Snapshot):

@@ -12,7 +12,7 @@ from agent99.errors import Failure
 from agent99.systems.cache._blocking import BlockingCache
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._keys import check_tags, check_ttl, full_key, parse_namespace
-from agent99.systems.cache._sweep import BUCKETS, Action, Swept, sweep_everywhere
+from agent99.systems.cache._sweep import BUCKETS, Action, Sweep, Swept, sweep_everywhere
 from agent99.systems.cache._table import PARTITIONS, Table
 from agent99.systems.cache._values import Codec
 from agent99.systems.cache._words import Change, Outcome, Status, Verb
@@ -290,10 +290,8 @@ class Cache(Generic[V]):
 
     async def _sweep(self, action: Action, text: str, **where: Any) -> Swept:
         timeout_s = max(self._timeout_s, SWEEP_S)
-        namespace = self.namespace
-        return await sweep_everywhere(
-            self._client, action, namespace, text, timeout_s=timeout_s, **where
-        )
+        sweep = Sweep(action, self.namespace, text, **where)
+        return await sweep_everywhere(self._client, sweep, timeout_s=timeout_s)
 
     async def _make(self, change: Change) -> Outcome:
         return _checked(await self._client.write(change, self._timeout_s))

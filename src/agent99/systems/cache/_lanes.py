@@ -72,6 +72,9 @@ class Lane:
         self._is_due = False
         self._loop = asyncio.get_running_loop()
 
+    def __repr__(self) -> str:
+        return f"Lane(waiting={len(self._waiting)})"
+
     def add(self, wait: Wait) -> None:
         """Send it with the next batch."""
         self._waiting.append(wait)

@@ -15,6 +15,7 @@ from agent99.systems.cache._entry import Entry
 from agent99.systems.cache._holding import Holding, Staged
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._lease import Lease
+from agent99.systems.cache._options import VALUE_BYTES_MAX
 from agent99.systems.cache._resolve import resolve
 from agent99.systems.cache._store import Store
 from agent99.systems.cache._words import Change, Outcome, Portion, Status
@@ -51,18 +52,17 @@ class Owner:
         lanes: Lanes,
         clock: Clock,
         now_us: Callable[[], int],
-        value_bytes_max: int,
     ) -> None:
         self.holdings: dict[int, Holding] = {}
         """By partition."""
         self.store = store
         self.telling: Telling | None = None
+        self.value_bytes_max = VALUE_BYTES_MAX
         self._book = book
         self._lease = lease
         self._lanes = lanes
         self._clock = clock
         self._now_us = now_us
-        self._bytes_max = value_bytes_max
 
     def __repr__(self) -> str:
         return f"Owner({self._lease!r}, holdings={len(self.holdings)})"
@@ -143,7 +143,7 @@ class Owner:
             there,
             version=holding.next_version(),
             now_us=now_us,
-            bytes_max=self._bytes_max,
+            bytes_max=self.value_bytes_max,
         )
         if item is None:  # it says what it saw, which may be on its way still
             return outcome, None if before is None else before.settled

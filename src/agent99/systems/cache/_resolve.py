@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
+from agent99.systems.cache._entry import Entry
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._words import Change, Outcome, Status, Verb
 
@@ -18,23 +19,8 @@ TEXT, JSON = 1, 2
 _DIGITS_MAX = 20
 
 
-class State(Protocol):
-    """What is there for a key: an entry of the store, or an item that is on its way there."""
-
-    @property
-    def value(self) -> bytes: ...
-    @property
-    def kind(self) -> int: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def expires_us(self) -> int: ...
-    @property
-    def fresh_us(self) -> int: ...
-    @property
-    def cost_us(self) -> int: ...
-    @property
-    def tags(self) -> tuple[str, ...]: ...
+State = Entry | Item
+"""What is there for a key: in the store, or on its way there."""
 
 
 class Resolved(NamedTuple):

@@ -72,8 +72,8 @@ class Stay:
             self.lanes,
             clock,
             self.now_us,
-            value_bytes_max=min(VALUE_BYTES_MAX, memory_bytes // 5),
         )
+        self.owner.value_bytes_max = min(VALUE_BYTES_MAX, memory_bytes // 5)
         self.copies = Copies(self.store, self.book, clock, self.now_us)
         self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
         self.tally = Tally()

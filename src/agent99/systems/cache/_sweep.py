@@ -12,6 +12,7 @@ from typing import Literal
 from zlib import crc32
 
 import msgspec
+from msgspec.structs import replace
 
 from agent99.errors import DeadlineExceededError, NoAgentError
 from agent99.systems.cache._client import AGAIN_S_MAX, ATTEMPT_S, MAY_PASS, NO_NODES, CacheClient
@@ -29,16 +30,17 @@ Action = Literal["delete_tagged", "delete", "count", "keys"]
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """Asks an owner for something about the keys of some of its partitions."""
+    """Asks for something about the keys of some partitions."""
 
-    epoch: int
     action: Action
-    partitions: tuple[int, ...]
     namespace: str
     text: str = ""
     """A tag, or how the keys begin (without the namespace)."""
     bucket: int = -1
     """Of `keys`: only those of this part; -1: all."""
+    partitions: tuple[int, ...] = tuple(range(PARTITIONS))
+    epoch: int = 0
+    """Of the table by which it was sent."""
 
 
 class Swept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,16 +76,7 @@ async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
     return Swept(tuple(done), count, tuple(keys))
 
 
-async def sweep_everywhere(
-    client: CacheClient,
-    action: Action,
-    namespace: str,
-    text: str = "",
-    *,
-    timeout_s: float,
-    partitions: Iterable[int] = range(PARTITIONS),
-    bucket: int = -1,
-) -> Swept:
+async def sweep_everywhere(client: CacheClient, wanted: Sweep, *, timeout_s: float) -> Swept:
     """Do something about all keys of a namespace, at all nodes; returned = done everywhere.
 
     Raises:
@@ -91,7 +84,7 @@ async def sweep_everywhere(
         DeadlineExceededError: some nodes have not answered; elsewhere it was done.
         HandlerError, BadAnswerError, TransportError, ClosedError
     """
-    clock, left = client.clock, set(partitions)
+    clock, left = client.clock, set(wanted.partitions)
     until_s = clock.monotonic_s() + timeout_s
     count, keys = 0, list[str]()
     while left:
@@ -100,7 +93,7 @@ async def sweep_everywhere(
         if not asked and client.has_nobody():
             raise NoAgentError(NO_NODES, reason="nobody")
         sweeps = [
-            (node, Sweep(epoch, action, tuple(sorted(these)), namespace, text, bucket))
+            (node, replace(wanted, epoch=epoch, partitions=tuple(sorted(these))))
             for node, these in asked.items()
         ]
         ask, wait_s = client.peers.ask, max(min(until_s - clock.monotonic_s(), 5 * ATTEMPT_S), 0.01)
