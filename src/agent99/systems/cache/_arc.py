@@ -7,7 +7,7 @@ from typing import Final, Generic
 
 from agent99.systems.cache._fifo import NEVER, Fifo, LinkT
 
-_BYTES_PER_GHOST: Final = 1_024
+_BYTES_PER_GHOST: Final = 512
 _GHOSTS_MIN: Final = 1_024
 _GHOSTS_MAX: Final = 1 << 22
 _PRINT_BITS: Final = 20

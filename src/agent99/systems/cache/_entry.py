@@ -8,13 +8,18 @@ from agent99.systems.cache._arc import Arc
 from agent99.systems.cache._fifo import UNLINKED, Fifo, Link
 from agent99.systems.cache._item import Item
 
-ENTRY_BYTES: Final = 480
+ENTRY_BYTES: Final = 544
 """What an entry takes besides its key and value: the entry itself, its numbers, the heads of its
 key and value, its places in the partition and on the wheel."""
 TAG_BYTES: Final = 120
 """What a tag takes besides its letters."""
 _WIDE: Final = 8
 """Bytes of a character where not all are ASCII: as Python keeps it, and as UTF-8 beside that."""
+
+_SMALL: Final = 512
+_SLACK_SHIFT: Final = 3
+"""What is larger than small comes from the C library, whose heap has gaps when sizes vary: an eighth
+more."""
 
 
 class Entry(Link, gc=False, eq=False, kw_only=True):
@@ -86,7 +91,8 @@ class Account:
 
 def size_of(item: Item) -> int:
     """Return what an item counts in a node's budget, in bytes."""
-    key, size = item.key, ENTRY_BYTES + len(item.value)
+    key, length = item.key, len(item.value)
+    size = ENTRY_BYTES + length + (length >> _SLACK_SHIFT if length > _SMALL else 0)
     size += len(key) if key.isascii() else len(key) * _WIDE
     if item.tags:
         size += sum(TAG_BYTES + len(tag) * _WIDE for tag in item.tags)

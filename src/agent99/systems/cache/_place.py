@@ -8,7 +8,7 @@ from agent99.systems.cache._arc import Arc
 from agent99.systems.cache._entry import Account, Entry, Queue, namespace_of
 from agent99.systems.cache._fifo import Fifo
 
-GHOSTS_MAX: Final = 1_024
+GHOSTS_MAX: Final = 512
 """Forgotten keys whose versions are known one by one while a copy is filled."""
 
 
