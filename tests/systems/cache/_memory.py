@@ -38,7 +38,9 @@ def main() -> None:
         key, end_us = f"ns:key-{number:09}", NOW_US + 10**9 + number * 1_000
         value = bytes(length if length == 100 else draw.randrange(length))
         item = Item(key, (7 << 40) + number, value, 2, end_us, end_us - 10**6, 12_345)
-        store.apply(zlib.crc32(key.encode()) & 255, decoder.decode(msgspec.json.encode(item)), NOW_US)
+        store.apply(
+            zlib.crc32(key.encode()) & 255, decoder.decode(msgspec.json.encode(item)), NOW_US
+        )
     print(resident_bytes() - before, bytes_max)
 
 

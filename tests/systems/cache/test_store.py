@@ -22,7 +22,7 @@ NOW_US = 1_800_000_000_000_000
 SECOND_US = 1_000_000
 TOMBSTONE_US = TOMBSTONE_S * SECOND_US
 LARGE = 1 << 30
-SMALL = 6_000
+SMALL = 8_000
 
 KEYS = st.builds("{}:{}".format, st.sampled_from(["a", "b"]), st.integers(0, 7))
 
@@ -121,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.begin_anew()
 
     @precondition(lambda self: self.bytes_max != LARGE)
-    @rule(namespace=st.sampled_from("ab"), bytes_max=st.sampled_from([None, 1_500, 3_000]))
+    @rule(namespace=st.sampled_from("ab"), bytes_max=st.sampled_from([None, 2_000, 4_000]))
     def limit(self, namespace: str, bytes_max: int | None) -> None:
         self.store.limit(namespace, bytes_max)
 
@@ -166,7 +166,8 @@ class TightStoreMachine(StoreMachine):
 
 TestStoreMachine = StoreMachine.TestCase
 TestTightStoreMachine = TightStoreMachine.TestCase
-TestStoreMachine.settings = TestTightStoreMachine.settings = settings(deadline=None)
+TestStoreMachine.settings = settings(deadline=None, max_examples=30, stateful_step_count=40)
+TestTightStoreMachine.settings = TestStoreMachine.settings
 
 
 def test_what_was_forgotten_does_not_come_back() -> None:
