@@ -3,8 +3,7 @@
     python benches/cache_hits.py        # a table, in some two minutes
 
 The traces are made, from a seed: keys by Zipf's law with exponent 1, whose popularity stays, or
-changes. A miss is followed by a write, as by whoever computes a value. Costs are of a miss's share of
-writes, too.
+changes. A miss is followed by a write, as by whoever computes a value, and is timed with it.
 """
 
 from __future__ import annotations
@@ -155,7 +154,7 @@ def measure(cache: Cache, trace: Sequence[str]) -> Outcome:
 
 
 def gains(seed: int, keys: int = KEYS, reads: int = READS) -> tuple[float, float]:
-    """Return by how much our hit ratio is above LRU's: stationary, and the worst of the drifting."""
+    """Return our hit ratio less LRU's: on the stationary trace, and the worse of two drifting."""
     traces = [make(seed, keys, reads) for make in (stationary, swapping, rising)]
     held = keys // 10
     over = [

@@ -171,7 +171,7 @@ TestTightStoreMachine.settings = TestStoreMachine.settings
 
 
 def test_what_was_forgotten_does_not_come_back() -> None:
-    """An older item of a key that expired, or whose tombstone ended, or that was evicted, is late."""
+    """An older item of a key that expired, or whose tombstone ended, is late."""
     store = owning()
     store.apply(0, Item("a:1", 5, b"new", expires_us=NOW_US + 1), NOW_US)
     store.apply(0, Item("a:2", 6, is_deleted=True), NOW_US)
@@ -312,7 +312,7 @@ def test_an_entry_says_what_it_is() -> None:
 
 
 def test_the_garbage_collector_sees_no_entries() -> None:
-    """However many keys there are, it has nothing to look through: neither entries nor their dicts."""
+    """However many keys there are, it looks through neither entries nor their dicts."""
     store = owning()
     gc.collect()
     before = len(gc.get_objects())

@@ -15,11 +15,10 @@ TAG_BYTES: Final = 120
 """What a tag takes besides its letters."""
 _WIDE: Final = 8
 """Bytes of a character where not all are ASCII: as Python keeps it, and as UTF-8 beside that."""
-
 _SMALL: Final = 512
 _SLACK_SHIFT: Final = 3
-"""What is larger than small comes from the C library, whose heap has gaps when sizes vary: an eighth
-more."""
+"""What is larger than small comes from the C library, whose heap has gaps when sizes vary: it
+counts an eighth more."""
 
 
 class Entry(Link, gc=False, eq=False, kw_only=True):
