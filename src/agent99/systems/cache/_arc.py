@@ -57,7 +57,7 @@ class Arc(Generic[LinkT]):
     Two things differ. Reads of what moved lately move nothing: so most reads cost a comparison. And
     sizes are bytes, but the memory of the evicted is as long as there are entries.
 
-    Invariant: `bytes` is the sum of the sizes in both queues; an link is in `twice` if and only if
+    Invariant: `bytes` is the sum of the sizes in both queues; a link is in `twice` if and only if
     it has `moved`.
     """
 
@@ -82,9 +82,9 @@ class Arc(Generic[LinkT]):
         return len(self._once) + len(self._twice)
 
     def push(self, link: LinkT) -> None:
-        """Take an link in, as the youngest; one that was evicted too early stands with the used."""
+        """Take a link in, as the youngest; one that was evicted too early stands with the used."""
         self._clock += 1
-        self.settled = max(self._clock - len(self) // _LAZINESS, 0)
+        self.settled = self._clock - len(self) // _LAZINESS
         if self._learn(link):
             link.moved = self._clock
             self._twice.push(link)
@@ -93,17 +93,17 @@ class Arc(Generic[LinkT]):
             self._once.push(link)
 
     def remove(self, link: LinkT) -> None:
-        """Take out an link that is in this queue."""
+        """Take out a link that is in this queue."""
         (self._once if link.moved == NEVER else self._twice).remove(link)
 
     def touch(self, link: LinkT) -> None:
-        """Note that an link was read; not needed if it moved since `settled`."""
+        """Note that a link was read; not needed if it moved since `settled`."""
         self.remove(link)
         link.moved = self._clock
         self._twice.push(link)
 
     def resize(self, link: LinkT, size: int) -> None:
-        """Give an link that is in this queue another size."""
+        """Give a link that is in this queue another size."""
         (self._once if link.moved == NEVER else self._twice).resize(link, size)
 
     def choose(self, spared: LinkT | None = None) -> LinkT | None:

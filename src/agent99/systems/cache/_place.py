@@ -60,10 +60,11 @@ class Role:
 
     def choose(self, spared: Entry | None) -> Entry | None:
         """Return who must go next: out of the largest queue, so that a quota is no reservation."""
-        queues = [self.queue]
-        if self.quotas:
-            queues += [one.queue for one in self.accounts.values() if one.bytes_max is not None]
-            queues.sort(key=lambda queue: -queue.bytes)
+        if not self.quotas:
+            return self.queue.choose(spared)
+        queues = [one.queue for one in self.accounts.values() if one.bytes_max is not None]
+        queues.append(self.queue)
+        queues.sort(key=lambda queue: -queue.bytes)
         for queue in queues:
             entry = queue.choose(spared)
             if entry is not None:

@@ -203,7 +203,8 @@ class Store:
             _overwrite(entry, item)
         ends_us = now_us + _TOMBSTONE_US if item.is_deleted else item.expires_us
         if ends_us != entry.expires_us:
-            self._wheel.remove(entry)
+            if entry.slot is not None:
+                self._wheel.remove(entry)
             entry.expires_us = ends_us
             if ends_us:
                 self._wheel.add(entry, now_us)
@@ -344,7 +345,8 @@ class Store:
 
     def _evict(self, entry: Entry) -> None:
         self._evictions += 1
-        self._wheel.remove(entry)
+        if entry.slot is not None:
+            self._wheel.remove(entry)
         self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:

@@ -134,9 +134,12 @@ class Wheel:
     def _hang(self, entry: Entry) -> None:
         # A slot of level n is spread when its first tick begins. So up to 256 of its length ahead,
         # the last one included, no slot stands for two times at once.
-        now = self._tick
-        tick = min(max(-(-entry.expires_us // TICK_US), now + 1), now + _SPAN)
-        delta = tick - now
+        delta = -(-entry.expires_us // TICK_US) - self._tick
+        if delta < 1:
+            delta = 1
+        elif delta > _SPAN:
+            delta = _SPAN
+        tick = self._tick + delta
         level = 0
         while delta > _SLOTS:
             delta = -(-delta >> _BITS)
