@@ -129,6 +129,7 @@ class Stay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.book.close()
         self.lanes.close()
+        self.store.close()
 
     # --- what it hears ----------------------------------------------------------------------------
 
@@ -189,8 +190,8 @@ class Stay:
     async def _sweep(self) -> None:
         """End what has expired, a little at a time, so that nothing waits for it."""
         while True:
-            ended = self.store.expire(self.now_us(), SWEEP_ITEMS)
-            await self._clock.sleep(0 if ended == SWEEP_ITEMS else SWEEP_S)
+            self.store.expire(self.now_us(), SWEEP_ITEMS)
+            await self._clock.sleep(0 if self.store.is_behind(self.now_us()) else SWEEP_S)
 
     def _has_any(self) -> bool:
         """Whether a partition counts on this node: its owner lets it go when others have copies."""
