@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent99.errors import UsageError
+from agent99.systems.cache._arc import Ghosts
 from agent99.systems.cache._entry import size_of
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._place import GHOSTS_MAX
@@ -309,6 +310,22 @@ def test_an_entry_says_what_it_is() -> None:
     assert repr(store.get(0, "a:1", NOW_US)) == "<Entry 'a:1' 5 bytes, version 3>"
     store.apply(0, Item("a:1", 4, is_deleted=True), NOW_US)
     assert repr(store._entries[0]["a:1"]) == "<Entry 'a:1' deleted, version 4>"
+
+
+def test_every_part_says_how_much_it_holds() -> None:
+    """The texts of a store and of its parts are one line of figures each."""
+    store = owning()
+    store.apply(0, Item("a:1", 3, bytes(97), expires_us=NOW_US + SECOND_US), NOW_US)
+    size = size_of(Item("a:1", 3, bytes(97)))
+    role, place = store._owned, store._places[0]
+    assert repr(store) == f"<Store 1 partitions, {size} of {LARGE:,} bytes>"
+    assert repr(role) == f"<Role owned {size} bytes>"
+    assert repr(place) == "<Place 1 entries, floor 0>"
+    assert repr(role.account("a")) == f"<Account 'a' 1 entries, {size} bytes>"
+    assert repr(role.queue) == f"<Arc 1 once, 0 twice, {size} bytes>"
+    assert repr(store._copies.queue) == "<Fifo 0 links, 0 bytes>"
+    assert repr(store._wheel).startswith("<Wheel 1 entries, tick ")
+    assert repr(Ghosts(1)) == "<Ghosts 2,048 slots>"
 
 
 def test_the_garbage_collector_sees_no_entries() -> None:

@@ -31,6 +31,9 @@ class Ghosts:
         self._mask = size - 1
         self._table = array("Q", bytes(8 * size))
 
+    def __repr__(self) -> str:
+        return f"<Ghosts {len(self._table):,} slots>"
+
     def add(self, key: str, number: int) -> None:
         """Note a key; `number` says which eviction it was, from 1."""
         hashed = hash(key)
@@ -72,6 +75,9 @@ class Arc(Generic[LinkT]):
         self._gone = [0, 0]  # evictions so far, out of `once` and `twice`
         self._goal = 0.0  # bytes that `once` should have
         self._clock = 0
+
+    def __repr__(self) -> str:
+        return f"<Arc {len(self._once):,} once, {len(self._twice):,} twice, {self.bytes:,} bytes>"
 
     @property
     def bytes(self) -> int:

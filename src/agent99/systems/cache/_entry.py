@@ -71,6 +71,9 @@ class Account:
         """Its entries, tombstones included."""
         self.tombstones = 0
 
+    def __repr__(self) -> str:
+        return f"<Account {self.namespace!r} {self.count:,} entries, {self.bytes:,} bytes>"
+
     def link(self, entry: Entry) -> None:
         """Book an entry, as the youngest in the queue."""
         entry.account = self

@@ -55,6 +55,9 @@ class Fifo(Generic[LinkT]):
         root = self._root
         root.before = root.after = root
 
+    def __repr__(self) -> str:
+        return f"<Fifo {self._count:,} links, {self.bytes:,} bytes>"
+
     def __len__(self) -> int:
         return self._count
 

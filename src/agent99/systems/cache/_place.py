@@ -28,6 +28,9 @@ class Role:
         self.quotas: dict[str, int] = {}
         """In bytes, by namespace; of what is owned only, and copies follow their owner."""
 
+    def __repr__(self) -> str:
+        return f"<Role {'owned' if self.is_owned else 'copies'} {self.bytes:,} bytes>"
+
     def account(self, namespace: str) -> Account:
         """Return the account of a namespace, opened if there is none."""
         account = self.accounts.get(namespace)
@@ -86,6 +89,9 @@ class Place:
         self.ghosts: dict[str, int] | None = None if role.is_owned else {}
         """While a copy is filled: the versions of forgotten keys. A floor would shut out what is
         still to come, which comes in no order."""
+
+    def __repr__(self) -> str:
+        return f"<Place {len(self.entries):,} entries, floor {self.floor}>"
 
     def version(self, key: str) -> int:
         """Return the version up to which nothing is believed of a key that is not here."""

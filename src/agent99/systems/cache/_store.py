@@ -82,6 +82,11 @@ class Store:
         self._evictions = 0
         self._expirations = 0
 
+    def __repr__(self) -> str:
+        here = self._owned.places + self._copies.places
+        used = self._owned.bytes + self._copies.bytes
+        return f"<Store {here} partitions, {used:,} of {self._bytes_max:,} bytes>"
+
     def __del__(self) -> None:
         # Links and slots hold each other, out of the garbage collector's sight.
         self.close()
@@ -90,8 +95,6 @@ class Store:
         """Forget everything, and free it."""
         for partition in range(len(self._places)):
             self.drop(partition)
-
-    # --- partitions -------------------------------------------------------------------------------
 
     def open(self, partition: int, *, is_owned: bool) -> None:
         """Take a partition in, as owner or as a copy; one that is here changes its role.
@@ -150,8 +153,6 @@ class Store:
             text = f"{entry.version} {key}".encode()
             total += int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
         return total & 0xFFFF_FFFF_FFFF_FFFF
-
-    # --- keys -------------------------------------------------------------------------------------
 
     def get(self, partition: int, key: str, now_us: int) -> Entry | None:
         """Return a key's entry, and note that it was read; None: not here, deleted or expired."""
@@ -248,8 +249,6 @@ class Store:
             for key, entry in self._entries[partition].items()
             if key.startswith(prefix) and not entry.is_deleted
         ]
-
-    # --- room -------------------------------------------------------------------------------------
 
     def limit(self, namespace: str, bytes_max: int | None) -> None:
         """Give a namespace a quota of what is owned here, in bytes, or take it back.

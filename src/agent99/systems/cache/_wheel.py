@@ -37,6 +37,9 @@ class Wheel:
         self._tick = 0  # the last one that is over
         self._count = 0
 
+    def __repr__(self) -> str:
+        return f"<Wheel {self._count:,} entries, tick {self._tick}>"
+
     def __len__(self) -> int:
         return self._count
 
