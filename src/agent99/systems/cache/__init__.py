@@ -2,7 +2,8 @@
 
 Given:       keys and values; a mesh whose agents may come, go and die.
 Gives:       nodes that hold them, and a client that asks the owner of a key without a detour.
-May import:  errors clock ids settings envelope journal registry dispatch agent wire agent99; msgspec
+May import:  errors clock ids settings envelope journal registry dispatch agent wire agent99;
+             msgspec
 Never:       serves what was deleted or has expired, acknowledges what one death could lose where
              copies are wanted, grows beyond its budget, writes to a disk.
 """
