@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from agent99.clock import Clock
+from agent99.errors import UsageError
 from agent99.systems.cache._book import TableBook
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._options import RECENT_MAX, RECENT_S
@@ -61,17 +63,21 @@ class Copies:
             self._store.drop(partition)
             self._store.open(partition, is_owned=False)
             self.partitions.add(partition)
-            self._recent[partition] = deque(maxlen=RECENT_MAX)
+            self._recent.pop(partition, None)
         elif partition not in self.partitions:
             return False
-        now_us, recent = (
-            self._now_us(),
-            self._recent.setdefault(partition, deque(maxlen=RECENT_MAX)),
-        )
+        now_us = self._now_us()
+        for item in portion.items:
+            with suppress(UsageError):  # larger than this node takes: as if it had been evicted
+                self._store.apply(partition, item, now_us)
+        if table is not None and len(table.parts[partition].replicas) > 1:
+            self._remember(partition, portion)
+        return True
+
+    def _remember(self, partition: int, portion: Portion) -> None:
+        """Keep for a moment what other copies may not have been told."""
+        recent = self._recent.setdefault(partition, deque(maxlen=RECENT_MAX))
         now_s = self._clock.monotonic_s()
         while recent and now_s - recent[0][0] > RECENT_S:
             recent.popleft()
-        for item in portion.items:
-            self._store.apply(partition, item, now_us)
-            recent.append((now_s, item))
-        return True
+        recent.extend((now_s, item) for item in portion.items)

@@ -8,7 +8,7 @@ compare-and-set, and a change that was made already changes nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from agent99.clock import Clock
@@ -25,7 +25,10 @@ LOOK_S = 0.1
 RANK_S = 0.3
 """So much later than the node before it a node acts."""
 PAUSE_S = 1.0
-"""Whoever was not able to look for so long judges nobody until it has seen all of them anew."""
+"""Whoever was not able to look for so long takes all leases for just renewed."""
+GRACE_S = 3.0
+"""Whose own lease had run out judges nobody for so long: the others come back, too, within the 2 s
+to which the pauses of their links grow, or as soon as there is a leader who takes renewals."""
 
 _log = logging.getLogger("agent99.systems.cache")
 
@@ -51,9 +54,17 @@ class Keeper:
     Args:
         me: This node's id.
         replicas: Copies besides the owner's that a table which it makes is to have.
+        is_trusted: Tells whether this node's own lease is valid.
     """
 
-    def __init__(self, book: TableBook, clock: Clock, me: str, replicas: int) -> None:
+    def __init__(
+        self,
+        book: TableBook,
+        clock: Clock,
+        me: str,
+        replicas: int,
+        is_trusted: Callable[[], bool],
+    ) -> None:
         self.leases: dict[str, Seen] = {}
         """Of all nodes, by their ids."""
         self._gone: set[str] = set()
@@ -61,6 +72,8 @@ class Keeper:
         self._clock = clock
         self._me = me
         self._replicas = replicas
+        self._is_trusted = is_trusted
+        self._judges_from_s = 0.0
         self._looked_s = clock.monotonic_s()
         self._wrong_since_s: float | None = None
 
@@ -118,7 +131,13 @@ class Keeper:
             self.leases[node.id] = Seen(node, revision, self._clock.monotonic_s())
 
     async def _look(self, now_s: float) -> None:
-        silent = [one for one in self.leases.values() if now_s - one.since_s > SILENCE_S]
+        if not self._is_trusted():
+            self._judges_from_s = now_s + GRACE_S
+        silent = [
+            one
+            for one in self.leases.values()
+            if now_s >= self._judges_from_s and now_s - one.since_s > SILENCE_S
+        ]
         table = self._book.table
         if not silent and table is not None and self._is_true(table):
             self._wrong_since_s = None

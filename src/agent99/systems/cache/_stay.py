@@ -77,7 +77,7 @@ class Stay:
         self.copies = Copies(self.store, self.book, clock, self.now_us)
         self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
         self.tally = Tally()
-        self.keeper = Keeper(self.book, clock, token, replicas)
+        self.keeper = Keeper(self.book, clock, token, replicas, self.lease.is_valid)
         self._id = token
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_over = False
