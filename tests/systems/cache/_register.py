@@ -33,7 +33,7 @@ class Operation(msgspec.Struct, frozen=True):
     result: Value | bool | None = None
     """`get`: value or None; `delete`: was it there; `add`, `cas`: was it done; `incr`: the sum."""
     version: int = 0
-    """Of the item that was seen or written, where the answer told it; 0: it did not."""
+    """Of the item that was seen or written, where an answer told it; 0: none did."""
 
     @property
     def changed_nothing(self) -> bool:

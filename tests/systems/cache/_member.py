@@ -1,0 +1,119 @@
+"""A node of a cache, or clients of it, for a campaign to kill.
+
+As a process of its own: `python -m tests.systems.cache._member URL MESH DIR ROLE SEED`. A node says
+`works` when it is hosted, clients do when they begin. These end by SIGTERM, each after what it has
+under way; all that they ask and are answered is in the history of their process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from agent99 import Mesh
+from agent99.dispatch import new_event_loop
+from agent99.errors import Agent99Error
+from agent99.systems.cache import CacheNodeAgent
+from tests.systems.cache._history import Recorder, Session
+
+NAMESPACE: Final = "k15"
+LANES: Final = 4
+"""Clients in a process."""
+TEXTS: Final = tuple(f"text{number}" for number in range(16))
+COUNTERS: Final = tuple(f"counter{number}" for number in range(4))
+PAUSE_S: Final = 0.01
+"""Between two operations of a client, on the average."""
+TEXT_MIX: Final = {"get": 50, "set": 15, "cas": 15, "add": 10, "delete": 10}
+COUNTER_MIX: Final = {"get": 40, "incr": 55, "delete": 5}
+"""Of a hundred operations."""
+
+
+class Lane:
+    """One client that asks for one thing after the other."""
+
+    def __init__(self, session: Session, luck: random.Random) -> None:
+        self._session = session
+        self._luck = luck
+        self._written = 0
+        self._versions: dict[str, int] = {}
+        """What it saw last of each key: what it expects when it compares."""
+
+    def __repr__(self) -> str:
+        return f"Lane({self._session.client!r}, written={self._written})"
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Ask until it is told to stop; an error is an answer, too."""
+        while not stop.is_set():
+            await asyncio.sleep(self._luck.uniform(0, 2 * PAUSE_S))
+            try:
+                await self._once()
+            except Agent99Error:
+                continue
+
+    async def _once(self) -> None:
+        luck, session = self._luck, self._session
+        key = luck.choice(TEXTS + COUNTERS)
+        mix = TEXT_MIX if key in TEXTS else COUNTER_MIX
+        (name,) = luck.choices(tuple(mix), tuple(mix.values()))
+        match name:
+            case "get":
+                _, self._versions[key] = await session.get(key)
+            case "set":
+                self._versions[key] = await session.set(key, self._value())
+            case "cas":
+                version = self._versions.get(key, 0) or 1
+                self._versions[key] = await session.cas(key, self._value(), version=version)
+            case "add":
+                await session.add(key, self._value())
+            case "incr":
+                await session.incr(key)
+            case _:
+                await session.delete(key)
+
+    def _value(self) -> str:
+        """Return what no one else writes."""
+        self._written += 1
+        return f"{self._session.client}.{self._written}"
+
+
+async def be_node(mesh: Mesh) -> None:
+    """Hold a share of the keys until the process is ended."""
+    await mesh.host(CacheNodeAgent())
+    print("works", flush=True)  # noqa: T201 - the campaign waits for it
+    await asyncio.Event().wait()
+
+
+async def be_clients(mesh: Mesh, folder: Path, seed: int) -> None:
+    """Ask until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    recorder, cache = Recorder(folder), await mesh.cache(NAMESPACE)
+    lanes = [
+        Lane(Session(cache, f"{os.getpid()}.{number}", recorder), random.Random(f"{seed}.{number}"))
+        for number in range(LANES)
+    ]
+    print("works", flush=True)  # noqa: T201 - the campaign waits for it
+    await asyncio.gather(*(lane.work(stop) for lane in lanes))
+    recorder.close()
+
+
+async def main(url: str, mesh_name: str, folder: Path, role: str, seed: int) -> None:
+    """Be what the role says."""
+    async with Mesh(url, mesh=mesh_name) as mesh:
+        if role == "node":
+            await be_node(mesh)
+        else:
+            await be_clients(mesh, folder, seed)
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[3])
+    logging.basicConfig(filename=path / f"{os.getpid()}.log", level=logging.INFO)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main(sys.argv[1], sys.argv[2], path, sys.argv[4], int(sys.argv[5])))
