@@ -76,8 +76,6 @@ async def test_each_key_is_at_one_place(
         histories = await campaign.run(seconds)
         lost = crew.table.lost
     found = findings(histories)
-    for text in found:
-        print(text)
     operations = [each for every in histories.values() for each in every]
     outcomes = Counter(each.outcome for each in operations)
     fault.report(
