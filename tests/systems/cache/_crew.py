@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -31,6 +32,8 @@ class Member:
 
     def __init__(self, role: Role, process: Process, link: ChaosProxy | None) -> None:
         self.role = role
+        self.instance = ""
+        """Of a node: the agent's, by which the table knows it."""
         self.link = link
         """What stands between it and the server; None: nothing."""
         self._process = process
@@ -56,7 +59,8 @@ class Member:
         """
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), START_S)
-        assert line == b"works\n", f"a {self.role} ended by itself; see {self.pid}.log"
+        assert line, f"a {self.role} ended by itself; see {self.pid}.log"
+        self.instance = line.decode().split()[1]
 
     def freeze(self) -> None:
         """Let it do nothing at all (SIGSTOP)."""
@@ -165,8 +169,8 @@ class Crew:
         Raises:
             AssertionError: they have not, in time.
         """
-        count = len(self.living("node"))
-        await eventually(lambda: is_whole(self.table, count), timeout_s=timeout_s)
+        instances = {each.instance for each in self.living("node")}
+        await eventually(lambda: is_whole(self.table, instances), timeout_s=timeout_s)
 
     async def stop_clients(self) -> Histories:
         """Let all clients end what they have under way; returns what all have written down."""
@@ -179,10 +183,10 @@ class Crew:
         return await self._stack.enter_async_context(ChaosProxy(port))
 
 
-def is_whole(table: Table, nodes: int) -> bool:
-    """Tell whether there are so many nodes, and each partition is where it is to be."""
-    copies = min(table.replicas, nodes - 1)
-    return len(table.nodes) == nodes and all(
+def is_whole(table: Table, instances: AbstractSet[str]) -> bool:
+    """Tell whether these nodes, and no others, have each partition as it is to be."""
+    copies = min(table.replicas, len(instances) - 1)
+    return {node.instance for node in table.nodes} == instances and all(
         part.owner and part.goal == (part.owner, *part.replicas) and len(part.replicas) == copies
         for part in table.parts
     )

@@ -1,8 +1,8 @@
 """A node of a cache, or clients of it, for a campaign to kill.
 
-As a process of its own: `python -m tests.systems.cache._member URL MESH DIR ROLE SEED`. A node says
-`works` when it is hosted, clients do when they begin. These end by SIGTERM, each after what it has
-under way; all that they ask and are answered is in the history of their process.
+As a process of its own: `python -m tests.systems.cache._member URL MESH DIR ROLE SEED`. It says
+`works` and, of a node, the instance. Clients end by SIGTERM, each after what it has under way; all
+that they ask and are answered is in the history of their process.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ class Lane:
 
 async def be_node(mesh: Mesh) -> None:
     """Hold a share of the keys until the process is ended."""
-    await mesh.host(CacheNodeAgent())
-    print("works", flush=True)  # noqa: T201 - the campaign waits for it
+    node = CacheNodeAgent()
+    await mesh.host(node)
+    print(f"works {node.instance}", flush=True)  # noqa: T201 - the campaign waits for it
     await asyncio.Event().wait()
 
 
@@ -98,7 +99,7 @@ async def be_clients(mesh: Mesh, folder: Path, seed: int) -> None:
         Lane(Session(cache, f"{os.getpid()}.{number}", recorder), random.Random(f"{seed}.{number}"))
         for number in range(LANES)
     ]
-    print("works", flush=True)  # noqa: T201 - the campaign waits for it
+    print("works -", flush=True)  # noqa: T201 - the campaign waits for it
     await asyncio.gather(*(lane.work(stop) for lane in lanes))
     recorder.close()
 
@@ -114,6 +115,7 @@ async def main(url: str, mesh_name: str, folder: Path, role: str, seed: int) -> 
 
 if __name__ == "__main__":
     path = Path(sys.argv[3])
-    logging.basicConfig(filename=path / f"{os.getpid()}.log", level=logging.INFO)
+    words = "%(created)f %(name)s: %(message)s"
+    logging.basicConfig(filename=path / f"{os.getpid()}.log", level=logging.INFO, format=words)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main(sys.argv[1], sys.argv[2], path, sys.argv[4], int(sys.argv[5])))
