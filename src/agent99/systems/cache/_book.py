@@ -264,14 +264,15 @@ class TableBook:
             WrongSequenceError: somebody was quicker.
             as `bucket`: the outcome is unknown.
         """
-        wanted = table
+        # With the table, before any wait: what is heard of meanwhile must not be written over.
+        revision, wanted = self._revision, table
         for change in changes:
             wanted = change(wanted)
-        if wanted is table and self._revision:
+        if wanted is table and revision:
             return table
         encoded, bucket = encode_table(wanted), await self.bucket()
-        if self._revision:
-            revision = await bucket.update(TABLE, encoded, revision=self._revision)
+        if revision:
+            revision = await bucket.update(TABLE, encoded, revision=revision)
         else:
             revision = await bucket.create(TABLE, encoded)
         self._note(wanted, encoded, revision)
