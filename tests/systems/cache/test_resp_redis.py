@@ -25,7 +25,7 @@ STORIES: dict[str, str] = {
     "hello": "HELLO 4; HELLO x; HELLO 2 FOO; HELLO 2 AUTH a; HELLO 2 SETNAME; HELLO 2 AUTH o x",
     "client": "CLIENT; CLIENT FOO; CLIENT GETNAME; CLIENT SETNAME; CLIENT SETNAME me; "
     "CLIENT GETNAME; CLIENT ID x; client setname a\tb; HELLO 3 SETNAME x\ty",
-    "command": "COMMAND COUNT x; COMMAND FOO; COMMAND DOCS nosuch; COMMAND INFO nosuch",
+    "command": "COMMAND COUNT x; COMMAND FOO; COMMAND INFO nosuch",
     "unknown": f"FOO; foo a b; FOO {'x' * 300} y; {'foo' * 100} a b; FOO {'y' * 127} b c; "
     f"FOO {'y' * 126} b c; FOO {'y' * 125} b c",
     "get and set": "GET a; SET a 1; GET a; get a; GeT a; SET a 2; GET a; SET a; GET; GET a b",

@@ -327,7 +327,10 @@ async def test_a_listener_opens_once(open_listener: Open) -> None:
         ),
         (("CLIENT", "SETINFO", "lib-name", "redis-py"), b"+OK\r\n"),
         (("CLIENT", "SETINFO", "x", "y"), b"-ERR Unrecognized option 'x'\r\n"),
-        (("COMMAND", "DOCS", "get"), b"*0\r\n"),
+        (
+            ("COMMAND", "DOCS", "get"),
+            b"-ERR unknown subcommand 'DOCS'. Try COMMAND HELP.\r\n",
+        ),
         (("COMMAND", "COUNT"), b":42\r\n"),
         (
             ("LPUSH", "a", "1"),

@@ -105,19 +105,18 @@ def prepare(session: Session, request: Sequence[bytes]) -> tuple[Command, Call]:
 
 
 def describe(call: Call) -> bytes:
-    """COMMAND [COUNT | DOCS | INFO [name …] | LIST]: what there is, by Redis's description."""
+    """COMMAND [COUNT | INFO [name …]]: what there is, by Redis's description.
+
+    Who asks for DOCS is told that there are none: redis-cli then shows those that it brings.
+    """
     if not call.arguments:
         return array([_description(command) for command in COMMANDS])
     asked, *names = call.arguments
     part = asked.lower()
-    if part in {b"count", b"list"} and names:
-        raise RefusedError(on_session.wrong_number(f"command|{part.decode()}"))
+    if part == b"count" and names:
+        raise RefusedError(on_session.wrong_number("command|count"))
     if part == b"count":
         return integer(len(COMMANDS))
-    if part == b"list":
-        return array([bulk(command.name.encode()) for command in COMMANDS])
-    if part == b"docs":
-        return call.session.dialect.table({})  # Redis's own documents hold for what is here
     if part == b"info":
         found = [_BY_NAME.get(name.lower()) for name in names] if names else COMMANDS
         return array([_description(one) if one else call.session.dialect.null for one in found])
