@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -66,6 +67,12 @@ class RawClient:
     async def connect(cls, port: int) -> RawClient:
         """Connect on loopback."""
         return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     def send(self, *words: str | bytes) -> None:
         """Send a request."""

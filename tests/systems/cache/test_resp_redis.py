@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 
@@ -15,6 +14,8 @@ from agent99.systems.cache._resp_server import RespListener, RespOptions
 from ._redis import RawClient, redis_port, request_of  # noqa: F401 - a fixture
 from ._strings import MemoryStrings
 
+SLOW_S_MAX = 60
+"""How much one of two servers may lag behind on a busy machine; the times set are 1,000 s."""
 BIG = str(2**63 - 1)
 LOW = str(-(2**63))
 
@@ -99,51 +100,66 @@ BROKEN = (
 async def ports(redis_port: int) -> AsyncIterator[tuple[int, int]]:  # noqa: F811 - the fixture
     """Give the port of a listener and that of a real server, both empty."""
     strings = MemoryStrings(SystemClock())
-    async with RespListener(strings, RespOptions(port=0)) as listener:
-        theirs = await RawClient.connect(redis_port)
+    async with (
+        RespListener(strings, RespOptions(port=0)) as listener,
+        await RawClient.connect(redis_port) as theirs,
+    ):
         await theirs.ask("FLUSHALL")
-        await theirs.close()
         yield listener.port, redis_port
+
+
+@pytest.fixture
+async def pair(ports: tuple[int, int]) -> AsyncIterator[tuple[RawClient, RawClient]]:
+    """Give a client of the listener and one of the real server."""
+    our_port, their_port = ports
+    async with (
+        await RawClient.connect(our_port) as ours,
+        await RawClient.connect(their_port) as theirs,
+    ):
+        yield ours, theirs
+
+
+def agree(words: Sequence[str], ours: bytes, theirs: bytes) -> bool:
+    """Return whether two answers are the same; a time left may differ by what the test takes."""
+    if ours != theirs and words[0] == "TTL":
+        lefts_s = sorted((int(ours[1:]), int(theirs[1:])))
+        return lefts_s[0] > 0 and lefts_s[1] - lefts_s[0] <= SLOW_S_MAX
+    return ours == theirs
 
 
 @pytest.mark.parametrize("version", ["2", "3"])
 @pytest.mark.parametrize("story", STORIES)
 async def test_every_command_is_answered_as_redis_does(
-    ports: tuple[int, int], story: str, version: str
+    pair: tuple[RawClient, RawClient], story: str, version: str
 ) -> None:
     """Each command, in each of the protocol's versions, has Redis's own answer."""
-    clients = [await RawClient.connect(port) for port in ports]
-    for client in clients:
+    for client in pair:
         await client.ask("HELLO", version)
     for line in STORIES[story].split("; "):
         words = ["" if word == "''" else word for word in line.split(" ")]
-        ours, theirs = [await client.ask(*words) for client in clients]
-        assert theirs == ours, line
-    for client in clients:
-        await client.close()
+        ours, theirs = [await client.ask(*words) for client in pair]
+        assert agree(words, ours, theirs), (line, theirs, ours)
 
 
 @pytest.mark.parametrize("sent", [*INLINE, *BROKEN], ids=lambda sent: repr(sent[:24]))
 @pytest.mark.parametrize("is_cut", [False, True])
 async def test_every_bad_byte_is_answered_as_redis_does(
-    ports: tuple[int, int], sent: bytes, is_cut: bool
+    pair: tuple[RawClient, RawClient], sent: bytes, is_cut: bool
 ) -> None:
     """What people type and what is broken has Redis's own answers, and its own end."""
     heard: list[bytes] = []
-    for port in ports:
-        client = await RawClient.connect(port)
+    for client in pair:
         for piece in (sent[:3], sent[3:]) if is_cut else (sent,):
             client.writer.write(piece)
             await client.writer.drain()
         client.writer.write_eof()
         heard.append(await client.rest())
-        await client.close()
     assert heard[1] == heard[0]
 
 
 KEYS = ("a", "b", "ä")
 VALUES = ("", "1", "-7", "x", "two words", BIG)
-TIMES = ("1000", "0", "-1", "x", "2000")
+TIMES = ("1000", "0", "-1", "x")
 
 
 def any_command(chance: random.Random) -> Sequence[str]:
@@ -171,27 +187,25 @@ def any_command(chance: random.Random) -> Sequence[str]:
     )
 
 
-async def test_any_pipeline_is_answered_as_redis_does(ports: tuple[int, int], seed: int) -> None:
+async def test_any_pipeline_is_answered_as_redis_does(
+    pair: tuple[RawClient, RawClient], seed: int
+) -> None:
     """Random commands on three keys, in pipelines of random length, have Redis's own answers."""
     chance = random.Random(seed)
-    clients = [await RawClient.connect(port) for port in ports]
     for _ in range(100):
         commands = [any_command(chance) for _ in range(chance.randrange(1, 60))]
         heard: list[list[bytes]] = []
-        for client in clients:
+        for client in pair:
             client.writer.write(b"".join(request_of(*words) for words in commands))
             heard.append([await client.answer() for _ in commands])
-        ours, theirs = heard
-        for words, our, their in zip(commands, ours, theirs, strict=True):
-            assert their == our, words
-    await asyncio.gather(*(client.close() for client in clients))
+        for words, ours, theirs in zip(commands, *heard, strict=True):
+            assert agree(words, ours, theirs), (words, theirs, ours)
 
 
 async def test_arities_are_those_of_redis(ports: tuple[int, int]) -> None:
     """The table's arities, and the places of its keys, are those of Redis."""
-    client = await RawClient.connect(ports[1])
-    for command in COMMANDS:
-        described = await client.ask("COMMAND", "INFO", command.name)
-        numbers = [int(line[1:]) for line in described.split(b"\r\n") if line.startswith(b":")]
-        assert [command.arity, *command.keys] == numbers[:4], command.name
-    await client.close()
+    async with await RawClient.connect(ports[1]) as client:
+        for command in COMMANDS:
+            described = await client.ask("COMMAND", "INFO", command.name)
+            numbers = [int(line[1:]) for line in described.split(b"\r\n") if line[:1] == b":"]
+            assert [command.arity, *command.keys] == numbers[:4], command.name
