@@ -19,7 +19,7 @@ INPUT_BYTES_MAX = 8_192
 RSS_MB_MAX = 512
 INPUT_S_MAX = 1
 GRACE_S = 60
-NAMES = ("parser", "message", "body", "headers", "subject", "description", "header")
+NAMES = ("parser", "message", "body", "headers", "subject", "description", "header", "resp")
 
 
 def main() -> int:

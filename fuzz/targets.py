@@ -34,6 +34,7 @@ from agent99.errors import (
     UsageError,
 )
 from agent99.registry._description import decode_description, encode_description
+from agent99.systems.cache._resp_parser import RequestBounds, RequestParser
 from agent99.wire import Message, format_headers, parse_headers
 from agent99.wire._encoder import SubjectChecker, check_pattern
 from agent99.wire._parser import INFO_BYTES_MAX, Parser, frame_bytes_max
@@ -179,7 +180,27 @@ def header(data: bytes) -> None:
     promise(again == (made, b'{"a":1}'), "the header comes back")
 
 
+def resp(data: bytes) -> None:
+    """The same requests however the stream is cut; nothing but the declared error."""
+    cut = data[0] if data else 1
+    stream = data[1:]
+    promise(_requests(stream, len(stream) or 1) == _requests(stream, cut % 17 + 1), "cuts tell")
+
+
+def _requests(stream: bytes, step: int) -> list[object]:
+    requests: list[object] = []
+    reader = RequestParser(RequestBounds())
+    try:
+        for at in range(0, len(stream), step):
+            reader.feed(stream[at : at + step])
+            while (request := reader.next_request()) is not None:
+                requests.append(request)
+    except RemoteProtocolError as problem:
+        requests.append(str(problem))
+    return requests
+
+
 TARGETS: Final[dict[str, Callable[[bytes], Any]]] = {
     target.__name__: target
-    for target in (parser, message, body, headers, subject, description, header)
+    for target in (parser, message, body, headers, subject, description, header, resp)
 }
