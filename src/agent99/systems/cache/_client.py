@@ -7,8 +7,11 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from agent99.errors import (
     Agent99Error,
+    BadAnswerError,
     BufferFullError,
     ClosedError,
     DeadlineExceededError,
@@ -21,6 +24,7 @@ from agent99.errors import (
 from agent99.systems.cache._book import TABLE, TableBook, bucket_config
 from agent99.systems.cache._lanes import BATCH_MAX, Lane, Wait
 from agent99.systems.cache._lookup import Lookup
+from agent99.systems.cache._parts import Parts, Wanted, is_large
 from agent99.systems.cache._peers import Asking, Peers
 from agent99.systems.cache._table import Node, Table, new_table
 from agent99.systems.cache._words import Change, Found, Hit, Outcome, Read, Status, Write, Written
@@ -58,6 +62,7 @@ class CacheClient:
         self.lookup = Lookup(new_table(0))
         """By the latest table."""
         self.peers = Peers(asking)
+        self._parts = Parts(self.peers, self.clock, lambda: link.ids.token().decode())
         self._reads: dict[str, Lane] = {}
         self._writes: dict[str, Lane] = {}
         self._parked: set[Wait] = set()
@@ -207,13 +212,17 @@ class CacheClient:
         except MAY_PASS:
             return group
         self.book.learn(found.table)
+        left = group[len(found.hits) :]
         for index, hit in zip(group, found.hits, strict=False):
             hits[index] = hit
-        left = group[len(found.hits) :]
+            if hit is not None and hit.size:
+                left.append(index)
         return [*(group[moved] for moved in found.moved), *left]
 
     def _send_batch(self, work: Any, node: Node, batch: Sequence[Wait]) -> None:
-        waits = [wait for wait in batch if not wait.future.done()]
+        waits = [wait for wait in batch if wait.is_wanted()]
+        if not waits:
+            return
         task = self._start(work(node, waits))
         asking = self._asking.setdefault(node.id, set())
         asking.add(task)
@@ -233,22 +242,45 @@ class CacheClient:
             self._put_off(batch, error, epoch)
             return
         self.book.learn(found.table)
+        if not 0 < len(found.hits) <= len(batch):
+            self._put_off(batch, not_as_many(len(found.hits), len(batch)), epoch)
+            return
         moved = frozenset(found.moved)
         for index, wait in enumerate(batch):
             if index >= len(found.hits):
                 self._send(wait)
-            elif index in moved:
+                continue
+            hit = found.hits[index]
+            if index in moved:
                 self._again(wait, epoch)
+            elif hit is not None and hit.size:
+                self._start(self._read_large(node, wait, hit))
             else:
-                self._finish(wait, found.hits[index])
+                self._finish(wait, hit)
+
+    async def _read_large(self, node: Node, wait: Wait, hit: Hit) -> None:
+        """Read a value in parts; from the start, if it changes meanwhile."""
+        epoch = self.lookup.table.epoch
+        wanted = Wanted(wait.key, hit.version, hit.size)
+        try:
+            value = await self._parts.read(node, wanted, wait.is_wanted)
+        except Agent99Error as error:
+            self._put_off([wait], error, epoch)
+            return
+        if value is None:
+            self._again(wait, epoch)
+        else:
+            self._finish(wait, replace(hit, value=value, size=0))
 
     async def _ask_write(self, node: Node, batch: list[Wait]) -> None:
         epoch = self.lookup.table.epoch
-        timeout_s = max(wait.deadline_s for wait in batch) - self.clock.monotonic_s()
-        for wait in batch:
-            wait.sent = True
         write = Write(epoch, tuple(wait.item for wait in batch))
         try:
+            if is_large(write):
+                write = await self._parts.ahead(node, write, batch[0].is_wanted)
+            timeout_s = max(wait.deadline_s for wait in batch) - self.clock.monotonic_s()
+            for wait in batch:
+                wait.sent = True
             written: Written = await self.peers.ask(
                 node, "write", write, returns=Written, timeout_s=max(timeout_s, 0.001)
             )
@@ -259,6 +291,16 @@ class CacheClient:
             self._put_off(batch, error, epoch)
             return
         self.book.learn(written.table)
+        self._told(batch, written, epoch)
+
+    def _told(self, batch: list[Wait], written: Written, epoch: int) -> None:
+        """Finish what a node has told of; what it has not come to is asked for again."""
+        if len(written.outcomes) > len(batch):
+            self._put_off(batch, not_as_many(len(written.outcomes), len(batch)), epoch)
+            return
+        for wait in batch[len(written.outcomes) :]:
+            wait.sent = False
+            self._again(wait, epoch)
         for wait, outcome in zip(batch, written.outcomes, strict=False):
             if outcome.status == Status.MOVED:
                 wait.sent = False
@@ -329,6 +371,11 @@ class CacheClient:
         else:
             what = "no owner of the key has answered in time"
             self._fail(wait, DeadlineExceededError(f"{what}: {wait.key!r}"))
+
+
+def not_as_many(answers: int, asked: int) -> BadAnswerError:
+    """Return the error that says that a node does not answer what it was asked."""
+    return BadAnswerError(f"a node has answered {answers} times to {asked}")
 
 
 def unknown(key: str) -> DeadlineExceededError:

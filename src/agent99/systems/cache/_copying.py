@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextvars import Context
 from enum import Enum
 
+import msgspec
+
 from agent99.errors import Agent99Error, NoAgentError
-from agent99.systems.cache._options import COPY_S, PORTION_BYTES
+from agent99.systems.cache._item import Item
+from agent99.systems.cache._options import COPY_S, PORTION_BYTES, WHOLE_BYTES
+from agent99.systems.cache._parts import Parts
 from agent99.systems.cache._peers import Peers
 from agent99.systems.cache._table import Node
 from agent99.systems.cache._words import Copied, Copy, Portion
@@ -26,11 +31,17 @@ class Receipt(Enum):
 
 
 class Lane:
-    """What goes to one node."""
+    """What goes to one node.
 
-    def __init__(self, peers: Peers, node: Node) -> None:
+    A portion larger than a message has one item: its value goes ahead in parts, one value after
+    the other.
+    """
+
+    def __init__(self, peers: Peers, parts: Parts, node: Node) -> None:
         self.node = node
         self._peers = peers
+        self._parts = parts
+        self._one_large = asyncio.Lock()
         self._waiting: list[tuple[Portion, asyncio.Future[Receipt]]] = []
         self._loop = asyncio.get_running_loop()
         self._sending: set[asyncio.Task[None]] = set()
@@ -66,11 +77,11 @@ class Lane:
             waiting = waiting[count:]
 
     async def _send(self, sent: list[tuple[Portion, asyncio.Future[Receipt]]]) -> None:
-        copy = Copy(tuple(portion for portion, _ in sent))
-        fenced: tuple[int, ...] = ()
+        answer = Copied()
         whole = Receipt.SILENT
         try:
-            answer: Copied = await self._peers.ask(
+            copy = Copy(tuple([await self._fit(portion) for portion, _ in sent]))
+            answer = await self._peers.ask(
                 self.node, "copy", copy, returns=Copied, timeout_s=COPY_S
             )
         except NoAgentError:
@@ -78,19 +89,39 @@ class Lane:
         except Agent99Error:
             pass
         else:
-            whole, fenced = Receipt.THERE, answer.fenced
+            whole = Receipt.THERE
         finally:
             for portion, receipt in sent:
-                if not receipt.done():
-                    refused = portion.partition in fenced
-                    receipt.set_result(Receipt.FENCED if refused else whole)
+                if receipt.done():
+                    continue
+                if portion.partition in answer.fenced:
+                    receipt.set_result(Receipt.FENCED)
+                elif portion.partition in answer.lacking:
+                    receipt.set_result(Receipt.SILENT)
+                else:
+                    receipt.set_result(whole)
+
+    async def _fit(self, portion: Portion) -> Portion:
+        """Return a portion that fits into a message, once what does not has gone ahead."""
+        if portion_bytes(portion) <= WHOLE_BYTES:
+            return portion
+        (item,) = portion.items
+        async with self._one_large:
+            upload = await self._parts.send(self.node, item.value, lambda: True, is_copy=True)
+        if upload is None:
+            # As if it had been evicted there: that node is smaller than this one.
+            gone = Item(item.key, item.version, is_deleted=True)
+            return msgspec.structs.replace(portion, items=(gone,))
+        empty = msgspec.structs.replace(item, value=b"")
+        return msgspec.structs.replace(portion, items=(empty,), upload=upload)
 
 
 class Lanes:
     """One for each node."""
 
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: Peers, parts: Parts) -> None:
         self._peers = peers
+        self._parts = parts
         self._lanes: dict[str, Lane] = {}
 
     def __repr__(self) -> str:
@@ -100,7 +131,7 @@ class Lanes:
         """Return the lane to a node."""
         lane = self._lanes.get(node.id)
         if lane is None:
-            lane = self._lanes[node.id] = Lane(self._peers, node)
+            lane = self._lanes[node.id] = Lane(self._peers, self._parts, node)
         return lane
 
     def forget_others(self, nodes: tuple[Node, ...]) -> None:
@@ -117,4 +148,21 @@ class Lanes:
 
 def portion_bytes(portion: Portion) -> int:
     """Return about what the items of a portion weigh."""
-    return sum(len(item.key) + len(item.value) + 32 for item in portion.items)
+    return sum(_item_bytes(item) for item in portion.items)
+
+
+def pieces(portion: Portion) -> Iterator[Portion]:
+    """Yield a portion in several that are no larger than one is to be, or have one item."""
+    items = portion.items
+    first = size = 0
+    for index, item in enumerate(items):
+        grown = size + _item_bytes(item)
+        if grown > PORTION_BYTES and index > first:
+            yield msgspec.structs.replace(portion, items=items[first:index])
+            first, grown = index, _item_bytes(item)
+        size = grown
+    yield portion if first == 0 else msgspec.structs.replace(portion, items=items[first:])
+
+
+def _item_bytes(item: Item) -> int:
+    return len(item.key) + len(item.value) + 32

@@ -53,6 +53,10 @@ class Wait:
         self.sent = False
         """Whether it may have been done."""
 
+    def is_wanted(self) -> bool:
+        """Whether its caller waits still."""
+        return not self.future.done()
+
     def __repr__(self) -> str:
         return f"Wait({self.key!r}, tries={self.tries})"
 

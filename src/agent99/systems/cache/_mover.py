@@ -10,7 +10,7 @@ from functools import partial
 from agent99.clock import Clock, wait_done
 from agent99.errors import Agent99Error
 from agent99.systems.cache._book import TableBook
-from agent99.systems.cache._copying import Lanes, Receipt
+from agent99.systems.cache._copying import Lanes, Receipt, pieces
 from agent99.systems.cache._edits import dropped, handed_over, in_sync
 from agent99.systems.cache._holding import Holding
 from agent99.systems.cache._item import Item
@@ -199,9 +199,9 @@ class Mover:
             return False
         holding.learners.add(node)
         for items in self._portions(partition):
-            portion = Portion(partition, holding.epoch, items)
-            if node not in holding.learners or not await self._sent(holding, node, portion):
-                return False
+            for piece in pieces(Portion(partition, holding.epoch, items)):
+                if node not in holding.learners or not await self._sent(holding, node, piece):
+                    return False
             self.streamed += len(items)
         return node in holding.learners
 

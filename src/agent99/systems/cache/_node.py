@@ -10,9 +10,11 @@ import msgspec
 from agent99 import Agent, Failure, operation
 from agent99.agent import host_of
 from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
+from agent99.systems.cache._door import ASKED_MAX
 from agent99.systems.cache._lookup import Lookup
 from agent99.systems.cache._options import MEMORY_BYTES, REPLICAS, check_bounds
 from agent99.systems.cache._owner import MOVED
+from agent99.systems.cache._parts import ReadPart, Slice, Staged
 from agent99.systems.cache._reading import read_here
 from agent99.systems.cache._residence import Residence
 from agent99.systems.cache._sample import (
@@ -24,6 +26,7 @@ from agent99.systems.cache._sample import (
     NodeStats,
     NodeStored,
 )
+from agent99.systems.cache._staging import PartOf, Verdict, cut
 from agent99.systems.cache._stay import Stay
 from agent99.systems.cache._sweep import Sweep, Swept, sweep_here
 from agent99.systems.cache._words import (
@@ -97,12 +100,31 @@ class CacheNodeAgent(Agent):
         """Change keys that it owns; answered = every copy in sync has the changes."""
         stay = self.stay
         if stay is None:
-            return Written((MOVED,) * len(write.changes))
+            return Written((MOVED,) * len(write.changes[:ASKED_MAX]))
         now_us = stay.now_us()
-        changes = [(partition_of(change.key), change) for change in write.changes]
-        outcomes = await stay.owner.change(changes, now_us)
-        stay.tally.changed(write.changes, outcomes)
+        changes = stay.admitted(write, now_us)
+        outcomes = await stay.owner.change(
+            [(partition_of(change.key), change) for change in changes], now_us
+        )
+        stay.tally.changed(changes, outcomes)
         return Written(tuple(outcomes), _newer(stay, write.epoch))
+
+    @operation(idempotent=True)
+    async def stage(self, part: PartOf) -> Staged:
+        """Keep a part of a value that is too large for a message, until one names it."""
+        stay = self.stay
+        return Staged(Verdict.BUSY) if stay is None else stay.stage(part)
+
+    @operation(idempotent=True)
+    async def read_part(self, read: ReadPart) -> Slice:
+        """Return a part of a value that is too large for a message, of a key that it owns."""
+        stay, partition = self.stay, partition_of(read.key)
+        if stay is None or stay.owner.serving(partition) is None or read.index < 0:
+            return Slice()
+        entry = stay.store.peek(partition, read.key, stay.now_us())
+        if entry is None or entry.version != read.version:
+            return Slice()
+        return Slice(cut(entry.value, read.index))
 
     @operation(idempotent=True)
     async def copy(self, copy: Copy) -> Copied:
@@ -110,7 +132,7 @@ class CacheNodeAgent(Agent):
         stay = self.stay
         if stay is None:
             return Copied(tuple(portion.partition for portion in copy.portions))
-        return stay.copies.take(copy)
+        return await stay.copies.take(copy)
 
     @operation(idempotent=True)
     async def sweep(self, sweep: Sweep) -> Swept:

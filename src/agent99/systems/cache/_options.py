@@ -26,6 +26,10 @@ COPY_S = 1.0
 RECENT_S = 5.0
 """What a copy was told last it keeps so long: should its owner die, it tells the other copies."""
 RECENT_MAX = 4096
+WHOLE_BYTES = 384 * 1024
+"""A value up to this size travels in one message: as base64 that is 512 KiB, of 1 MiB at most."""
+ANSWER_BYTES = 512 * 1024
+"""Of values in one answer, about."""
 
 
 def check_bounds(memory_bytes: int, weight: float, replicas: int) -> None:

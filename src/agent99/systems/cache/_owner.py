@@ -9,11 +9,13 @@ from typing import Protocol
 
 from agent99.clock import Clock
 from agent99.systems.cache._book import TableBook
-from agent99.systems.cache._copying import Lanes, Receipt
+from agent99.systems.cache._copying import Lanes, Receipt, pieces
 from agent99.systems.cache._edits import dropped
 from agent99.systems.cache._entry import Entry
+from agent99.systems.cache._fit import take_over
 from agent99.systems.cache._holding import Holding, Staged
 from agent99.systems.cache._item import Item
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._options import VALUE_BYTES_MAX
 from agent99.systems.cache._resolve import resolve
@@ -73,6 +75,11 @@ class Owner:
         if holding is None or not holding.is_ready or not self._lease.is_valid():
             return None
         return holding
+
+    def seen(self, key: str, now_us: int) -> Entry | Item | None:
+        """Return a key's state as changes see it; None: there is none, or it is another's."""
+        holding = self.holdings.get(partition_of(key))
+        return None if holding is None else self.state(holding, key, now_us)
 
     def state(self, holding: Holding, key: str, now_us: int) -> Entry | Item | None:
         """Return a key's state as changes see it: what is on its way counts."""
@@ -183,7 +190,7 @@ class Owner:
     def _apply(self, batch: _Batch) -> None:
         store, partition, now_us = self.store, batch.holding.partition, self._now_us()
         for item in batch.items:
-            store.apply(partition, item, now_us)
+            take_over(store, partition, item, now_us)
         if not batch.settled.done():
             batch.settled.set_result(True)
         self._unstage(batch)
@@ -208,6 +215,10 @@ class Owner:
 
     async def _push_to(self, holding: Holding, portion: Portion, target: str) -> None:
         """Send a portion to one copy until it has it, or is a copy no more."""
+        for piece in pieces(portion):
+            await self._push_piece(holding, piece, target)
+
+    async def _push_piece(self, holding: Holding, portion: Portion, target: str) -> None:
         began_s = self._clock.monotonic_s()
         while self._is_mine(holding) and target in self.copies(holding):
             node = self._book.nodes.get(target)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from agent99.systems.cache._options import PORTION_BYTES
+from agent99.systems.cache._door import ASKED_MAX
+from agent99.systems.cache._options import ANSWER_BYTES, WHOLE_BYTES
 from agent99.systems.cache._stay import Stay
 from agent99.systems.cache._table import PARTITIONS
 from agent99.systems.cache._words import Found, Hit, Read
 
-ANSWER_BYTES = 2 * PORTION_BYTES
-"""Of values in one answer, unless the first one alone is larger."""
 _MASK = PARTITIONS - 1
 
 
@@ -25,7 +24,7 @@ def read_here(stay: Stay, read: Read) -> Found:
     add = hits.append
     moved: list[int] = []
     room, misses = ANSWER_BYTES, 0
-    for key in read.keys:
+    for key in read.keys[:ASKED_MAX]:
         partition = crc32(key.encode()) & _MASK
         holding = holdings.get(partition)
         if holding is None or not holding.is_ready:
@@ -37,7 +36,9 @@ def read_here(stay: Stay, read: Read) -> Found:
             misses += 1
             add(None)
             continue
-        value = entry.value
+        value, size = entry.value, 0
+        if len(value) > WHOLE_BYTES:  # it is read in parts
+            value, size = b"", len(value)
         room -= len(value)
         if room < 0 and hits:
             break
@@ -49,6 +50,7 @@ def read_here(stay: Stay, read: Read) -> Found:
                 entry.expires_us,
                 entry.fresh_us,
                 entry.cost_us,
+                size,
             )
         )
     served = len(hits) - len(moved)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agent99.systems.cache._door import refusal
 from agent99.systems.cache._entry import Entry
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._words import Change, Outcome, Status, Verb
@@ -42,6 +43,14 @@ def resolve(
         now_us: The owner's time, in microseconds since the epoch.
         bytes_max: A value's size at most.
     """
+    if code := refusal(change, there):
+        return _refused(there, code)
+    return _made_of(change, there, version, now_us, bytes_max)
+
+
+def _made_of(
+    change: Change, there: State | None, version: int, now_us: int, bytes_max: int
+) -> Resolved:
     match change.verb:
         case Verb.DELETE:
             return _delete(change, there, version)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from agent99.agent import Agent, link_of
 from agent99.errors import Agent99Error
@@ -14,17 +17,21 @@ from agent99.journal import Change, Entry
 from agent99.systems.cache._book import TableBook, bucket_config
 from agent99.systems.cache._copies import Copies
 from agent99.systems.cache._copying import Lanes
+from agent99.systems.cache._door import ASKED_MAX, answerable
 from agent99.systems.cache._holding import Holding
 from agent99.systems.cache._keeper import Keeper
 from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._mover import Mover
-from agent99.systems.cache._options import VALUE_BYTES_MAX
+from agent99.systems.cache._options import ANSWER_BYTES, VALUE_BYTES_MAX
 from agent99.systems.cache._owner import Owner
+from agent99.systems.cache._parts import Parts, Staged
 from agent99.systems.cache._peers import Peers
+from agent99.systems.cache._staging import PartOf, Staging
 from agent99.systems.cache._store import Store
 from agent99.systems.cache._table import Node, Part, Table
 from agent99.systems.cache._tally import Tally
-from agent99.systems.cache._words import Portion
+from agent99.systems.cache._words import Change as KeyChange
+from agent99.systems.cache._words import Portion, Write
 from agent99.wire import ConnectionState
 
 SWEEP_S = 0.05
@@ -64,7 +71,9 @@ class Stay:
         self.book.listener = self
         self.store = Store(memory_bytes)
         self.lease = Lease(self.book, clock, node, deposed=removed)
-        self.lanes = Lanes(Peers(agent))
+        ids, peers = link.ids, Peers(agent)
+        value_bytes_max = min(VALUE_BYTES_MAX, memory_bytes // 5)
+        self.lanes = Lanes(peers, Parts(peers, clock, lambda: ids.token().decode()))
         self.owner = Owner(
             self.store,
             self.book,
@@ -73,8 +82,13 @@ class Stay:
             clock,
             self.now_us,
         )
-        self.owner.value_bytes_max = min(VALUE_BYTES_MAX, memory_bytes // 5)
-        self.copies = Copies(self.store, self.book, clock, self.now_us)
+        self.owner.value_bytes_max = value_bytes_max
+        self.uploads = Staging(value_bytes_max)
+        """By clients, whom copies do not wait for."""
+        self.copied = Staging(value_bytes_max)
+        self.copies = Copies(
+            self.store, self.book, self.now_us, self.copied, lambda one: one in self.owner.holdings
+        )
         self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
         self.tally = Tally()
         self.keeper = Keeper(self.book, clock, token, replicas, self.lease.is_valid)
@@ -130,6 +144,28 @@ class Stay:
         await self.book.close()
         self.lanes.close()
         self.store.close()
+
+    def stage(self, part: PartOf) -> Staged:
+        """Keep a part of a value until a message names it."""
+        staging = self.copied if part.is_copy else self.uploads
+        return Staged(staging.take(part, self._clock.monotonic_s()))
+
+    def admitted(self, write: Write, now_us: int) -> Sequence[KeyChange]:
+        """Return the changes of a message that are to be made now, from the first on.
+
+        The others do not fit into the answer, or their value has not arrived: they are to come
+        again.
+        """
+        changes = write.changes[:ASKED_MAX]
+        if write.upload:
+            value = self.uploads.claim(write.upload)
+            if value is None or len(changes) != 1:
+                return ()
+            return (msgspec.structs.replace(changes[0], value=value),)
+        if not any(change.wants_old for change in changes):
+            return changes
+        state = partial(self.owner.seen, now_us=now_us)
+        return answerable(changes, state, ANSWER_BYTES)
 
     # --- what it hears ----------------------------------------------------------------------------
 
@@ -191,6 +227,8 @@ class Stay:
         """End what has expired, a little at a time, so that nothing waits for it."""
         while True:
             self.store.expire(self.now_us(), SWEEP_ITEMS)
+            for staging in (self.uploads, self.copied):
+                staging.expire(self._clock.monotonic_s())
             await self._clock.sleep(0 if self.store.is_behind(self.now_us()) else SWEEP_S)
 
     def _has_any(self) -> bool:

@@ -6,10 +6,13 @@ Both travel as arrays without names, since a batch may hold a thousand of them.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from agent99.systems.cache._item import Item
+from agent99.systems.cache._table import PARTITIONS
 
 
 class Verb(IntEnum):
@@ -124,19 +127,22 @@ class Write(msgspec.Struct, frozen=True):
 
     epoch: int
     changes: tuple[Change, ...]
+    upload: str = ""
+    """The value of the only change was staged under this name."""
 
 
 class Written(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of them."""
 
     outcomes: tuple[Outcome, ...]
+    """By change, in order, as far as one answer can hold them: the rest was not made."""
     table: bytes = b""
 
 
 class Portion(msgspec.Struct, frozen=True, array_like=True):
     """Items of one partition, from its owner to one that has a copy."""
 
-    partition: int
+    partition: Annotated[int, Meta(ge=0, lt=PARTITIONS)]
     epoch: int
     """At which the sender owns it."""
     items: tuple[Item, ...]
@@ -144,6 +150,8 @@ class Portion(msgspec.Struct, frozen=True, array_like=True):
     """What the receiver has of it so far, it forgets."""
     is_recent: bool = False
     """By a new owner: what it was told last before it came to own it."""
+    upload: str = ""
+    """The value of the only item was staged under this name."""
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -157,3 +165,6 @@ class Copied(msgspec.Struct, frozen=True, omit_defaults=True):
 
     fenced: tuple[int, ...] = ()
     """The partitions whose portion was refused: a later owner is known, or there is no copy."""
+    lacking: tuple[int, ...] = ()
+    """The partitions whose portion is to be sent again: its value is not staged here, or its owner
+    is not known here yet."""
