@@ -35,7 +35,7 @@ class Exit(IntEnum):
 
 
 MEANINGS: dict[Exit, str] = {
-    Exit.OK: "done; of `run`: drained after Ctrl-C or SIGTERM, or shut down by `ctl`",
+    Exit.OK: "done; of `run`, `serve`: drained after Ctrl-C or SIGTERM, or shut down by `ctl`",
     Exit.FAILED: (
         "an agent said no, broke, or did not start;"
         " `ctl`, `survey`, `trace`, `quarantine`, `saga`: not all; `audit`: a breach;"
@@ -44,12 +44,13 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command, the agent's code or the payload is wrong",
     Exit.NOBODY: (
         "nobody is there who can do it;"
-        " of `trace`, `jobs`, `quarantine`, `saga`, `schedule`, `audit`, `events`: no such record"
+        " of `trace`, `jobs`, `quarantine`, `saga`, `schedule`, `audit`, `events`, `cache`: no such"
+        " record"
     ),
     Exit.DEADLINE: "no answer in time: whether it ran is unknown",
     Exit.MESH: "no mesh, no server, or it refused the credential",
     Exit.BUSY: "refused at the door (overloaded or paused): it did not run, try again",
-    Exit.INTERRUPTED: "ended at once, by Ctrl-C; of `run`: by the second one",
+    Exit.INTERRUPTED: "ended at once, by Ctrl-C; of `run`, `serve`: by the second one",
 }
 
 _ORDER: tuple[tuple[type[Agent99Error], Exit], ...] = (

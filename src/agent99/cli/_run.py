@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO
 import msgspec
 import typer
 
-from agent99.agent import Mesh
+from agent99.agent import Agent, Mesh
 from agent99.cli._exits import Exit
 from agent99.cli._host import host, ready_line
 from agent99.cli._join import scoped_settings
@@ -71,8 +71,31 @@ def run(
     lifeline = find_lifeline()
     if options.workers is not None and lifeline is None:
         return _supervise(scope, options, observing, sources)
+    return serve_agents(
+        scope, observing, lambda: load_agents(sources), options.count, lifeline=lifeline
+    )
+
+
+def serve_agents(
+    scope: Scope,
+    observing: ObserveOptions,
+    load: Callable[[], Sequence[type[Agent]]],
+    instances: int = 1,
+    *,
+    lifeline: Lifeline | None = None,
+) -> int:
+    """Run agents in this process until they are stopped; returns the exit code.
+
+    Args:
+        load: Gives their classes; what it prints goes where what agents print goes.
+        instances: Of each class.
+        lifeline: To the supervisor, if this process is a worker.
+
+    Raises:
+        as `load`, and as `host`.
+    """
     with _stdout_for_json(scope) as stdout:
-        classes = load_agents(sources)
+        classes = load()
         set_up_logs(observing, debug=scope.debug)
         settings = scoped_settings(scope)
 
@@ -89,7 +112,7 @@ def run(
 
         async def work() -> int:
             wish = _wish(lifeline)
-            return await host(classes, options.count, settings, wish, observe, announce)
+            return await host(classes, instances, settings, wish, observe, announce)
 
         from agent99.dispatch import new_event_loop
 

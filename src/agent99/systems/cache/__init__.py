@@ -13,6 +13,7 @@ from agent99.systems.cache._cache import Cache, Hit
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._coordinator import CacheCoordinator
 from agent99.systems.cache._node import CacheNodeAgent
+from agent99.systems.cache._overview import CacheTotals, NodeView, Overview, look_at, totals
 from agent99.systems.cache._sample import CacheStats, NodeStats
 
 __all__ = [
@@ -22,6 +23,11 @@ __all__ = [
     "CacheCoordinator",
     "CacheNodeAgent",
     "CacheStats",
+    "CacheTotals",
     "Hit",
     "NodeStats",
+    "NodeView",
+    "Overview",
+    "look_at",
+    "totals",
 ]

@@ -267,6 +267,14 @@ class Cache(Generic[V]):
         """Who owns what, as this process knows it."""
         return self._client.lookup.table
 
+    async def known_table(self) -> Table:
+        """Return who owns what, once this process knows it; without nodes a table without nodes.
+
+        Raises:
+            DeadlineExceededError: what stands in the mesh's bucket could not be read in time.
+        """
+        return await self._client.known_table(self._timeout_s)
+
     def owner(self, key: str) -> str:
         """Return the instance that owns a key, as this process knows it; empty: nobody."""
         node = self._client.lookup.owner_of(full_key(self._prefix, key))

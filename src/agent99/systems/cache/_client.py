@@ -132,6 +132,19 @@ class CacheClient:
         self._begin(Wait(change.key, change, size, deadline_s, future))
         return future
 
+    async def known_table(self, timeout_s: float) -> Table:
+        """Return the latest table, once everything that stands in the bucket is known.
+
+        Raises:
+            DeadlineExceededError: it is not known by then.
+        """
+        until_s = self.clock.monotonic_s() + timeout_s
+        while not self.book.has_snapshot:
+            if self.clock.monotonic_s() >= until_s:
+                raise DeadlineExceededError("the cache's table could not be read in time")
+            await self.clock.sleep(AGAIN_S)
+        return self.lookup.table
+
     def now_us(self) -> int:
         """Return this process's time, in microseconds since the epoch."""
         return int(self.clock.wall_us())

@@ -68,7 +68,7 @@ class CacheCoordinator(Agent):
         """Return what all nodes hold, and what they were asked."""
         found = await self.survey("cache_node", "stats", returns=NodeStats, timeout_s=2.0)
         nodes = {each.instance: each.result for each in found.answers if each.ok}
-        table = (await self._cache()).table
+        table = await (await self._cache()).known_table()
         return CacheStats(
             nodes,
             len(await self.discover("cache_node")),
