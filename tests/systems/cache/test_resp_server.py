@@ -307,6 +307,8 @@ async def test_a_listener_opens_once(open_listener: Open) -> None:
     with pytest.raises(UsageError, match="already"):
         await stage.listener.__aenter__()
     assert f":{stage.listener.port}, clients=0" in repr(stage.listener)
+    await (await stage.connect()).ask("PING")
+    assert [repr(connection) for connection in stage.listener._connections] == ["Connection(1)"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,16 @@
-"""The commands there are: how each is called, what it does, and to which of its arguments."""
+"""The commands there are: how each is called, what it does, and to which of its arguments.
+
+Answers are Redis 7's own, to the byte, but for this:
+
+- Keys are UTF-8 text of 1 to 1,024 bytes; `?` in a pattern is a letter, not a byte.
+- There is one database; one user, `default`; no transaction, and no data but strings.
+- Times end in the year 294247, for they are 64 bits of microseconds. EXPIRE has no conditions (NX,
+  XX, GT, LT). GETEX and PERSIST are two steps: another client may come between them.
+- KEYS answers with a bounded number of keys. SCAN finds each key that stays, as Redis's does.
+- COMMAND has no DOCS and no LIST. CLIENT SETINFO, of Redis 7.2, is taken and not kept.
+- What the cluster has to say is `ERR CODE: …`, or `TRYAGAIN CODE: …` where asking again may help.
+- A command that broke half-way at a lost link may have been done, as in any cluster.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +110,7 @@ def prepare(session: Session, request: Sequence[bytes]) -> tuple[Command, Call]:
     command = find(request)
     if not session.is_trusted and command.name not in _WITHOUT_PASSWORD:
         raise RefusedError("NOAUTH Authentication required.")
-    if command.keys.step == _PAIRS.step and len(request) % 2 == 0:
+    if command.keys is _PAIRS and len(request) % 2 == 0:  # the last key has no value
         raise RefusedError(on_session.wrong_number(command.name))
     keys = command.keys.of(request)
     return command, Call(session, command.name, request[1:], keys)

@@ -7,6 +7,7 @@ from typing import Final
 
 from agent99.systems.cache._resp_replies import (
     OK,
+    SYNTAX,
     RefusedError,
     array,
     bulk,
@@ -23,7 +24,6 @@ PATTERN_BYTES_MAX: Final = 4_096
 """Four times the longest key."""
 _CURSOR_DIGITS_MAX: Final = 20
 _CURSOR_MAX: Final = 2**64 - 1
-_SYNTAX: Final = "ERR syntax error"
 
 
 async def scan(call: Call) -> bytes:
@@ -34,7 +34,7 @@ async def scan(call: Call) -> bytes:
     for word in words:
         value = next(words, None)
         if value is None:
-            raise RefusedError(_SYNTAX)
+            raise RefusedError(SYNTAX)
         if word.upper() == b"MATCH":
             match = pattern_of(value)
         elif word.upper() == b"COUNT":
@@ -42,9 +42,9 @@ async def scan(call: Call) -> bytes:
         elif word.upper() == b"TYPE":
             kind = value.lower()
         else:
-            raise RefusedError(_SYNTAX)
+            raise RefusedError(SYNTAX)
     if count < 1:
-        raise RefusedError(_SYNTAX)
+        raise RefusedError(SYNTAX)
     cursor, keys = await call.session.strings.scan(cursor, match, min(count, SCAN_COUNT_MAX))
     found = [bulk(key.encode()) for key in keys] if kind == b"string" else []
     return array((bulk(b"%d" % cursor), array(found)))
@@ -73,7 +73,7 @@ async def flush(call: Call) -> bytes:
     """FLUSHDB and FLUSHALL [ASYNC | SYNC]: there is one database, and it is done when answered."""
     modes = [word.upper() for word in call.arguments]
     if modes not in ([], [b"ASYNC"], [b"SYNC"]):
-        raise RefusedError(_SYNTAX)
+        raise RefusedError(SYNTAX)
     await call.session.strings.flush()
     return OK
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 OK: Final = b"+OK\r\n"
+SYNTAX: Final = "ERR syntax error"
 EMPTY: Final = b"*0\r\n"
 _LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
 

@@ -13,6 +13,7 @@ from agent99.systems.cache._resp_replies import (
     DIALECTS,
     EMPTY,
     OK,
+    SYNTAX,
     Dialect,
     RefusedError,
     bulk,
@@ -25,7 +26,6 @@ REDIS_VERSION: Final = "7.0.0"
 """Whose dialect is spoken: client libraries look at it to know what they may ask."""
 USER: Final = b"default"
 """The one user there is, by Redis's name."""
-_SYNTAX: Final = "ERR syntax error"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def select(call: Call) -> bytes:
 def auth(call: Call) -> bytes:
     """AUTH [user] password."""
     if len(call.arguments) > 2:
-        raise RefusedError(_SYNTAX)
+        raise RefusedError(SYNTAX)
     if len(call.arguments) == 1 and not call.session.password:
         raise RefusedError(
             "ERR AUTH <password> called without any password configured for the default user. "

@@ -10,6 +10,7 @@ from agent99.systems.cache._resp_replies import (
     INTEGER_MAX,
     INTEGER_MIN,
     OK,
+    SYNTAX,
     Dialect,
     RefusedError,
     array,
@@ -19,7 +20,6 @@ from agent99.systems.cache._resp_replies import (
 )
 from agent99.systems.cache._resp_session import Call
 
-_SYNTAX: Final = "ERR syntax error"
 _SECOND_US: Final = 1_000_000
 _MILLISECOND_US: Final = 1_000
 _NO_KEY, _NO_END = -2, -1
@@ -222,11 +222,11 @@ class _Options:
             name = word.upper()
             number = next(words, None) if name in _UNITS else b""
             if number is None or name not in flags | _UNITS.keys():
-                raise RefusedError(_SYNTAX)
+                raise RefusedError(SYNTAX)
             self.given[name] = number
         of_time = self.given.keys() & _OF_TIME
         if len(of_time) > 1 or self.given.keys() >= _ONLY.keys():
-            raise RefusedError(_SYNTAX)
+            raise RefusedError(SYNTAX)
         self._call = call
 
     @property
