@@ -8,7 +8,7 @@ import threading
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from agent99.agent._facilities import open_cache
+from agent99.agent._facilities import blocking_cache, open_cache
 from agent99.agent._gather import Survey, control, survey
 from agent99.agent._stored import Label, append, post
 from agent99.agent._targets import Peer, Target
@@ -18,7 +18,7 @@ from agent99.errors import ClosedError, UsageError
 if TYPE_CHECKING:
     from agent99.agent._caller import Caller
     from agent99.agent._link import Link
-    from agent99.systems.cache import BlockingCache
+    from agent99.systems.cache import BlockingCache, Cache
 
 T = TypeVar("T")
 
@@ -125,11 +125,10 @@ class Blocking:
     ) -> BlockingCache[Any]:
         """Return a namespace of the distributed cache, in blocking form; see `Mesh.cache`."""
 
-        async def find() -> BlockingCache[Any]:
-            cache = open_cache(self._link, namespace, of, compress=compress)
-            return cache.blocking(self._wait)
+        async def find() -> Cache[Any]:
+            return open_cache(self._link, namespace, of, compress=compress)
 
-        return self._wait(find())
+        return blocking_cache(self._wait(find()), self._wait)
 
     def control(
         self,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from agent99.agent._caller import Caller
 
 if TYPE_CHECKING:
     from agent99.agent._link import Link
-    from agent99.systems.cache import Cache
+    from agent99.systems.cache import BlockingCache, Cache
 
 
 def open_cache(link: Link, namespace: str, of: Any, *, compress: bool) -> Cache[Any]:
@@ -21,3 +22,16 @@ def open_cache(link: Link, namespace: str, of: Any, *, compress: bool) -> Cache[
 
     client = link.keep("cache", lambda: CacheClient(link, Caller(link, link.ids.uuid())))
     return Cache(client, namespace, of, compress=compress)
+
+
+def blocking_cache(
+    cache: Cache[Any], wait: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> BlockingCache[Any]:
+    """Return a namespace in blocking form.
+
+    Args:
+        wait: Waits, in another thread than the event loop's, for what a coroutine returns.
+    """
+    from agent99.systems.cache import BlockingCache  # noqa: PLC0415 - as above
+
+    return BlockingCache(cache, wait)

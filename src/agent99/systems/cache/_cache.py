@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from agent99.errors import Failure
-from agent99.systems.cache._blocking import BlockingCache
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._keys import check_tags, check_ttl, full_key, parse_namespace
 from agent99.systems.cache._sweep import BUCKETS, Action, Sweep, Swept, sweep_everywhere
@@ -257,10 +256,6 @@ class Cache(Generic[V]):
         """Return when what is set now ends, about."""
         ttl_us = check_ttl(ttl_s)
         return _moment(self._client.now_us() + ttl_us) if ttl_us else None
-
-    def blocking(self, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> BlockingCache[V]:
-        """Private to the agent's room: the same in blocking form."""
-        return BlockingCache(self, wait)
 
     @property
     def table(self) -> Table:

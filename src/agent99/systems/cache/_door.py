@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from agent99.errors import InvalidNameError
+from agent99.systems.cache._entry import Entry
+from agent99.systems.cache._item import Item
 from agent99.systems.cache._keys import (
     KEY_BYTES_MAX,
     TAG_BYTES_MAX,
@@ -26,14 +28,7 @@ _KIND_MAX: Final = 255
 _VERBS: Final = frozenset(int(verb) for verb in Verb)
 
 
-class Sized(Protocol):
-    """What has a value."""
-
-    @property
-    def value(self) -> bytes: ...
-
-
-def refusal(change: Change, there: Sized | None) -> str:
+def refusal(change: Change, there: Entry | Item | None) -> str:
     """Return the code by which a change is refused, whatever it does; empty: it makes sense.
 
     Args:
@@ -67,7 +62,7 @@ def is_key(key: str) -> bool:
 
 
 def answerable(
-    changes: Sequence[Change], state: Callable[[str], Sized | None], room: int
+    changes: Sequence[Change], state: Callable[[str], Entry | Item | None], room: int
 ) -> Sequence[Change]:
     """Return the changes, from the first on, whose old values fit into one answer where wanted.
 

@@ -134,7 +134,7 @@ class Mover:
         """
         for holding, _ in handing:
             holding.takes_changes = False
-        idle = asyncio.gather(*(holding.wait_idle() for holding, _ in handing))
+        idle = asyncio.ensure_future(_all_idle([holding for holding, _ in handing]))
         if not await wait_done(self._clock, idle, IDLE_S):
             idle.cancel()
             self._clock.call_later(IDLE_S, self._news.set)
@@ -228,3 +228,8 @@ class Mover:
             if receipt is not Receipt.SILENT:
                 return receipt is Receipt.THERE
         return False
+
+
+async def _all_idle(holdings: Sequence[Holding]) -> None:
+    for holding in holdings:
+        await holding.wait_idle()
