@@ -18,6 +18,8 @@ from tests.systems.cache._history import Histories, findings
 
 NODES = 4
 CLIENTS = 2
+HURTS = {"killed": 3, "frozen": 2, "cut off": 2, "with a link that was reset": 1}
+"""What is done to a node, and how often of eight times."""
 NOTICED_S = SILENCE_S + 0.6
 """After it, who was away for too long has been removed, and no second one is hurt meanwhile."""
 SECONDS = [
@@ -49,7 +51,7 @@ class Campaign:
         return await crew.stop_clients()
 
     async def _hurt(self, node: Member) -> None:
-        what = self._luck.choice(("killed", "frozen", "cut off", "its link reset"))
+        (what,) = self._luck.choices(tuple(HURTS), tuple(HURTS.values()))
         self.hurt[what] += 1
         for_s = self._luck.uniform(0.2, 5.0)
         if what == "killed":
