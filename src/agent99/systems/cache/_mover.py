@@ -134,7 +134,8 @@ class Mover:
         """
         for holding, _ in handing:
             holding.takes_changes = False
-        idle = asyncio.ensure_future(_all_idle([holding for holding, _ in handing]))
+        waiting = _all_idle([holding for holding, _ in handing])
+        idle = asyncio.get_running_loop().create_task(waiting)
         if not await wait_done(self._clock, idle, IDLE_S):
             idle.cancel()
             self._clock.call_later(IDLE_S, self._news.set)
