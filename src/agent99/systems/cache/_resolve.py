@@ -97,9 +97,9 @@ def _incr(change: Change, there: State | None, version: int, now_us: int) -> Res
     if there is not None:
         try:
             # `int` also takes spaces, underscores and signs that nobody meant as a number.
-            text = there.value.decode("ascii")
+            text = there.value[: _DIGITS_MAX + 1].decode("ascii")
             number = int(text)
-            is_number = len(text) <= _DIGITS_MAX and str(number) == text
+            is_number = str(number) == text and NUMBER_MIN <= number <= NUMBER_MAX
         except ValueError:  # UnicodeDecodeError is one
             is_number = False
         if not is_number:
