@@ -192,6 +192,7 @@ class TableBook:
         table = decode_table(entry.value)
         if table is None:
             _log.error("the table of the cache cannot be read: %r", entry.value[:80])
+            self._revision = max(self._revision, entry.revision)  # who knows it writes it again
         else:
             self._note(table, entry.value, entry.revision)
         return table
