@@ -23,6 +23,8 @@ D = TypeVar("D")
 TIMEOUT_S = 5.0
 SWEEP_S = 30.0
 """How long a call that concerns many keys may take."""
+SCAN_PARTITIONS = 8
+"""Of which the keys are asked for at once."""
 DEFAULT_NAMESPACE = "default"
 
 
@@ -243,12 +245,16 @@ class Cache(Generic[V]):
         A key that is there all the while is yielded; one that comes or goes meanwhile may be, or
         not.
         """
-        cut = len(self._prefix)
-        for partition in range(PARTITIONS):
-            for bucket in range(BUCKETS):
-                found = await self._sweep("keys", prefix, partitions=(partition,), bucket=bucket)
+        start = len(self._prefix)
+        for first in range(0, PARTITIONS, SCAN_PARTITIONS):
+            parts = [(tuple(range(first, first + SCAN_PARTITIONS)), -1)]
+            while parts:  # what does not fit into an answer is asked for in smaller parts
+                partitions, bucket = parts.pop()
+                found = await self._sweep("keys", prefix, partitions=partitions, bucket=bucket)
                 for key in found.keys:
-                    yield key[cut:]
+                    yield key[start:]
+                buckets = range(BUCKETS) if len(partitions) == 1 else (-1,)
+                parts += [((each,), bucket) for each in found.cut for bucket in buckets]
 
     # --- inside -----------------------------------------------------------------------------------
 

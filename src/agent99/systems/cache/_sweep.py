@@ -23,6 +23,8 @@ from agent99.systems.cache._words import Change, Status, Verb
 
 BUCKETS = 64
 """Parts in which the keys of a partition are told: all may be too many for one message."""
+KEYS_BYTES = 256 * 1024
+"""Of keys in one answer, about."""
 CHANGES_MAX = 1_000
 """Deleted in one go: whoever else asks has his turn in between."""
 
@@ -50,6 +52,8 @@ class Swept(msgspec.Struct, frozen=True, omit_defaults=True):
     """The partitions in which it was done; ask others about the rest."""
     count: int = 0
     keys: tuple[str, ...] = ()
+    cut: tuple[int, ...] = ()
+    """Partitions whose keys are not told here: they are too many for one answer."""
     table: bytes = b""
 
 
@@ -57,7 +61,8 @@ async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
     """Do at a node what is asked for, in those of the partitions that it serves."""
     done: list[int] = []
     keys: list[str] = []
-    count = 0
+    cut: list[int] = []
+    count, room = 0, KEYS_BYTES
     for partition in sweep.partitions:
         if not 0 <= partition < PARTITIONS or stay.owner.serving(partition) is None:
             continue
@@ -70,10 +75,16 @@ async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
         else:
             count += len(found)
             if sweep.action == "keys":
-                keys += found
+                size = sum(map(len, found))
+                # A bucket is the smallest part: it is told whole, however large.
+                if size > room and sweep.bucket < 0:
+                    cut.append(partition)
+                else:
+                    keys += found
+                    room -= size
         done.append(partition)
         await asyncio.sleep(0)  # a namespace may be large: others have their turn
-    return Swept(tuple(done), count, tuple(keys))
+    return Swept(tuple(done), count, tuple(keys), tuple(cut))
 
 
 async def sweep_everywhere(client: CacheClient, wanted: Sweep, *, timeout_s: float) -> Swept:
@@ -86,7 +97,7 @@ async def sweep_everywhere(client: CacheClient, wanted: Sweep, *, timeout_s: flo
     """
     clock, left = client.clock, set(wanted.partitions)
     until_s = clock.monotonic_s() + timeout_s
-    count, keys = 0, list[str]()
+    count, keys, cut = 0, list[str](), list[int]()
     while left:
         epoch = client.lookup.table.epoch
         asked = _by_owner(client, left)
@@ -110,13 +121,14 @@ async def sweep_everywhere(client: CacheClient, wanted: Sweep, *, timeout_s: flo
                 left.difference_update(answer.done)
                 count += answer.count
                 keys += answer.keys
+                cut += answer.cut
             elif not isinstance(answer, MAY_PASS):
                 raise answer
         if left:
             if clock.monotonic_s() >= until_s:
                 raise DeadlineExceededError(f"{len(left)} of {PARTITIONS} partitions are not done")
             await client.book.wait_newer(epoch, AGAIN_S_MAX)
-    return Swept((), count, tuple(keys))
+    return Swept((), count, tuple(keys), tuple(cut))
 
 
 def _by_owner(client: CacheClient, partitions: Iterable[int]) -> dict[str, list[int]]:
