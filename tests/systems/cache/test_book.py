@@ -111,7 +111,7 @@ def named(number: int) -> Callable[[Table], Table]:
     return lambda table: joined(table, node)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["ok", "answer", "write"])), max_size=12)
 )

@@ -79,7 +79,9 @@ def parsed(text: bytes) -> int | None:
     return int(text) if is_number else None
 
 
-def modelled(change: Change, there: Item | None) -> tuple[Slot | None, str]:
+def modelled(  # noqa: C901, PLR0911, PLR0912 - a table of what each verb does
+    change: Change, there: Item | None
+) -> tuple[Slot | None, str]:
     """Return what is there after a change, and how it ends: done, not, or a code."""
     before = None if there is None else Slot(there.value, there.kind, there.expires_us, there.tags)
     ends_us = NOW_US + change.ttl_us if change.ttl_us else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -193,22 +194,22 @@ class Cache(Generic[V]):
         """Set several keys, each for itself; one message to each owner.
 
         Raises:
-            as `set`: then some may have been set, and others not.
+            as `set`: `UsageError` and the like before anything was sent; of all others some may
+                have been set, and others not.
         """
-        ttl_us = check_ttl(ttl_s)
-        waits = []
+        ttl_us, changes = check_ttl(ttl_s), list[Change]()
         for key, value in values.items():
             data, kind = self._codec.encode(value)
-            change = Change(Verb.SET, full_key(self._prefix, key), data, kind, ttl_us)
-            waits.append(self._client.write(change, self._timeout_s))
-        for wait in waits:
-            _checked(await wait)
+            changes.append(Change(Verb.SET, full_key(self._prefix, key), data, kind, ttl_us))
+        for outcome in await self._make_all(changes):
+            _checked(outcome)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Delete several keys, each for itself; returns how many were there."""
-        prefix, write = self._prefix, self._client.write
-        waits = [write(Change(Verb.DELETE, full_key(prefix, key)), self._timeout_s) for key in keys]
-        return sum([(await wait).status == Status.DONE for wait in waits])
+        outcomes = await self._make_all(
+            [Change(Verb.DELETE, full_key(self._prefix, key)) for key in keys]
+        )
+        return sum(outcome.status == Status.DONE for outcome in outcomes)
 
     # --- many at once -----------------------------------------------------------------------------
 
@@ -301,6 +302,11 @@ class Cache(Generic[V]):
         timeout_s = max(self._timeout_s, SWEEP_S)
         sweep = Sweep(action, self.namespace, text, **where)
         return await sweep_everywhere(self._client, sweep, timeout_s=timeout_s)
+
+    async def _make_all(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Make changes that are all sound: of those that are not, none is sent."""
+        write, timeout_s = self._client.write, self._timeout_s
+        return await asyncio.gather(*[write(change, timeout_s) for change in changes])
 
     async def _make(self, change: Change) -> Outcome:
         return _checked(await self._client.write(change, self._timeout_s))

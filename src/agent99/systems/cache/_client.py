@@ -97,6 +97,7 @@ class CacheClient:
             as `read`.
         """
         hits: list[Hit | None] = [None] * len(keys)
+        until_s = self.clock.monotonic_s() + timeout_s
         groups: dict[str, list[int]] = {}
         alone: list[int] = []
         owner_of = self.lookup.owner_of
@@ -113,9 +114,10 @@ class CacheClient:
         ]
         for left in await asyncio.gather(*asking):
             alone += left
-        waits = [(index, self.read(keys[index], timeout_s)) for index in alone]
-        for index, wait in waits:
-            hits[index] = await wait
+        left_s = until_s - self.clock.monotonic_s()
+        again = await asyncio.gather(*(self.read(keys[index], left_s) for index in alone))
+        for index, hit in zip(alone, again, strict=True):
+            hits[index] = hit
         return hits
 
     def write(self, change: Change, timeout_s: float) -> asyncio.Future[Any]:
@@ -230,7 +232,7 @@ class CacheClient:
             hits[index] = hit
             if hit is not None and hit.size:
                 left.append(index)
-        return [*(group[moved] for moved in found.moved), *left]
+        return [*(group[at] for at in found.moved if 0 <= at < len(group)), *left]
 
     def _send_batch(self, work: Any, node: Node, batch: Sequence[Wait]) -> None:
         waits = [wait for wait in batch if wait.is_wanted()]
