@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from agent99.errors import (
     Agent99Error,
-    BadAnswerError,
     BufferFullError,
     ClosedError,
     DeadlineExceededError,
@@ -21,6 +20,7 @@ from agent99.errors import (
     PausedError,
     RequestCancelledError,
 )
+from agent99.systems.cache._answers import check_found, check_written
 from agent99.systems.cache._book import TABLE, TableBook, bucket_config
 from agent99.systems.cache._lanes import BATCH_MAX, Lane, Wait
 from agent99.systems.cache._lookup import Lookup
@@ -224,6 +224,7 @@ class CacheClient:
             found: Found = await self.peers.ask(
                 node, "read", read, returns=Found, timeout_s=ATTEMPT_S
             )
+            check_found(found, len(group))
         except MAY_PASS:
             return group
         self.book.learn(found.table)
@@ -250,6 +251,7 @@ class CacheClient:
             found: Found = await self.peers.ask(
                 node, "read", read, returns=Found, timeout_s=ATTEMPT_S
             )
+            check_found(found, len(batch))
         except asyncio.CancelledError:
             self._put_off(batch, self._gone(), epoch)
             return
@@ -257,9 +259,6 @@ class CacheClient:
             self._put_off(batch, error, epoch)
             return
         self.book.learn(found.table)
-        if not 0 < len(found.hits) <= len(batch):
-            self._put_off(batch, not_as_many(len(found.hits), len(batch)), epoch)
-            return
         moved = frozenset(found.moved)
         for index, wait in enumerate(batch):
             if index >= len(found.hits):
@@ -299,6 +298,7 @@ class CacheClient:
             written: Written = await self.peers.ask(
                 node, "write", write, returns=Written, timeout_s=max(timeout_s, 0.001)
             )
+            check_written(written, len(batch))
         except asyncio.CancelledError:
             self._put_off(batch, self._gone(), epoch)
             return
@@ -310,9 +310,6 @@ class CacheClient:
 
     def _told(self, batch: list[Wait], written: Written, epoch: int) -> None:
         """Finish what a node has told of; what it has not come to is asked for again."""
-        if len(written.outcomes) > len(batch):
-            self._put_off(batch, not_as_many(len(written.outcomes), len(batch)), epoch)
-            return
         for wait in batch[len(written.outcomes) :]:
             wait.sent = False
             self._again(wait, epoch)
@@ -386,11 +383,6 @@ class CacheClient:
         else:
             what = "no owner of the key has answered in time"
             self._fail(wait, DeadlineExceededError(f"{what}: {wait.key!r}"))
-
-
-def not_as_many(answers: int, asked: int) -> BadAnswerError:
-    """Return the error that says that a node does not answer what it was asked."""
-    return BadAnswerError(f"a node has answered {answers} times to {asked}")
 
 
 def unknown(key: str) -> DeadlineExceededError:

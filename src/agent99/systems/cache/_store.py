@@ -253,7 +253,7 @@ class Store:
     def limit(self, namespace: str, bytes_max: int | None) -> None:
         """Give a namespace a quota of what is owned here, in bytes, or take it back.
 
-        It looks at everything that is owned here: call it when a node begins.
+        To change one is cheap; to begin or to end one looks at everything that is owned here.
         """
         role = self._owned
         if bytes_max is None:
@@ -265,13 +265,15 @@ class Store:
         account = role.accounts.get(namespace)
         if account is None:
             return
-        entries = [entry for entry in self._all(role) if entry.account is account]
-        for entry in entries:
-            role.unlink(entry)  # the last one closes the account
-        for entry in entries:
-            role.link(entry)
-        if entries and bytes_max is not None:
-            self._shrink(entries[0].account, None)
+        if account.bytes_max is None or bytes_max is None:
+            entries = [entry for entry in self._all(role) if entry.account is account]
+            for entry in entries:
+                role.unlink(entry)  # the last one closes the account
+            for entry in entries:
+                role.link(entry)
+            account = role.account(namespace)
+        account.bytes_max = bytes_max
+        self._shrink(account, None)
 
     def statistics(self) -> StoreStatistics:
         """Return what is here, and what became of the rest."""

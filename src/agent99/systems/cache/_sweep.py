@@ -63,7 +63,7 @@ async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
     keys: list[str] = []
     cut: list[int] = []
     count, room = 0, KEYS_BYTES
-    for partition in sweep.partitions:
+    for partition in dict.fromkeys(sweep.partitions):
         if not 0 <= partition < PARTITIONS or stay.owner.serving(partition) is None:
             continue
         found = _found(stay, partition, sweep)
