@@ -14,6 +14,7 @@ from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._coordinator import CacheCoordinator
 from agent99.systems.cache._node import CacheNodeAgent
 from agent99.systems.cache._overview import CacheTotals, NodeView, Overview, look_at, totals
+from agent99.systems.cache._quotas import NamespaceTotals
 from agent99.systems.cache._sample import CacheStats, NodeStats
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "CacheStats",
     "CacheTotals",
     "Hit",
+    "NamespaceTotals",
     "NodeStats",
     "NodeView",
     "Overview",

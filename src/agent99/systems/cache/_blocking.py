@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from agent99.systems.cache._cache import Cache, Hit
+    from agent99.systems.cache._quotas import NamespaceTotals
 
 V = TypeVar("V")
 D = TypeVar("D")
@@ -96,3 +97,12 @@ class BlockingCache(Generic[V]):
     def count(self) -> int:
         """Return how many keys the namespace has; see `Cache.count`."""
         return int(self._wait(self._cache.count()))
+
+    def configure(self, *, quota_bytes: int | None) -> None:
+        """Say how much the namespace may take; see `Cache.configure`."""
+        self._wait(self._cache.configure(quota_bytes=quota_bytes))
+
+    def statistics(self) -> NamespaceTotals:
+        """Return what the namespace has at all nodes; see `Cache.statistics`."""
+        found: NamespaceTotals = self._wait(self._cache.statistics())
+        return found

@@ -12,6 +12,7 @@ import msgspec
 from agent99.errors import Failure
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._keys import check_tags, check_ttl, full_key, parse_namespace
+from agent99.systems.cache._quotas import NamespaceTotals, read_totals, write_rules
 from agent99.systems.cache._sweep import BUCKETS, Action, Sweep, Swept, sweep_everywhere
 from agent99.systems.cache._table import PARTITIONS, Table
 from agent99.systems.cache._values import Codec
@@ -239,6 +240,32 @@ class Cache(Generic[V]):
     async def count(self) -> int:
         """Return how many keys the namespace has, at all nodes."""
         return (await self._sweep("count", "")).count
+
+    async def configure(self, *, quota_bytes: int | None) -> None:
+        """Say how much the namespace may take; it holds for everybody, until it is said again.
+
+        Delivery: returned = it is stored; each node keeps to it within a second. What a node owns
+        of the namespace beyond its share is evicted, and a value larger than that is refused.
+
+        Args:
+            quota_bytes: At all nodes together, copies not counted. A node's share goes by how many
+                keys it owns. None: as much as there is, beside the other namespaces.
+
+        Raises:
+            UsageError: of a quota of less than a byte.
+            JournalError, RemoteProtocolError
+        """
+        await write_rules(self._client, self.namespace, quota_bytes)
+
+    async def statistics(self) -> NamespaceTotals:
+        """Return how many keys the namespace has at all nodes, what they take, and its quota.
+
+        Nodes that do not answer count for nothing.
+
+        Raises:
+            JournalError, RemoteProtocolError
+        """
+        return await read_totals(self._client, self.namespace)
 
     async def scan(self, prefix: str = "") -> AsyncIterator[str]:
         """Yield the keys of the namespace that begin so, in no order.

@@ -15,6 +15,7 @@ from agent99.systems.cache._lookup import Lookup
 from agent99.systems.cache._options import MEMORY_BYTES, REPLICAS, check_bounds
 from agent99.systems.cache._owner import MOVED
 from agent99.systems.cache._parts import ReadPart, Slice, Staged
+from agent99.systems.cache._quotas import Holds, holds_here
 from agent99.systems.cache._reading import read_here
 from agent99.systems.cache._residence import Residence
 from agent99.systems.cache._sample import (
@@ -142,6 +143,12 @@ class CacheNodeAgent(Agent):
             return Swept(())
         swept = await sweep_here(stay, sweep)
         return msgspec.structs.replace(swept, table=_newer(stay, sweep.epoch))
+
+    @operation(idempotent=True)
+    async def holds(self, namespace: str) -> Holds:
+        """Return what it owns of a namespace."""
+        stay = self.stay
+        return Holds() if stay is None else holds_here(stay.store, namespace)
 
     # --- what people ask --------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -11,14 +11,14 @@ from agent99.clock import Clock
 from agent99.systems.cache._book import TableBook
 from agent99.systems.cache._copying import Lanes, Receipt, pieces
 from agent99.systems.cache._edits import dropped
-from agent99.systems.cache._entry import Entry
+from agent99.systems.cache._entry import Entry, namespace_of, size_of
 from agent99.systems.cache._fit import take_over
 from agent99.systems.cache._holding import Holding, Staged
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._options import VALUE_BYTES_MAX
-from agent99.systems.cache._resolve import resolve
+from agent99.systems.cache._resolve import TOO_LARGE, resolve
 from agent99.systems.cache._store import Store
 from agent99.systems.cache._words import Change, Outcome, Portion, Status
 
@@ -60,6 +60,8 @@ class Owner:
         self.store = store
         self.telling: Telling | None = None
         self.value_bytes_max = VALUE_BYTES_MAX
+        self.shares: Mapping[str, int] = {}
+        """What namespaces that have a quota may take here, in bytes."""
         self._book = book
         self._lease = lease
         self._lanes = lanes
@@ -152,11 +154,17 @@ class Owner:
             now_us=now_us,
             bytes_max=self.value_bytes_max,
         )
+        if item is not None and self.shares and not self._fits(item):
+            item, outcome = None, Outcome(Status.REFUSED, code=TOO_LARGE)
         if item is None:  # it says what it saw, which may be on its way still
             return outcome, None if before is None else before.settled
         holding.staged[change.key] = Staged(item, batch.settled)
         batch.items.append(item)
         return outcome, batch.settled
+
+    def _fits(self, item: Item) -> bool:
+        share = self.shares.get(namespace_of(item.key))
+        return share is None or item.is_deleted or size_of(item) <= share
 
     def _settle_at_once(self, batch: _Batch) -> bool:
         """Apply what needs no copies; returns whether it did."""

@@ -14,7 +14,7 @@ import msgspec
 from agent99.agent import Agent, link_of
 from agent99.errors import Agent99Error
 from agent99.journal import Change, Entry
-from agent99.systems.cache._book import TableBook, bucket_config
+from agent99.systems.cache._book import NODE, TableBook, bucket_config
 from agent99.systems.cache._copies import Copies
 from agent99.systems.cache._copying import Lanes
 from agent99.systems.cache._door import ASKED_MAX, answerable
@@ -26,6 +26,7 @@ from agent99.systems.cache._options import ANSWER_BYTES, VALUE_BYTES_MAX
 from agent99.systems.cache._owner import Owner
 from agent99.systems.cache._parts import Parts, Staged
 from agent99.systems.cache._peers import Peers
+from agent99.systems.cache._quotas import NAMESPACE, Quotas
 from agent99.systems.cache._staging import PartOf, Staging
 from agent99.systems.cache._store import Store
 from agent99.systems.cache._table import Node, Part, Table
@@ -91,6 +92,8 @@ class Stay:
         )
         self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
         self.tally = Tally()
+        self.quotas = Quotas(self.store, self.book, clock, token)
+        self.owner.shares = self.quotas.shares
         self.keeper = Keeper(self.book, clock, token, replicas, self.lease.is_valid)
         self._id = token
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,6 +122,7 @@ class Stay:
             self.lease.keep(),
             self.keeper.run(),
             self.mover.run(),
+            self.quotas.run(),
             self._sweep(),
         ):
             self._start(work)
@@ -185,14 +189,19 @@ class Stay:
             if partition in self.copies.partitions:
                 self._copy(partition, part)
         self.mover.wake()
+        self.quotas.wake()
 
     def on_entries(self, entries: tuple[Entry, ...], table: Table | None) -> None:
-        """These are the leases."""
+        """These are the leases, and the rules of namespaces."""
+        self.quotas.all_entries(entries)
         self.keeper.all_entries(entries, table)
 
     def on_entry(self, change: Change) -> None:
-        """A lease was renewed, or is gone."""
-        self.keeper.entry(change)
+        """A lease was renewed, or is gone; or the rules of a namespace are others."""
+        if change.key.startswith(NAMESPACE):
+            self.quotas.entry(change)
+        elif change.key.startswith(NODE):
+            self.keeper.entry(change)
 
     # --- inside -----------------------------------------------------------------------------------
 
