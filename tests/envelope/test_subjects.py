@@ -44,6 +44,8 @@ def test_the_table_of_subjects() -> None:
     )
     assert SUBJECTS.cancel(cap) == b"a99.main.cancel.inventory.s1"
     assert SUBJECTS.cancel_listen(cap) == b"a99.main.cancel.inventory.*"
+    assert SUBJECTS.near(cap) == b"a99.main.near.inventory.s1"
+    assert SUBJECTS.near_listen(cap) == b"a99.main.near.inventory.*"
     assert SUBJECTS.event(parse_topic("order.placed")) == b"a99.main.evt.s1.order.placed"
     assert SUBJECTS.event_listen(parse_pattern("order.*")) == b"a99.main.evt.*.order.*"
 

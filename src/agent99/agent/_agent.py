@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent99.agent._log import AgentLog
     from agent99.agent._running import Running
     from agent99.store import Store
-    from agent99.systems.cache import Cache
+    from agent99.systems.cache import Cache, Reads
 
 T = TypeVar("T")
 
@@ -208,18 +208,39 @@ class Agent:
         return await self._here().post(capability, operation, payload, **how)
 
     @overload
-    async def cache(self, namespace: str = "default", *, compress: bool = False) -> Cache[Any]: ...
+    async def cache(
+        self,
+        namespace: str = "default",
+        *,
+        compress: bool = False,
+        near_s: float | None = None,
+        reads: Reads = "owner",
+    ) -> Cache[Any]: ...
 
     @overload
     async def cache(
-        self, namespace: str = "default", of: type[T] = ..., *, compress: bool = False
+        self,
+        namespace: str = "default",
+        of: type[T] = ...,
+        *,
+        compress: bool = False,
+        near_s: float | None = None,
+        reads: Reads = "owner",
     ) -> Cache[T]: ...
 
     async def cache(
-        self, namespace: str = "default", of: Any = Any, *, compress: bool = False
+        self,
+        namespace: str = "default",
+        of: Any = Any,
+        *,
+        compress: bool = False,
+        near_s: float | None = None,
+        reads: Reads = "owner",
     ) -> Cache[Any]:
         """Return a namespace of the mesh's distributed cache; see `Mesh.cache`."""
-        return open_cache(self._here().host.link, namespace, of, compress=compress)
+        return open_cache(
+            self._here().host.link, namespace, of, compress=compress, near_s=near_s, reads=reads
+        )
 
     def relay(self, store: Store) -> None:
         """Send what the transactions of a store append, from now until the agent stops.

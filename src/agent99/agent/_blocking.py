@@ -18,7 +18,7 @@ from agent99.errors import ClosedError, UsageError
 if TYPE_CHECKING:
     from agent99.agent._caller import Caller
     from agent99.agent._link import Link
-    from agent99.systems.cache import BlockingCache, Cache
+    from agent99.systems.cache import BlockingCache, Cache, Reads
 
 T = TypeVar("T")
 
@@ -121,12 +121,20 @@ class Blocking:
         )
 
     def cache(
-        self, namespace: str = "default", of: Any = Any, *, compress: bool = False
+        self,
+        namespace: str = "default",
+        of: Any = Any,
+        *,
+        compress: bool = False,
+        near_s: float | None = None,
+        reads: Reads = "owner",
     ) -> BlockingCache[Any]:
         """Return a namespace of the distributed cache, in blocking form; see `Mesh.cache`."""
 
         async def find() -> Cache[Any]:
-            return open_cache(self._link, namespace, of, compress=compress)
+            return open_cache(
+                self._link, namespace, of, compress=compress, near_s=near_s, reads=reads
+            )
 
         return blocking_cache(self._wait(find()), self._wait)
 

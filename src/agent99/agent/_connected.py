@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agent99.agent._caller import Caller
     from agent99.agent._link import Link
     from agent99.registry import Registry
-    from agent99.systems.cache import Cache
+    from agent99.systems.cache import Cache, Reads
     from agent99.work import Ledger, Quarantine
 
 V = TypeVar("V")
@@ -47,15 +47,34 @@ class Connected:
         return self._open().durable.ledger
 
     @overload
-    async def cache(self, namespace: str = "default", *, compress: bool = False) -> Cache[Any]: ...
+    async def cache(
+        self,
+        namespace: str = "default",
+        *,
+        compress: bool = False,
+        near_s: float | None = None,
+        reads: Reads = "owner",
+    ) -> Cache[Any]: ...
 
     @overload
     async def cache(
-        self, namespace: str = "default", of: type[V] = ..., *, compress: bool = False
+        self,
+        namespace: str = "default",
+        of: type[V] = ...,
+        *,
+        compress: bool = False,
+        near_s: float | None = None,
+        reads: Reads = "owner",
     ) -> Cache[V]: ...
 
     async def cache(
-        self, namespace: str = "default", of: Any = Any, *, compress: bool = False
+        self,
+        namespace: str = "default",
+        of: Any = Any,
+        *,
+        compress: bool = False,
+        near_s: float | None = None,
+        reads: Reads = "owner",
     ) -> Cache[Any]:
         """Return a namespace of the mesh's distributed cache.
 
@@ -63,13 +82,18 @@ class Connected:
             namespace: Of its keys: the same key in another one is another key.
             of: The type of its values: what msgspec can read from JSON, `bytes`, `str`, or Any.
             compress: Whether values over 1,024 bytes travel, and are kept, compressed.
+            near_s: Values that were read are held in this process, and given again for so long at
+                most; None: each read asks a key's owner. See `Cache.reading`.
+            reads: `any`: keys that many ask for are read from their copies, too.
 
         Raises:
             InvalidNameError: of the namespace.
-            UsageError: values of that type cannot be read back.
+            UsageError: values of that type cannot be read back; `near_s` or `reads` make no sense.
             ClosedError
         """
-        return open_cache(self._open(), namespace, of, compress=compress)
+        return open_cache(
+            self._open(), namespace, of, compress=compress, near_s=near_s, reads=reads
+        )
 
     def _open(self) -> Link:
         if self._link is None:

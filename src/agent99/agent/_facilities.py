@@ -9,10 +9,12 @@ from agent99.agent._caller import Caller
 
 if TYPE_CHECKING:
     from agent99.agent._link import Link
-    from agent99.systems.cache import BlockingCache, Cache
+    from agent99.systems.cache import BlockingCache, Cache, Reads
 
 
-def open_cache(link: Link, namespace: str, of: Any, *, compress: bool) -> Cache[Any]:
+def open_cache(
+    link: Link, namespace: str, of: Any, *, compress: bool, near_s: float | None, reads: Reads
+) -> Cache[Any]:
     """Return a namespace of the distributed cache; the process has one client for all.
 
     Raises:
@@ -21,7 +23,8 @@ def open_cache(link: Link, namespace: str, of: Any, *, compress: bool) -> Cache[
     from agent99.systems.cache import Cache, CacheClient  # noqa: PLC0415 - most never need it
 
     client = link.keep("cache", lambda: CacheClient(link, Caller(link, link.ids.uuid())))
-    return Cache(client, namespace, of, compress=compress)
+    cache = Cache[Any](client, namespace, of, compress=compress)
+    return cache.reading(near_s=near_s, reads=reads)
 
 
 def blocking_cache(

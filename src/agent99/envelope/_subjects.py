@@ -140,6 +140,14 @@ class Subjects:
         """The journals of all sagas: of one agent, or of all."""
         return f"{self._root}saga.{agent}.*"
 
+    def near(self, namespace: Name) -> bytes:
+        """Keys of a namespace of the cache have changed that somebody holds near."""
+        return self._sent(f"near.{namespace}")
+
+    def near_listen(self, namespace: Name) -> bytes:
+        """What anybody tells of changed keys of a namespace of the cache."""
+        return self._heard(f"near.{namespace}")
+
     def _sent(self, rest: str) -> bytes:
         return f"{self._root}{rest}.{self.sender}".encode("ascii")
 

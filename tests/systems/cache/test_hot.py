@@ -26,7 +26,7 @@ def _every_16th() -> float:
 
 def _read(hot: HotKeys, keys: Iterable[str]) -> None:
     for key in keys:
-        hot.note(key)
+        hot.note_all((key,))
 
 
 @given(st.integers(1, 5), st.lists(st.sampled_from(_steps), max_size=300))

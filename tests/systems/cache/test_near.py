@@ -15,7 +15,7 @@ from agent99.systems.cache._near import ENTRY_BYTES, LOOKS_MAX, MISSING, Near
 
 _KEYS = [f"ns:{number}" for number in range(3)]
 _keys = st.sampled_from(_KEYS)
-_FOR_EVER_US = 10**18
+_FOR_EVER_S = 10**18
 
 
 class _Answer(NamedTuple):
@@ -23,7 +23,7 @@ class _Answer(NamedTuple):
 
     key: str
     version: int
-    until_us: int
+    until_s: int
     ticket: int
     asked: int
     """How many things had happened when it was asked for."""
@@ -38,7 +38,7 @@ class _Races(RuleBasedStateMachine):
         self.entries_max = entries_max
         self.bytes_max = 8 * (ENTRY_BYTES + 40)
         self.near = Near(entries_max=entries_max, bytes_max=self.bytes_max, news_max=news_max)
-        self.now_us = 0
+        self.now_s = 0
         self.happened = 0
         self.truth = dict.fromkeys(_KEYS, 1)
         self.heard = dict.fromkeys(_KEYS, 0)
@@ -52,21 +52,21 @@ class _Races(RuleBasedStateMachine):
         self.truth[key] += 1
         self.news.append((key, self.truth[key]))
 
-    @rule(key=_keys, ttl_us=st.integers(1, 9))
-    def ask(self, key: str, ttl_us: int) -> None:
+    @rule(key=_keys, ttl_s=st.integers(1, 9))
+    def ask(self, key: str, ttl_s: int) -> None:
         """The client asks, and the owner answers at once: the answer is on its way."""
         self.happened += 1
-        until_us = self.now_us + ttl_us
+        until_s = self.now_s + ttl_s
         ticket = self.near.begin()
-        self.answers.append(_Answer(key, self.truth[key], until_us, ticket, self.happened))
+        self.answers.append(_Answer(key, self.truth[key], until_s, ticket, self.happened))
 
     @rule(data=st.data(), size=st.integers(0, 45))
     def arrive(self, data: st.DataObject, size: int) -> None:
         """An answer arrives, of all that are under way."""
         if self.answers:
             answer = self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1)))
-            key, version, until_us, ticket, _ = answer
-            self.near.put(key, answer, version, until_us, size=size, ticket=ticket)
+            key, version, until_s, ticket, _ = answer
+            self.near.put(key, answer, version, until_s, size=size, ticket=ticket)
 
     @rule(data=st.data())
     def hear(self, data: st.DataObject) -> None:
@@ -92,10 +92,10 @@ class _Races(RuleBasedStateMachine):
         self.news.clear()
         self.forgotten = dict.fromkeys(_KEYS, self.happened)
 
-    @rule(passed_us=st.integers(1, 9))
-    def wait(self, passed_us: int) -> None:
+    @rule(passed_s=st.integers(1, 9))
+    def wait(self, passed_s: int) -> None:
         """Time passes."""
-        self.now_us += passed_us
+        self.now_s += passed_s
 
     @rule(keys=st.sets(_keys, min_size=1))
     def get(self, keys: set[str]) -> None:
@@ -105,12 +105,12 @@ class _Races(RuleBasedStateMachine):
 
     def get_one(self, key: str) -> None:
         """What is given is in time, not older than what was heard, and not from before a move."""
-        found = self.near.get(key, self.now_us)
+        found = self.near.get(key, self.now_s)
         if found is MISSING:
             return
         assert isinstance(found, _Answer)
         assert key == found.key
-        assert self.now_us < found.until_us
+        assert self.now_s < found.until_s
         assert found.version >= self.heard[key]
         assert found.asked > self.forgotten[key]
         still_coming = [version for name, version in self.news if name == key]
@@ -145,24 +145,24 @@ def test_with_room_it_gives_exactly_what_a_naive_one_would(
     near = Near(entries_max=100, bytes_max=10**7)
     naive: dict[str, tuple[int, int]] = {}
     heard = dict.fromkeys(_KEYS, 0)
-    now_us = 0
-    for what, key, number, until_us in steps:
-        version, end_us = naive.get(key, (0, 0))
+    now_s = 0
+    for what, key, number, until_s in steps:
+        version, end_s = naive.get(key, (0, 0))
         if what == "put":
             is_newest = number >= max(version, heard[key])
             ticket = near.begin()
-            stored = near.put(key, number, number, until_us, size=1, ticket=ticket)
+            stored = near.put(key, number, number, until_s, size=1, ticket=ticket)
             assert is_newest is stored
-            naive.update({key: (number, until_us)} if is_newest else {})
+            naive.update({key: (number, until_s)} if is_newest else {})
         elif what == "news":
             near.invalidate(key, number)
             heard[key] = max(heard[key], number)
             if version < number:
                 naive.pop(key, None)
         else:
-            now_us = max(now_us, number)
-            assert (version if now_us < end_us else MISSING) == near.get(key, now_us)
-            if now_us >= end_us:
+            now_s = max(now_s, number)
+            assert (version if now_s < end_s else MISSING) == near.get(key, now_s)
+            if now_s >= end_s:
                 naive.pop(key, None)
 
 
@@ -174,7 +174,7 @@ def _near_with(keys: list[str], *, entries_max: int) -> Near:
 
 
 def _put(near: Near, key: str, *, size: int = 1) -> bool:
-    return near.put(key, key, 1, _FOR_EVER_US, size=size, ticket=near.begin())
+    return near.put(key, key, 1, _FOR_EVER_S, size=size, ticket=near.begin())
 
 
 def _held(near: Near, keys: list[str]) -> list[str]:

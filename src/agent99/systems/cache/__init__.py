@@ -9,13 +9,16 @@ Never:       serves what was deleted or has expired, acknowledges what one death
 """
 
 from agent99.systems.cache._blocking import BlockingCache
-from agent99.systems.cache._cache import Cache, Hit
+from agent99.systems.cache._cache import Cache
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._coordinator import CacheCoordinator
+from agent99.systems.cache._near import NearStatistics
 from agent99.systems.cache._node import CacheNodeAgent
 from agent99.systems.cache._overview import CacheTotals, NodeView, Overview, look_at, totals
 from agent99.systems.cache._quotas import NamespaceTotals
+from agent99.systems.cache._reader import Hit
 from agent99.systems.cache._sample import CacheStats, NodeStats
+from agent99.systems.cache._spread import Reads
 
 __all__ = [
     "BlockingCache",
@@ -27,9 +30,11 @@ __all__ = [
     "CacheTotals",
     "Hit",
     "NamespaceTotals",
+    "NearStatistics",
     "NodeStats",
     "NodeView",
     "Overview",
+    "Reads",
     "look_at",
     "totals",
 ]

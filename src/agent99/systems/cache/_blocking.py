@@ -6,8 +6,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from agent99.systems.cache._cache import Cache, Hit
+    from agent99.systems.cache._cache import Cache
     from agent99.systems.cache._quotas import NamespaceTotals
+    from agent99.systems.cache._reader import Hit
 
 V = TypeVar("V")
 D = TypeVar("D")

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
-
-import msgspec
+from datetime import datetime
+from typing import Any, TypeVar
 
 from agent99.errors import Failure
-from agent99.systems.cache._client import CacheClient
-from agent99.systems.cache._keys import check_tags, check_ttl, full_key, parse_namespace
+from agent99.systems.cache._keys import check_tags, check_ttl, full_key
 from agent99.systems.cache._quotas import NamespaceTotals, read_totals, write_rules
+from agent99.systems.cache._reader import Reader, moment_of
 from agent99.systems.cache._sweep import BUCKETS, Action, Sweep, Swept, sweep_everywhere
 from agent99.systems.cache._table import PARTITIONS, Table
-from agent99.systems.cache._values import Codec
 from agent99.systems.cache._words import Change, Outcome, Status, Verb
-from agent99.systems.cache._words import Hit as Found
 
 V = TypeVar("V")
-D = TypeVar("D")
 
-TIMEOUT_S = 5.0
 SWEEP_S = 30.0
 """How long a call that concerns many keys may take."""
 SCAN_PARTITIONS = 8
@@ -30,17 +24,7 @@ SCAN_PARTITIONS = 8
 DEFAULT_NAMESPACE = "default"
 
 
-class Hit(msgspec.Struct, Generic[V], frozen=True):
-    """A value and what the cache knows of it."""
-
-    value: V
-    version: int
-    """For compare-and-set; grows with every change of the key."""
-    expires_at: datetime | None
-    """None: never."""
-
-
-class Cache(Generic[V]):
+class Cache(Reader[V]):
     """One namespace. Made by `Mesh.cache` or `Agent.cache`.
 
     Delivery: what changes a key returns when its owner and every copy in sync have the change;
@@ -57,63 +41,6 @@ class Cache(Generic[V]):
     Args:
         timeout_s: How long each call may take.
     """
-
-    def __init__(
-        self,
-        client: CacheClient,
-        namespace: str,
-        of: Any = Any,
-        *,
-        compress: bool = False,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        self.namespace = parse_namespace(namespace)
-        self._client = client
-        self._prefix = f"{self.namespace}:"
-        self._codec: Codec[V] = Codec(of, compress=compress)
-        self._timeout_s = timeout_s
-
-    def __repr__(self) -> str:
-        return f"Cache({self.namespace!r})"
-
-    # --- reading ----------------------------------------------------------------------------------
-
-    async def get(self, key: str, default: D | None = None) -> V | D | None:
-        """Return a key's value, or the default where there is none.
-
-        Raises:
-            BadAnswerError: what is stored is not of this cache's type.
-        """
-        found = await self._client.read(full_key(self._prefix, key), self._timeout_s)
-        return default if found is None else self._codec.decode(found.value, found.kind)
-
-    async def fetch(self, key: str) -> Hit[V] | None:
-        """Return a key's value with its version and its end, or None.
-
-        Raises:
-            BadAnswerError: as `get`.
-        """
-        found: Found | None = await self._client.read(full_key(self._prefix, key), self._timeout_s)
-        if found is None:
-            return None
-        expires = _moment(found.expires_us) if found.expires_us else None
-        return Hit(self._codec.decode(found.value, found.kind), found.version, expires)
-
-    async def get_many(self, keys: Iterable[str]) -> dict[str, V]:
-        """Return the values of those keys that are there; one message to each owner.
-
-        Raises:
-            BadAnswerError: as `get`.
-        """
-        wanted = list(dict.fromkeys(keys))
-        prefix, decode = self._prefix, self._codec.decode
-        full = [full_key(prefix, key) for key in wanted]
-        hits = await self._client.read_many(full, self._timeout_s)
-        return {
-            key: decode(hit.value, hit.kind)
-            for key, hit in zip(wanted, hits, strict=True)
-            if hit is not None
-        }
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -289,7 +216,7 @@ class Cache(Generic[V]):
     def moment(self, ttl_s: float | None) -> datetime | None:
         """Return when what is set now ends, about."""
         ttl_us = check_ttl(ttl_s)
-        return _moment(self._client.now_us() + ttl_us) if ttl_us else None
+        return moment_of(self._client.now_us() + ttl_us) if ttl_us else None
 
     @property
     def table(self) -> Table:
@@ -328,12 +255,17 @@ class Cache(Generic[V]):
     async def _sweep(self, action: Action, text: str, **where: Any) -> Swept:
         timeout_s = max(self._timeout_s, SWEEP_S)
         sweep = Sweep(action, self.namespace, text, **where)
-        return await sweep_everywhere(self._client, sweep, timeout_s=timeout_s)
+        try:
+            return await sweep_everywhere(self._client, sweep, timeout_s=timeout_s)
+        finally:
+            if action in ("delete", "delete_tagged"):
+                self._client.nearby.on_swept(self.namespace)
 
     async def _make_all(self, changes: Sequence[Change]) -> list[Outcome]:
         """Make changes that are all sound: of those that are not, none is sent."""
         write, timeout_s = self._client.write, self._timeout_s
-        return await asyncio.gather(*[write(change, timeout_s) for change in changes])
+        outcomes: list[Outcome] = await asyncio.gather(*[write(one, timeout_s) for one in changes])
+        return outcomes
 
     async def _make(self, change: Change) -> Outcome:
         return _checked(await self._client.write(change, self._timeout_s))
@@ -351,7 +283,3 @@ _WORDS = {
     "VALUE_TOO_LARGE": "the value is larger than its node takes",
     "NOT_APPENDABLE": "only bytes and text can be appended to, and each to its own kind",
 }
-
-
-def _moment(us: int) -> datetime:
-    return datetime.fromtimestamp(us / 1e6, UTC)

@@ -22,8 +22,10 @@ from agent99.errors import (
 )
 from agent99.systems.cache._answers import check_found, check_written
 from agent99.systems.cache._book import TABLE, TableBook, bucket_config
-from agent99.systems.cache._lanes import BATCH_MAX, Lane, Wait
+from agent99.systems.cache._copy_reads import CopyReads, Ends
+from agent99.systems.cache._lanes import Lane, Wait
 from agent99.systems.cache._lookup import Lookup
+from agent99.systems.cache._nearby import Nearby, Told
 from agent99.systems.cache._parts import Parts, Wanted, is_large
 from agent99.systems.cache._peers import Asking, Peers
 from agent99.systems.cache._table import Node, Table, new_table
@@ -63,6 +65,9 @@ class CacheClient:
         """By the latest table."""
         self.peers = Peers(asking)
         self._parts = Parts(self.peers, self.clock, lambda: link.ids.token().decode())
+        self.nearby = Nearby(link.wire, link.subjects)
+        ends = Ends(self._send_batch, self._show, self._send, self._put_off, self._gone)
+        self.copies = CopyReads(self, ends)
         self._reads: dict[str, Lane] = {}
         self._writes: dict[str, Lane] = {}
         self._parked: set[Wait] = set()
@@ -77,8 +82,14 @@ class CacheClient:
 
     # --- verbs ------------------------------------------------------------------------------------
 
-    def read(self, key: str, timeout_s: float, *, is_near: bool = False) -> asyncio.Future[Any]:
+    def read(
+        self, key: str, timeout_s: float, *, is_near: bool = False, is_any: bool = False
+    ) -> asyncio.Future[Any]:
         """Return the future of a key's `Hit`, or None where there is nothing.
+
+        Args:
+            is_near: It will be held near: the future is of what was `Told`.
+            is_any: A copy may answer if the key is hot; then it is not to be held near.
 
         The future raises:
             NoAgentError: there are no nodes.
@@ -87,38 +98,10 @@ class CacheClient:
         """
         future: asyncio.Future[Hit | None] = asyncio.get_running_loop().create_future()
         deadline_s = self.clock.monotonic_s() + timeout_s
-        self._begin(Wait(key, None, len(key) + 8, deadline_s, future, is_near=is_near))
+        wait = Wait(key, None, len(key) + 8, deadline_s, future, is_near=is_near)
+        wait.is_any = is_any
+        self._begin(wait)
         return future
-
-    async def read_many(self, keys: Sequence[str], timeout_s: float) -> list[Hit | None]:
-        """Return the `Hit` of each key, or None where there is nothing; one message to each owner.
-
-        Raises:
-            as `read`.
-        """
-        hits: list[Hit | None] = [None] * len(keys)
-        until_s = self.clock.monotonic_s() + timeout_s
-        groups: dict[str, list[int]] = {}
-        alone: list[int] = []
-        owner_of = self.lookup.owner_of
-        for index, key in enumerate(keys):
-            node = owner_of(key)
-            if node is None:
-                alone.append(index)
-            else:
-                groups.setdefault(node.id, []).append(index)
-        asking = [
-            self._read_group(self.book.nodes[node], keys, group[at : at + BATCH_MAX], hits)
-            for node, group in groups.items()
-            for at in range(0, len(group), BATCH_MAX)
-        ]
-        for left in await asyncio.gather(*asking):
-            alone += left
-        left_s = until_s - self.clock.monotonic_s()
-        again = await asyncio.gather(*(self.read(keys[index], left_s) for index in alone))
-        for index, hit in zip(alone, again, strict=True):
-            hits[index] = hit
-        return hits
 
     def write(self, change: Change, timeout_s: float) -> asyncio.Future[Any]:
         """Return the future of a change's `Outcome`: done, not done, or refused.
@@ -154,6 +137,7 @@ class CacheClient:
     def close(self) -> None:
         """End what is under way."""
         self._is_closed = True
+        self.nearby.close()
         for wait in tuple(self._parked):
             self._fail(wait, ClosedError("mesh"))
         for task in self._tasks:
@@ -163,9 +147,11 @@ class CacheClient:
 
     def on_table(self, table: Table) -> None:
         """Somebody owns something else."""
+        self.nearby.on_table(self.lookup.table, table)
         self.lookup = Lookup(table)
         self.peers.forget_others(table.nodes)
         there = {node.id for node in table.nodes}
+        self.copies.forget_others(there)
         for lanes in (self._reads, self._writes):
             for gone in lanes.keys() - there:
                 del lanes[gone]
@@ -201,6 +187,8 @@ class CacheClient:
             else:
                 self._park(wait)
             return
+        if wait.is_any and self.copies.takes(wait):
+            return
         lanes = self._reads if wait.item is None else self._writes
         lane = lanes.get(node.id)
         if lane is None:
@@ -213,27 +201,6 @@ class CacheClient:
         if self.lookup.table.nodes or not self.book.has_snapshot:
             return False
         return not self._registry.table.candidates("cache_node")
-
-    async def _read_group(
-        self, node: Node, keys: Sequence[str], group: list[int], hits: list[Hit | None]
-    ) -> list[int]:
-        """Ask one owner for several keys; returns the indexes of those without an answer."""
-        epoch = self.lookup.table.epoch
-        read = Read(epoch, tuple([keys[index] for index in group]))
-        try:
-            found: Found = await self.peers.ask(
-                node, "read", read, returns=Found, timeout_s=ATTEMPT_S
-            )
-            check_found(found, len(group))
-        except MAY_PASS:
-            return group
-        self.book.learn(found.table)
-        left = group[len(found.hits) :]
-        for index, hit in zip(group, found.hits, strict=False):
-            hits[index] = hit
-            if hit is not None and hit.size:
-                left.append(index)
-        return [*(group[at] for at in found.moved if 0 <= at < len(group)), *left]
 
     def _send_batch(self, work: Any, node: Node, batch: Sequence[Wait]) -> None:
         waits = [wait for wait in batch if wait.is_wanted()]
@@ -259,18 +226,22 @@ class CacheClient:
             self._put_off(batch, error, epoch)
             return
         self.book.learn(found.table)
+        self.copies.heard(found)
         moved = frozenset(found.moved)
         for index, wait in enumerate(batch):
             if index >= len(found.hits):
                 self._send(wait)
                 continue
             hit = found.hits[index]
-            if index in moved:
+            if index in moved or self.copies.is_behind(wait, hit):
                 self._again(wait, epoch)
             elif hit is not None and hit.size:
                 self._start(self._read_large(node, wait, hit))
             else:
-                self._finish(wait, hit)
+                self._show(wait, hit, found.now_us)
+
+    def _show(self, wait: Wait, hit: Hit | None, now_us: int) -> None:
+        self._finish(wait, Told(hit, now_us) if wait.is_near else hit)
 
     async def _read_large(self, node: Node, wait: Wait, hit: Hit) -> None:
         """Read a value in parts; from the start, if it changes meanwhile."""
@@ -284,7 +255,7 @@ class CacheClient:
         if value is None:
             self._again(wait, epoch)
         else:
-            self._finish(wait, replace(hit, value=value, size=0))
+            self._show(wait, replace(hit, value=value, size=0), 0)
 
     async def _ask_write(self, node: Node, batch: list[Wait]) -> None:
         epoch = self.lookup.table.epoch
@@ -320,6 +291,7 @@ class CacheClient:
             elif outcome.status == Status.UNKNOWN:
                 self._fail(wait, unknown(wait.key))
             else:
+                self.nearby.on_written(wait.item, outcome)
                 self._finish(wait, outcome)
 
     def _gone(self) -> Agent99Error:

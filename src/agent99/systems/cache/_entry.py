@@ -104,3 +104,19 @@ def size_of(item: Item) -> int:
 def namespace_of(key: str) -> str:
     """Return the namespace of a full key."""
     return key[: key.find(":")]
+
+
+def item_of(entry: Entry, now_us: int) -> Item:
+    """Return the state of an entry, for another node; what has expired is told as deleted."""
+    if entry.is_deleted or 0 < entry.expires_us <= now_us:
+        return Item(entry.key, entry.version, is_deleted=True)
+    return Item(
+        key=entry.key,
+        version=entry.version,
+        value=entry.value,
+        kind=entry.kind,
+        expires_us=entry.expires_us,
+        fresh_us=entry.fresh_us,
+        cost_us=entry.cost_us,
+        tags=entry.tags,
+    )

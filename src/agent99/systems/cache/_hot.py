@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 KEYS_MAX: Final = 64
@@ -14,6 +14,8 @@ HALF_LIFE_S: Final = 5.0
 SHARE_MIN: Final = 0.1
 RATE_MIN: Final = 200.0
 """Reads a second below which nobody needs help."""
+LOOK_US: Final = 1_000_000
+"""Between two looks at what is hot."""
 
 
 class HotKey(NamedTuple):
@@ -108,12 +110,13 @@ class HotKeys:
     def __repr__(self) -> str:
         return f"HotKeys({self._counts!r})"
 
-    def note(self, key: str) -> None:
-        """See a read."""
-        self._left -= 1
-        if self._left <= 0:
-            self._left = self._distance()
-            self._counts.add(key)
+    def note_all(self, keys: Sequence[str]) -> None:
+        """See reads of several keys."""
+        at = self._left - 1
+        while at < len(keys):
+            self._counts.add(keys[at])
+            at += self._distance()
+        self._left = at - len(keys) + 1
 
     def hot(self, now_us: int) -> list[HotKey]:
         """Return the keys that are hot now, the hottest first. Call it about once a second."""
@@ -133,3 +136,28 @@ class HotKeys:
     def _distance(self) -> int:
         """Return how far the next read is that counts: 16 on average."""
         return 1 + int(self._draw() * (2 * SAMPLE - 1))
+
+
+class HotBoard:
+    """The hot keys of one node, looked up once a second while it is read.
+
+    Args:
+        now_us: When it begins.
+        draw: As `HotKeys`.
+    """
+
+    def __init__(self, now_us: int, draw: Callable[[], float]) -> None:
+        self._keys = HotKeys(now_us, draw)
+        self._hot: frozenset[str] = frozenset()
+        self._look_us = now_us + LOOK_US
+
+    def __repr__(self) -> str:
+        return f"HotBoard({sorted(self._hot)})"
+
+    def seen(self, keys: Sequence[str], now_us: int) -> tuple[str, ...]:
+        """See reads of several keys; returns those among them that are hot."""
+        self._keys.note_all(keys)
+        if now_us >= self._look_us:
+            self._look_us = now_us + LOOK_US
+            self._hot = frozenset(each.key for each in self._keys.hot(now_us))
+        return tuple(self._hot.intersection(keys)) if self._hot else ()

@@ -21,6 +21,7 @@ class Wait:
     __slots__ = (
         "deadline_s",
         "future",
+        "is_any",
         "is_near",
         "item",
         "key",
@@ -48,6 +49,9 @@ class Wait:
         self.deadline_s = deadline_s
         self.future = future
         self.is_near = is_near
+        """Whether it will be held near: so an owner must answer, who tells of changes."""
+        self.is_any = False
+        """Whether a copy may answer, if the key is hot."""
         self.ticket: DeadlineTicket | None = None
         self.tries = 0
         self.sent = False

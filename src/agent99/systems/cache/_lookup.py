@@ -12,11 +12,11 @@ _MASK = PARTITIONS - 1
 class Lookup:
     """One table, laid out so that a key's owner is found at once. Make a new one of a new table."""
 
-    __slots__ = ("_owners", "table")
+    __slots__ = ("_nodes", "_owners", "table")
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        nodes = {node.id: node for node in table.nodes}
+        self._nodes = nodes = {node.id: node for node in table.nodes}
         self._owners = [nodes.get(part.owner) for part in table.parts]
 
     def __repr__(self) -> str:
@@ -31,6 +31,10 @@ class Lookup:
         """Return the node that decides about the key; None while its partition has no owner."""
         # On the way of every operation: written out, because a call costs a third of it.
         return self._owners[crc32(full_key.encode()) & _MASK]
+
+    def node(self, node_id: str) -> Node | None:
+        """Return a node of the table."""
+        return self._nodes.get(node_id)
 
     def part(self, partition: int) -> Part:
         """Return who has the partition."""

@@ -56,14 +56,14 @@ class NearStatistics(msgspec.Struct, frozen=True):
 class _Entry(msgspec.Struct, gc=False, eq=False):
     value: object
     version: int
-    until_us: int
+    until_s: float
     size: int
     partition: int
     is_used: bool = False
 
 
 class Near:
-    """Keeps values by their full keys, within bounds, for as long as each is allowed.
+    """Keeps values by their keys, within bounds, for as long as each is allowed.
 
     Who must go is found by CLOCK: entries stand in the order in which they came; the oldest goes,
     unless it was used since it was last looked at: then it goes to the end instead. A hit moves
@@ -73,6 +73,7 @@ class Near:
     entries and bytes stay within their bounds.
 
     Args:
+        prefix: What stands before its keys in full ones: of one namespace, keys need not have it.
         entries_max: At least 1.
         bytes_max: Of keys and values and what holds them.
         news_max: Changes that are remembered for answers still under way; after more of them than
@@ -82,11 +83,14 @@ class Near:
         UsageError: a bound below 1.
     """
 
-    def __init__(self, *, entries_max: int, bytes_max: int, news_max: int = NEWS_MAX) -> None:
+    def __init__(
+        self, prefix: str = "", *, entries_max: int, bytes_max: int, news_max: int = NEWS_MAX
+    ) -> None:
         if entries_max < 1 or bytes_max < 1:
             raise UsageError(
                 f"a near cache needs room: {entries_max:,} entries, {bytes_max:,} bytes"
             )
+        self._prefix = prefix
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._news_max = news_max
@@ -106,15 +110,18 @@ class Near:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: str, now_us: int) -> object:
+    def get(self, key: str, now_s: float) -> object:
         """Return the value that is kept of a key, or `MISSING`.
 
         Args:
-            key: The full key.
-            now_us: By the clock of every `until_us`.
+            key: Without the prefix.
+            now_s: By the clock of every `until_s`.
         """
-        entry = self._find(key)
-        if entry is not None and now_us < entry.until_us:
+        try:
+            entry = self._find(key)
+        except TypeError:  # whoever asks on will be told that this is no key
+            return MISSING
+        if entry is not None and now_s < entry.until_s:
             entry.is_used = True
             self._hits += 1
             return entry.value
@@ -128,17 +135,17 @@ class Near:
         return self._told
 
     def put(
-        self, key: str, value: object, version: int, until_us: int, *, size: int, ticket: int
+        self, key: str, value: object, version: int, until_s: float, *, size: int, ticket: int
     ) -> bool:
         """Keep a value; returns whether it is.
 
         It is not if it is outdated, if it may be, or if it is too large.
 
         Args:
-            key: The full key.
+            key: Without the prefix.
             value: Is given to everybody as it is: nobody may be able to change it.
             version: As its owner gave it.
-            until_us: From then on it is not given any more.
+            until_s: From then on it is not given any more.
             size: Bytes of the value.
             ticket: What `begin` returned before the value was asked for.
         """
@@ -153,7 +160,9 @@ class Near:
             return False
         while self._bytes + whole > self._bytes_max or len(self._entries) >= self._entries_max:
             self._evict()
-        self._entries[key] = _Entry(value, version, until_us, whole, partition_of(key))
+        self._entries[key] = _Entry(
+            value, version, until_s, whole, partition_of(self._prefix + key)
+        )
         self._bytes += whole
         return True
 
@@ -169,6 +178,12 @@ class Near:
         if len(self._news) > self._news_max:
             _, (told, _) = self._news.popitem(last=False)
             self._trusted = max(self._trusted, told)
+
+    def outdate(self, key: str) -> None:
+        """Hear that a key is not what it was, of whatever version that was: it is not given."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self.invalidate(key, entry.version + 1)
 
     def forget(self, partitions: Container[int]) -> None:
         """Drop all keys of some partitions, and all answers under way: news may have been lost."""

@@ -10,6 +10,7 @@ import msgspec
 from agent99 import Agent, Failure, operation
 from agent99.agent import host_of
 from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
+from agent99.systems.cache._copy_reading import read_copies
 from agent99.systems.cache._door import ASKED_MAX
 from agent99.systems.cache._lookup import Lookup
 from agent99.systems.cache._options import MEMORY_BYTES, REPLICAS, check_bounds
@@ -95,6 +96,14 @@ class CacheNodeAgent(Agent):
             return Found((None,) * len(read.keys), tuple(range(len(read.keys))))
         found = read_here(stay, read)
         return msgspec.structs.replace(found, table=_newer(stay, read.epoch))
+
+    @operation(idempotent=True)
+    async def read_copy(self, read: Read) -> Found:
+        """Return what is there for keys that it owns, or has a copy of in sync."""
+        stay = self.stay
+        if stay is None:
+            return Found((None,) * len(read.keys), tuple(range(len(read.keys))))
+        return read_copies(stay, read)
 
     @operation
     async def write(self, write: Write) -> Written:

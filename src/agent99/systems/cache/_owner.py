@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -32,10 +32,10 @@ UNKNOWN = Outcome(Status.UNKNOWN)
 
 
 class Telling(Protocol):
-    """Who wants to know of changes."""
+    """Who tells others of changes, some of which may wait still."""
 
-    def changed(self, items: Sequence[Item]) -> None:
-        """These are the states of their keys now."""
+    def flush(self) -> None:
+        """Tell of them now."""
         ...
 
 
@@ -59,6 +59,7 @@ class Owner:
         """By partition."""
         self.store = store
         self.telling: Telling | None = None
+        """Has told of changes before they are answered."""
         self.value_bytes_max = VALUE_BYTES_MAX
         self.shares: Mapping[str, int] = {}
         """What namespaces that have a quota may take here, in bytes."""
@@ -118,10 +119,13 @@ class Owner:
             slow = [batch for batch in sending if not self._settle_at_once(batch)]
             if slow:
                 await asyncio.gather(*(self._settle(batch) for batch in slow))
-        return [
+        settled = [
             outcome if wait is None or await wait else UNKNOWN
             for outcome, wait in zip(outcomes, waits, strict=True)
         ]
+        if self.telling is not None:
+            self.telling.flush()
+        return settled
 
     async def push(self, holding: Holding, portion: Portion, targets: Collection[str]) -> bool:
         """Send a portion to copies until each has it, or is a copy no more.
@@ -202,8 +206,6 @@ class Owner:
         if not batch.settled.done():
             batch.settled.set_result(True)
         self._unstage(batch)
-        if self.telling is not None:
-            self.telling.changed(batch.items)
 
     def _unstage(self, batch: _Batch) -> None:
         staged = batch.holding.staged

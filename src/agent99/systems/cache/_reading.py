@@ -42,6 +42,8 @@ def read_here(stay: Stay, read: Read) -> Found:
         room -= len(value)
         if room < 0 and hits:
             break
+        if read.is_near:
+            entry.is_near = True
         add(
             Hit(
                 value,
@@ -56,4 +58,5 @@ def read_here(stay: Stay, read: Read) -> Found:
     served = len(hits) - len(moved)
     tally.gets += served
     tally.hits += served - misses
-    return Found(tuple(hits), tuple(moved))
+    hot = stay.hot.seen(read.keys, now_us)
+    return Found(tuple(hits), tuple(moved), hot, now_us=now_us if read.is_near else 0)

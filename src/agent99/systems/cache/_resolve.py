@@ -89,7 +89,8 @@ def _delete(change: Change, there: State | None, version: int) -> Resolved:
     if there is None or (change.number and change.number != there.version):
         return _not_done(change, there)
     item = Item(change.key, version, is_deleted=True)
-    return Resolved(item, _done(change, there, 0))
+    done = _done(change, there, 0)
+    return Resolved(item, msgspec.structs.replace(done, number=version))
 
 
 def _incr(change: Change, there: State | None, version: int, now_us: int) -> Resolved:

@@ -19,9 +19,11 @@ from agent99.systems.cache._copies import Copies
 from agent99.systems.cache._copying import Lanes
 from agent99.systems.cache._door import ASKED_MAX, answerable
 from agent99.systems.cache._holding import Holding
+from agent99.systems.cache._hot import HotBoard
 from agent99.systems.cache._keeper import Keeper
 from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._mover import Mover
+from agent99.systems.cache._news import Teller
 from agent99.systems.cache._options import ANSWER_BYTES, VALUE_BYTES_MAX
 from agent99.systems.cache._owner import Owner
 from agent99.systems.cache._parts import Parts, Staged
@@ -90,6 +92,9 @@ class Stay:
         self.copies = Copies(
             self.store, self.book, self.now_us, self.copied, lambda one: one in self.owner.holdings
         )
+        self.owner.telling = teller = Teller(link.wire, link.subjects)
+        self.store.outdated = teller.outdated
+        self.hot = HotBoard(self.now_us(), link.ids.fraction)
         self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
         self.tally = Tally()
         self.quotas = Quotas(self.store, self.book, clock, token)
@@ -108,6 +113,12 @@ class Stay:
         It is set once, when the stay begins: a clock that is put right later moves nothing.
         """
         return self._base_us + int(self._clock.monotonic_s() * 1e6)
+
+    def is_in_sync(self, partition: int) -> bool:
+        """Whether this node has a copy of a partition that had every change so far, as it knows."""
+        table = self.book.table
+        is_copy = table is not None and self._id in table.parts[partition].replicas
+        return is_copy and self.lease.is_valid()
 
     async def begin(self) -> None:
         """Be there.

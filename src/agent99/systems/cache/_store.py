@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from agent99.errors import UsageError
-from agent99.systems.cache._entry import Account, Entry, namespace_of, size_of
+from agent99.systems.cache._entry import Account, Entry, item_of, namespace_of, size_of
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._place import Place, Role
 from agent99.systems.cache._wheel import Wheel
@@ -81,6 +81,9 @@ class Store:
         self._wheel = Wheel()
         self._evictions = 0
         self._expirations = 0
+        self.outdated: Callable[[str, int], object] | None = None
+        """Told the key of what was marked near and changed, or was evicted, and a version below
+        which nothing is right any more; the mark is off then. What expires is told to nobody."""
 
     def __repr__(self) -> str:
         here = self._owned.places + self._copies.places
@@ -140,7 +143,7 @@ class Store:
         What has expired is told as deleted: its version counts, its value does not.
         """
         entries = self._entries[partition]
-        return [_item(entries[key], now_us) for key in keys if key in entries]
+        return [item_of(entries[key], now_us) for key in keys if key in entries]
 
     def digest(self, partition: int) -> int:
         """Return a number that two copies of a partition share if they have the same versions.
@@ -202,13 +205,11 @@ class Store:
             if size != entry.size:
                 role.resize(entry, size)
             _overwrite(entry, item)
+            if entry.is_near:
+                self._tell(entry, entry.version)
         ends_us = now_us + _TOMBSTONE_US if item.is_deleted else item.expires_us
         if ends_us != entry.expires_us:
-            if entry.slot is not None:
-                self._wheel.remove(entry)
-            entry.expires_us = ends_us
-            if ends_us:
-                self._wheel.add(entry, now_us)
+            self._end_at(entry, ends_us, now_us)
         account = entry.account
         if account.bytes_max is not None and account.bytes > account.bytes_max:
             self._shrink(account, entry)
@@ -349,6 +350,20 @@ class Store:
         if entry.slot is not None:
             self._wheel.remove(entry)
         self._forget(entry)
+        if entry.is_near:  # the next version of the key is higher than all that were
+            self._tell(entry, entry.version + 1)
+
+    def _end_at(self, entry: Entry, ends_us: int, now_us: int) -> None:
+        if entry.slot is not None:
+            self._wheel.remove(entry)
+        entry.expires_us = ends_us
+        if ends_us:
+            self._wheel.add(entry, now_us)
+
+    def _tell(self, entry: Entry, version: int) -> None:
+        entry.is_near = False
+        if self.outdated is not None:
+            self.outdated(entry.key, version)
 
     def _forget(self, entry: Entry) -> None:
         place = self._place(entry.partition)
@@ -381,18 +396,3 @@ def _overwrite(entry: Entry, item: Item) -> None:
     entry.tags = item.tags
     entry.account.tombstones += item.is_deleted - entry.is_deleted
     entry.is_deleted = item.is_deleted
-
-
-def _item(entry: Entry, now_us: int) -> Item:
-    if entry.is_deleted or 0 < entry.expires_us <= now_us:
-        return Item(entry.key, entry.version, is_deleted=True)
-    return Item(
-        key=entry.key,
-        version=entry.version,
-        value=entry.value,
-        kind=entry.kind,
-        expires_us=entry.expires_us,
-        fresh_us=entry.fresh_us,
-        cost_us=entry.cost_us,
-        tags=entry.tags,
-    )

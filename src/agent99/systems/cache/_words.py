@@ -78,7 +78,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int = 0
     """Of what is there now; 0: nothing."""
     number: int = 0
-    """Of INCR the sum, of APPEND the length in bytes."""
+    """Of INCR the sum, of APPEND the length in bytes, of DELETE at which version it was done."""
     value: bytes | None = None
     """What was there before, where that was wanted."""
     kind: int = 0
@@ -120,6 +120,8 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True):
     """Keys among them that many ask for now: worth keeping near."""
     table: bytes = b""
     """A newer table than the one by which it was asked; empty: there is none."""
+    now_us: int = 0
+    """The node's time, where values are to be held near."""
 
 
 class Write(msgspec.Struct, frozen=True):
