@@ -133,3 +133,27 @@ async def test_producer_consumer(mesh: Mesh) -> None:
             await asyncio.sleep(0)
     heard = await mesh.request(named("thermostat"), "heard", returns=list[example.Measured])
     assert [round(event.celsius, 1) for event in heard] == [20, 20.1, 20.2, 20.3, 20.4]
+
+
+async def test_session_store(mesh: Mesh) -> None:
+    """Instances share sessions: puts at once are all in the basket, and who logs out has none."""
+    example = load("session_store")
+    await mesh.host(example.SessionNode(), example.ShopFront(), example.ShopFront())
+    await mesh.registry.wait_until(
+        lambda table: len(table.discover("shop_front")) == 2, timeout_s=5
+    )
+    visits = [
+        await mesh.request("shop_front", "visit", {"user": "ada"}, returns=example.Visit)
+        for _ in range(2)
+    ]
+    assert [1, 2] == [visit.visits for visit in visits]
+    token = visits[0].token
+    puts = [{"token": token, "item": f"item-{number}"} for number in range(5)]
+    baskets = await asyncio.gather(
+        *(mesh.request("shop_front", "put", put, returns=list[str]) for put in puts)
+    )
+    assert {put["item"] for put in puts} == set(max(baskets, key=len))
+    assert 2 == await mesh.request("shop_front", "log_out", {"user": "ada"})
+    with pytest.raises(RemoteError) as caught:
+        await mesh.request("shop_front", "put", puts[0])
+    assert caught.value.code == "NO_SESSION"
