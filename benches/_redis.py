@@ -1,4 +1,4 @@
-"""A Redis server of the bench's own, with a log on disk: what it accepted outlives its process."""
+"""A Redis server of the bench's own: a store with a log on disk, or a cache without one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ def find_redis() -> Path | None:
 
 
 @contextlib.contextmanager
-def redis_server(binary: Path, folder: Path) -> Iterator[str]:
+def redis_server(binary: Path, folder: Path, *, keeps: bool = True) -> Iterator[str]:
     """Run a server on a free loopback port; gives the address of an empty database.
+
+    Args:
+        keeps: Whether what it accepted outlives its process.
 
     Raises:
         SetUpError: it does not start.
@@ -32,9 +35,9 @@ def redis_server(binary: Path, folder: Path) -> Iterator[str]:
     for _ in range(_TRIALS_MAX):
         port = free_port()
         place = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
-        keeps = ["--appendonly", "yes", "--save", ""]
+        disk = ["--appendonly", "yes" if keeps else "no", "--save", ""]
         log = ["--logfile", f"redis-{port}.log"]
-        with started([str(binary), *place, *keeps, *log], cwd=folder) as process:
+        with started([str(binary), *place, *disk, *log], cwd=folder) as process:
             if _wait_answer(process, port):
                 yield f"redis://127.0.0.1:{port}/0"
                 return
