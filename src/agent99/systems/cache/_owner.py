@@ -20,7 +20,7 @@ from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._options import VALUE_BYTES_MAX
 from agent99.systems.cache._resolve import TOO_LARGE, resolve
 from agent99.systems.cache._store import Store
-from agent99.systems.cache._words import Change, Outcome, Portion, Status
+from agent99.systems.cache._words import Change, Outcome, Portion, Status, Verb
 
 SILENT_S_MAX = 3.0
 """A copy that is silent for longer is a copy no more."""
@@ -151,15 +151,16 @@ class Owner:
         holding = batch.holding
         there = self.state(holding, change.key, now_us)
         before = holding.staged.get(change.key)
+        version = holding.next_version()
         item, outcome = resolve(
-            change,
-            there,
-            version=holding.next_version(),
-            now_us=now_us,
-            bytes_max=self.value_bytes_max,
+            change, there, version=version, now_us=now_us, bytes_max=self.value_bytes_max
         )
         if item is not None and self.shares and not self._fits(item):
             item, outcome = None, Outcome(Status.REFUSED, code=TOO_LARGE)
+        is_vain = there is None and change.verb == Verb.DELETE
+        if is_vain and outcome.status == Status.NOT_DONE and self.copies(holding):
+            # One may still have what was evicted here, and would serve it as an owner.
+            item = Item(change.key, version, is_deleted=True)
         if item is None:  # it says what it saw, which may be on its way still
             return outcome, None if before is None else before.settled
         holding.staged[change.key] = Staged(item, batch.settled)
