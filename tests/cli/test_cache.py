@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -148,6 +149,22 @@ def test_without_nodes_there_is_nothing_to_show(ask: Ask) -> None:
     for words in (("get", "a"), ("set", "a", "1"), ("delete", "a")):
         done = ask("cache", *words, "--mesh", "empty")
         assert (3, True) == (done.code, "`agent99 cache serve`" in done.err)
+
+
+def test_a_node_that_ends_hands_over(cli: Cli) -> None:
+    """Ctrl-C at the node that has everything: the other one has it, and the node says ready."""
+    first = cli.start("cache", "serve")
+    first.wait_line(READY)
+    for number in range(5):
+        cli.run("cache", "set", f"key {number}", str(number))
+    second = cli.start("cache", "serve", "--weight", "2", "--json")
+    second.wait_line('"cache-node"')
+    first.signal(signal.SIGINT)
+    assert 0 == first.wait()
+    found = [cli.run("cache", "get", f"key {number}") for number in range(5)]
+    assert [Done(0, f"{number}\n", "") for number in range(5)] == found, first.text
+    (node,) = cli.run("cache", "nodes", "--json").document["nodes"]
+    assert (2.0, 256) == (node["weight"], node["owned"])
 
 
 @pytest.mark.parametrize(

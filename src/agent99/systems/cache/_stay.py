@@ -42,6 +42,8 @@ SWEEP_S = 0.05
 SWEEP_ITEMS = 2_000
 """That are ended in one go, so that nothing waits for long."""
 LEAVE_LOOK_S = 0.02
+COMING_S = 2.0
+"""So long whoever leaves waits for a node that is on the mesh to be in the cache, too."""
 
 _log = logging.getLogger("agent99.systems.cache")
 
@@ -66,6 +68,7 @@ class Stay:
         link = link_of(agent)
         self._clock = clock = link.clock
         self._wire = link.wire
+        self._registry = link.registry
         token = link.ids.token().decode()[:10]
         node = Node(token, agent.info().name, agent.instance, weight)
         self._base_us = clock.wall_us() - int(clock.monotonic_s() * 1e6)
@@ -145,7 +148,11 @@ class Stay:
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
         await self.lease.leave()
-        while self._has_any() and not self._is_alone():
+        coming_until_s = self._clock.monotonic_s() + COMING_S
+        while self._has_any():
+            may_come = self._clock.monotonic_s() < coming_until_s and self._is_somebody_coming()
+            if self._is_alone() and not may_come:
+                return
             await self._clock.sleep(LEAVE_LOOK_S)
 
     async def end(self) -> None:
@@ -260,6 +267,17 @@ class Stay:
         return not any(
             node.id != self._id and not node.is_leaving for node in self.book.nodes.values()
         )
+
+    def _is_somebody_coming(self) -> bool:
+        """Whether a node runs that has no partitions only because it has just been started."""
+        leases = [one.node for one in self.keeper.leases.values()]
+        known = {node.instance for node in (*leases, *self.book.nodes.values())}
+        is_new = any(
+            node.id not in self.book.nodes and not node.is_leaving and node.id != self._id
+            for node in leases
+        )
+        there = self._registry.table.candidates("cache_node")
+        return is_new or any(each.instance not in known for each in there)
 
     def _on_state(self, state: ConnectionState) -> None:
         if state is not ConnectionState.CONNECTED and not self._is_over:
