@@ -16,6 +16,7 @@ from agent99.errors import how_to_install
 DEMOS = {
     "shop": "an order pipeline replays some weeks of a real shop, to the penny",
     "events": "a bus, an audit log and projections keep and count every event of that shop",
+    "cache": "nodes of the cache join, leave and die under that shop's load, and nothing is lost",
 }
 
 
@@ -167,6 +168,57 @@ def events(options: ShopOptions) -> int:
     return Exit.OK if figures.ok else Exit.FAILED
 
 
+class CacheOptions(Output, frozen=True):
+    """The options of `agent99 demo cache`."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="A Parquet file of order lines; else the packaged extract.",
+        ),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", min=1.0, max=3600.0, help="How long there is a load; else 20."),
+    ] = None
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", min=2, max=16, help="Nodes at the beginning; else 3."),
+    ] = None
+
+
+def cache(options: CacheOptions) -> int:
+    r"""Run the cache under a shop's load, while its nodes join, leave, and are killed.
+
+    \b
+    agent99 demo cache
+    agent99 demo cache --seconds 60 --nodes 5
+    agent99 demo cache --json | jq .lost
+
+    The keys are the products of a real shop, asked for as often as its customers bought them. Every
+    acknowledged write and addition is remembered, and read back at the end.
+    Exit code 1 if one is lost, a read was stale, or a counter is wrong.
+    """
+    from agent99.cli._host import set_up_log
+
+    read_year = _entry("agent99.systems.shop", "read_year", extra="shop")
+    system = importlib.import_module("agent99.systems.cache")
+    set_up_log(debug=options.debug)
+    year = read_year() if options.data is None else read_year(options.data)
+    prices: dict[str, list[int]] = {}
+    for product, pence in year.price_list():
+        prices.setdefault(str(product), []).append(pence)
+    asked = [str(line.product_id) for order in year.orders() for line in order.lines]
+    goods = system.DemoGoods(prices, asked)
+    given = {field: getattr(options, field) for field in options.__struct_fields__}
+    given.pop("data")
+    return int(
+        system.run_demo(goods, {key: value for key, value in given.items() if value is not None})
+    )
+
+
 def _entry(module_name: str, function: str, *, extra: str) -> Any:
     """Return a system's function; its libraries are an extra and load late."""
     try:
@@ -191,4 +243,5 @@ def build_app() -> typer.Typer:
     add_command(app, "list", list_demos)
     add_command(app, "shop", shop)
     add_command(app, "events", events)
+    add_command(app, "cache", cache)
     return app

@@ -2,8 +2,8 @@
 
 Given:       keys and values; a mesh whose agents may come, go and die.
 Gives:       nodes that hold them, and a client that asks the owner of a key without a detour.
-May import:  errors clock ids settings envelope journal registry dispatch agent wire agent99;
-             msgspec
+May import:  errors clock ids settings envelope wire embedded journal registry dispatch agent
+             agent99; msgspec rich
 Never:       serves what was deleted or has expired, acknowledges what one death could lose where
              copies are wanted, grows beyond its budget, writes to a disk.
 """
@@ -12,6 +12,8 @@ from agent99.systems.cache._blocking import BlockingCache
 from agent99.systems.cache._cache import Cache
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._coordinator import CacheCoordinator
+from agent99.systems.cache._demo import run_demo
+from agent99.systems.cache._demo_figures import DemoGoods
 from agent99.systems.cache._near import NearStatistics
 from agent99.systems.cache._node import CacheNodeAgent
 from agent99.systems.cache._overview import CacheTotals, NodeView, Overview, look_at, totals
@@ -28,6 +30,7 @@ __all__ = [
     "CacheNodeAgent",
     "CacheStats",
     "CacheTotals",
+    "DemoGoods",
     "Hit",
     "NamespaceTotals",
     "NearStatistics",
@@ -36,5 +39,6 @@ __all__ = [
     "Overview",
     "Reads",
     "look_at",
+    "run_demo",
     "totals",
 ]

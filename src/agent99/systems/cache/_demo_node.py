@@ -1,0 +1,62 @@
+"""A node of the cache in a process of its own, as the demo runs it.
+
+Standard input has one line, the plan; when it closes, whoever started this is gone, and so is this.
+SIGTERM means leave: what the node holds is handed over first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from agent99 import Mesh, Settings
+from agent99.dispatch import new_event_loop
+from agent99.errors import Agent99Error
+from agent99.systems.cache._demo_figures import NodePlan
+from agent99.systems.cache._node import CacheNodeAgent
+
+
+async def _host(plan: NodePlan) -> None:
+    folder = Path(plan.folder)
+    settings = Settings(project=folder, state_folder=folder, url=plan.url, mesh=plan.mesh)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    loop.add_reader(0, os._exit, 0)
+    async with Mesh(settings=settings) as mesh:
+        await mesh.host(CacheNodeAgent(memory_bytes=plan.memory_bytes))
+        await ended.wait()
+
+
+def _first_line() -> bytes:
+    """Read the plan and nothing behind it: the loop watches the pipe."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            break
+        line += byte
+    return line
+
+
+def main() -> int:
+    """Host the node until it is to leave; returns the exit code."""
+    plan = msgspec.json.decode(_first_line(), type=NodePlan)
+    logging.basicConfig(level=logging.WARNING if plan.debug else logging.CRITICAL)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        try:
+            runner.run(_host(plan))
+        except Agent99Error as error:
+            sys.stderr.write(f"agent99: a cache node ended: {error}\n")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main())
