@@ -1,4 +1,4 @@
-"""A steady load of reads and changes whose outcomes are known: what is read must be what was set."""
+"""A steady load whose outcomes are known: what is read must be what was set."""
 
 from __future__ import annotations
 

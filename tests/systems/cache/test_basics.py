@@ -240,7 +240,7 @@ async def test_tags_and_prefixes(cache: Cache[Any]) -> None:
 
 
 async def test_namespaces_are_apart(world: World, cache: Cache[Any]) -> None:
-    """The same key in another namespace is another key; names of one that begin alike do not mix."""
+    """The same key in another namespace is another key; names that begin alike do not mix."""
     client = await world.client()
     other, longer = await client.cache("s2"), await client.cache("default")
     await cache.set("a", 1, tags=["t"])

@@ -1,4 +1,4 @@
-"""The table's book: each change takes effect once, whatever becomes of answers and of the bucket."""
+"""The table's book: each change takes effect once, whatever becomes of answers."""
 
 from __future__ import annotations
 
