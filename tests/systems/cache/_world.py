@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar, cast
 
 from agent99 import Mesh, Settings, operation
@@ -17,7 +18,7 @@ from agent99.systems.cache import Cache, CacheNodeAgent
 from agent99.systems.cache._node import partition_of
 from agent99.systems.cache._stay import Stay
 from agent99.systems.cache._sweep import Sweep, Swept
-from agent99.systems.cache._table import PARTITIONS, Table
+from agent99.systems.cache._table import Table
 from agent99.systems.cache._words import Copied, Copy, Found, Read, Write, Written
 from agent99.testing import ManualClock, MemoryEngine
 from agent99.wire import MemoryWire
@@ -89,6 +90,8 @@ class Doors:
         """Of so many writes to come the answer is lost, though they are made."""
         self.loses_writes = 0
         """So many writes to come are lost themselves."""
+        self.lag: Callable[[], Awaitable[None]] | None = None
+        """Waited for on every way."""
         self._opened = asyncio.Event()
 
     def shut(self) -> None:
@@ -103,6 +106,8 @@ class Doors:
 
     async def pass_by(self) -> None:
         """Go through, or fail."""
+        if self.lag is not None:
+            await self.lag()
         if not self.are_open:
             raise DisconnectedError("the door is shut")
 
@@ -174,6 +179,8 @@ class DoorBucket:
             await self._doors.wait_open()
             async with self._bucket.follow(pattern) as changes:
                 async for each in changes:
+                    if self._doors.lag is not None:
+                        await self._doors.lag()
                     if not self._doors.are_open:
                         break
                     yield each
@@ -330,6 +337,7 @@ class World:
 
     async def close(self) -> None:
         """End all."""
+        self.watching.clear()
         for site in self._opened:
             site.wire.restore()
             site.thaw()
@@ -366,6 +374,15 @@ class World:
     async def until_quiet(self) -> None:
         """Let time pass until the table is as it is to be."""
         await self.until(self.is_quiet)
+
+    def lag(self, luck: Random, time_s: float = 0.03) -> None:
+        """Let every process hear of what lasts, and be heard, a little later: each by its luck."""
+
+        async def wait() -> None:
+            await self.clock.sleep(luck.random() * time_s)
+
+        for site in self._opened:
+            site.doors.lag = wait
 
     # --- what is there ----------------------------------------------------------------------------
 
@@ -414,14 +431,6 @@ class World:
         """Return how many partitions each node owns."""
         return Counter(part.owner for part in self.table.parts)
 
-    def serving(self, partition: int) -> list[Site]:
-        """Return who would serve a partition now."""
-        return [
-            site
-            for site in self.sites
-            if site.agent.stay is not None and site.agent.stay.owner.serving(partition) is not None
-        ]
-
     def check_copies(self) -> None:
         """Find what is at one node and not at another that has the partition, or where none is."""
         for partition, part in enumerate(self.table.parts):
@@ -433,9 +442,15 @@ class World:
 
     def check_one_owner(self) -> None:
         """Find partitions that two nodes would serve."""
-        for partition in range(PARTITIONS):
-            serving = self.serving(partition)
-            assert len(serving) <= 1, f"partition {partition} is served by {serving}"
+        served: dict[int, Site] = {}
+        for site in self.sites:
+            stay = site.agent.stay
+            if stay is None or not stay.lease.is_valid():
+                continue
+            for partition, holding in stay.owner.holdings.items():
+                if holding.is_ready:
+                    other = served.setdefault(partition, site)
+                    assert other is site, f"partition {partition} is served by {other} and {site}"
 
 
 async def _cancelled(work: Awaitable[Any]) -> None:
