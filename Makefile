@@ -25,7 +25,7 @@ help: ## list the targets
 
 setup: $(BIN)/.ready ## make the virtual environment
 
-demo: $(BIN)/.ready ## run a real shop's weeks on a real broker, bus and audit log looking on (DEMO=shop: alone)
+demo: $(BIN)/.ready ## run a real shop's weeks on a real broker, bus and audit log looking on (DEMO=shop: alone, DEMO=cache: nodes of the cache die)
 	@$(BIN)/agent99 demo $(DEMO) $(json) $(ARGS)
 
 year: data $(BIN)/.ready ## run the shop on the whole year (DATA=file names another, DEMO=events looks on)

@@ -181,7 +181,7 @@ class CacheOptions(Output, frozen=True):
     ] = None
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", min=1.0, max=3600.0, help="How long there is a load; else 20."),
+        typer.Option("--seconds", min=1.0, max=3600.0, help="How long there is a load; else 15."),
     ] = None
     nodes: Annotated[
         int | None,

@@ -26,7 +26,9 @@ from agent99.systems.cache._table import Table
 MEMORY_BYTES: Final = 64_000_000
 """Of each node: nothing is evicted, so that all that is missing is lost."""
 LOOK_S: Final = 0.25
-STEP_S: Final = 1.0
+ANSWER_S: Final = 0.5
+"""So long nodes have to say how they are: those that were killed do not."""
+STEP_S: Final = 0.5
 """Between two events, once everything is in its place."""
 SETTLE_S: Final = 30.0
 """So long a cache may take until everything is in its place again."""
@@ -130,8 +132,8 @@ class Play:
     # --- what happens -----------------------------------------------------------------------------
 
     async def _scenes(self, until_s: float) -> None:
-        """Let a node join, one die and one be started again, one leave and one come; again."""
-        every = (self._join, self._kill, self._join, self._leave)
+        """Let a node join, one leave, one die, and one come in its place; and again."""
+        every = (self._join, self._leave, self._kill, self._join)
         at = 0
         while self._clock.monotonic_s() < until_s:
             await self._clock.sleep(min(STEP_S, max(0.0, until_s - self._clock.monotonic_s())))
@@ -164,7 +166,7 @@ class Play:
         """
         until_s = self._clock.monotonic_s() + SETTLE_S
         while True:
-            found = await look_at(self._mesh)
+            found = await look_at(self._mesh, timeout_s=ANSWER_S)
             states = [node.state for node in found.nodes]
             if states == ["ready"] * len(self._crew) and not found.moving and not found.unowned:
                 return found
@@ -178,7 +180,7 @@ class Play:
         while True:
             self._count_moves(cache.table)
             try:
-                found = await look_at(self._mesh, timeout_s=1.0)
+                found = await look_at(self._mesh, timeout_s=ANSWER_S)
             except DeadlineExceededError:
                 continue
             pids = {peer.instance: peer.description.pid for peer in self._mesh.peers()}

@@ -21,7 +21,7 @@ class DemoGoods(msgspec.Struct, frozen=True):
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the demo is to run."""
 
-    seconds: Annotated[float, Meta(ge=1.0, le=3_600.0)] = 20.0
+    seconds: Annotated[float, Meta(ge=1.0, le=3_600.0)] = 15.0
     """How long there is a load, and nodes come and go."""
     nodes: Annotated[int, Meta(ge=2, le=16)] = 3
     """At the beginning; one more joins."""
