@@ -148,11 +148,12 @@ class Load:
     async def _count(self, sold: Cache[int]) -> None:
         while True:
             key = next(self._asked)[:1]
+            self._maybe[key] += 1  # and it stays so if this is cancelled meanwhile
             try:
                 await sold.incr(key)
             except DeadlineExceededError:
                 self.unknown += 1
-                self._maybe[key] += 1
             else:
+                self._maybe[key] -= 1
                 self._counted[key] += 1
             await self._clock.sleep(PAUSE_S)
