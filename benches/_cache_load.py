@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -33,18 +34,18 @@ async def per_s(get: Get, seconds: float) -> float:
     return await _many(get, seconds)
 
 
-async def p50_us(get: Get, seconds: float) -> float:
-    """Ask for one after the other; returns the median."""
-    took: list[float] = []
+async def p50_us(gets: Sequence[Get], seconds: float) -> list[float]:
+    """Ask for one after the other, each way in turn; returns the median of each way."""
+    took: list[list[float]] = [[] for _ in gets]
     turns = itertools.cycle(keys())
     stop = time.perf_counter() + seconds
-    while not took or took[-1] < stop:
-        began = time.perf_counter()
-        await get(next(turns))
-        ended = time.perf_counter()
-        took += (ended - began, ended)
-    durations = sorted(took[::2])
-    return durations[len(durations) // 2] * 1e6
+    while time.perf_counter() < stop:
+        for get, durations in zip(gets, took, strict=True):
+            key = next(turns)
+            began = time.perf_counter()
+            await get(key)
+            durations.append(time.perf_counter() - began)
+    return [statistics.median(durations) * 1e6 for durations in took]
 
 
 async def values_per_s(get_many: GetMany, seconds: float) -> float:

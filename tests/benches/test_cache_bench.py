@@ -113,7 +113,8 @@ async def test_the_load_is_counted(load: Load) -> None:
     assert await part.per_s(get, 0.02) > 0
     assert part.IN_FLIGHT == most
     assert part.keys()[: part.IN_FLIGHT] == asked[: part.IN_FLIGHT]
-    assert await part.p50_us(get, 0.01) > 0
+    one, other = await part.p50_us([get, get], 0.01)
+    assert min(one, other) > 0
 
     async def get_many(wanted: Sequence[str]) -> int:
         return len(wanted) - (wanted[0] != part.keys()[0])
