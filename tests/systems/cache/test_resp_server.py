@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent99.clock import SystemClock
+from agent99.dispatch import new_event_loop
 from agent99.errors import UsageError
 from agent99.systems.cache._resp_keys import KEYS_MAX
 from agent99.systems.cache._resp_parser import RequestBounds
@@ -419,3 +420,21 @@ async def _send_anything(pieces: list[bytes], *, is_polite: bool) -> None:
         await eventually(lambda: "clients=0" in repr(listener))
         assert len(asyncio.all_tasks()) == 1
         assert not problems, problems
+
+
+def test_it_listens_on_the_loop_that_agents_run_on() -> None:
+    """uvloop's transports are not asyncio's: they are taken all the same, and sent away as well."""
+
+    async def talk() -> tuple[bytes, bytes]:
+        options = RespOptions(port=0, clients_max=1)
+        async with (
+            RespListener(MemoryStrings(SystemClock()), options) as listener,
+            await RawClient.connect(listener.port) as first,
+        ):
+            answer = await first.ask("PING")
+            async with await RawClient.connect(listener.port) as second:
+                return answer, await second.rest()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        answer, refusal = runner.run(talk())
+    assert (b"+PONG\r\n", b"-ERR max number of clients reached\r\n") == (answer, refusal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from agent99.clock import wait_done
 from agent99.errors import RemoteProtocolError
@@ -59,7 +59,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports are no subclass of asyncio's.
+        transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=OUTPUT_BYTES_MAX)
         self._transport = transport
 

@@ -7,7 +7,7 @@ import ipaddress
 import itertools
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from agent99.clock import Clock, SystemClock, wait_done
 from agent99.errors import UsageError
@@ -151,7 +151,7 @@ class _Full(asyncio.Protocol):
     """Tells a client that there are too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         transport.write(error("ERR max number of clients reached"))
         transport.close()
 
