@@ -61,9 +61,17 @@ class MemoryStrings:
         self.held[key] = Held(value, self._clock.wall_us() + ttl_us if ttl_us else kept_us)
         return True, told
 
-    async def set_many(self, items: Mapping[str, bytes]) -> None:
-        self._count("set_many", list(items))
-        self.held.update({key: Held(value) for key, value in items.items()})
+    async def set_many(self, items: Mapping[str, bytes]) -> dict[str, Agent99Error]:
+        self._count("set_many", [])
+        failed: dict[str, Agent99Error] = {}
+        for key, value in items.items():
+            try:
+                self._check(key)
+            except Agent99Error as error:
+                failed[key] = error
+            else:
+                self.held[key] = Held(value)
+        return failed
 
     async def take(self, key: str) -> bytes | None:
         self._count("take", [key])
@@ -136,10 +144,13 @@ class MemoryStrings:
     def _count(self, name: str, keys: Sequence[str]) -> None:
         self.calls[name] += 1
         for key in keys:
-            if key in self.broken:
-                raise self.broken[key]
-            if not 1 <= len(key.encode()) <= KEY_BYTES_MAX:
-                raise UsageError(f"a key has 1 to {KEY_BYTES_MAX:,} bytes")
+            self._check(key)
+
+    def _check(self, key: str) -> None:
+        if key in self.broken:
+            raise self.broken[key]
+        if not 1 <= len(key.encode()) <= KEY_BYTES_MAX:
+            raise UsageError(f"a key has 1 to {KEY_BYTES_MAX:,} bytes")
 
     def _find(self, key: str) -> Held | None:
         held = self.held.get(key)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
+from agent99.errors import Agent99Error
+
 NOT_A_NUMBER: Final = "NOT_A_NUMBER"
 """Code of a `Failure`: what stands under the key is no integer of 64 bits in plain decimal."""
 OVERFLOW: Final = "OVERFLOW"
@@ -52,8 +54,12 @@ class Strings(Protocol):
         """
         ...
 
-    async def set_many(self, items: Mapping[str, bytes]) -> None:
-        """Write several values, each of which lasts forever; each key is a step of its own."""
+    async def set_many(self, items: Mapping[str, bytes]) -> Mapping[str, Agent99Error]:
+        """Write several values, each of which lasts forever; each key is a step of its own.
+
+        Returns:
+            What went wrong, by key; all others are written.
+        """
         ...
 
     async def take(self, key: str) -> bytes | None:

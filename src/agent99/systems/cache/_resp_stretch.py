@@ -110,12 +110,15 @@ class Stretch:
         entries: Sequence[_Entry],
         make: Callable[[Sequence[_Entry]], Awaitable[Sequence[bytes]]],
     ) -> None:
-        """Make calls at once; each by itself where that fails for a reason that one of them has."""
+        """Make calls at once; reads each by itself where one of them may be what is wrong.
+
+        A write is never made again: others may have changed since what it had written.
+        """
         try:
             answers = await make(entries)
         except Exception as problem:  # noqa: BLE001 - whatever happened, the client waits
             is_of_one = isinstance(problem, Agent99Error) and not problem.retryable
-            if is_of_one and len(entries) > 1:
+            if is_of_one and len(entries) > 1 and entries[0].command.fold is not None:
                 await asyncio.gather(*(self._make([entry], make) for entry in entries))
                 return
             answers = [_answer_to(problem)] * len(entries)
@@ -136,10 +139,20 @@ class Stretch:
         return answers
 
     async def _set(self, entries: Sequence[_Entry]) -> list[bytes]:
-        await self._strings.set_many(
+        problems = await self._strings.set_many(
             {key: value for entry in entries for key, value in entry.items.items()}
         )
-        return [OK] * len(entries)
+        if not problems:
+            return [OK] * len(entries)
+        return [_written(entry, problems) for entry in entries]
+
+
+def _written(entry: _Entry, problems: Mapping[str, Agent99Error]) -> bytes:
+    """Say that all is written that a call writes, or what is wrong with the first that is not."""
+    for key in entry.items:
+        if key in problems:
+            return _answer_to(problems[key])
+    return OK
 
 
 async def _run(entries: Sequence[_Entry]) -> list[bytes]:
