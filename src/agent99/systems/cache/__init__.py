@@ -19,6 +19,9 @@ from agent99.systems.cache._node import CacheNodeAgent
 from agent99.systems.cache._overview import CacheTotals, NodeView, Overview, look_at, totals
 from agent99.systems.cache._quotas import NamespaceTotals
 from agent99.systems.cache._reader import Hit
+from agent99.systems.cache._resp_agent import RespAgent
+from agent99.systems.cache._resp_parser import RequestBounds
+from agent99.systems.cache._resp_server import RespOptions
 from agent99.systems.cache._sample import CacheStats, NodeStats
 from agent99.systems.cache._spread import Reads
 
@@ -38,6 +41,9 @@ __all__ = [
     "NodeView",
     "Overview",
     "Reads",
+    "RequestBounds",
+    "RespAgent",
+    "RespOptions",
     "look_at",
     "run_demo",
     "totals",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from agent99.errors import Failure
+from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._keys import check_tags, check_ttl, full_key
 from agent99.systems.cache._quotas import NamespaceTotals, read_totals, write_rules
 from agent99.systems.cache._reader import Reader, moment_of
@@ -217,6 +218,11 @@ class Cache(Reader[V]):
         """Return when what is set now ends, about."""
         ttl_us = check_ttl(ttl_s)
         return moment_of(self._client.now_us() + ttl_us) if ttl_us else None
+
+    @property
+    def client(self) -> CacheClient:
+        """Private to the room: who asks for it."""
+        return self._client
 
     @property
     def table(self) -> Table:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from agent99.agent import Mesh
+from agent99.agent import Agent, Mesh
 from agent99.systems.cache._sample import Counts, NodeStats
 from agent99.systems.cache._table import Node, Part, Table
 
@@ -72,7 +72,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """So often every copy of a partition was lost."""
 
 
-async def look_at(mesh: Mesh, *, timeout_s: float = LOOK_S) -> Overview:
+async def look_at(mesh: Mesh | Agent, *, timeout_s: float = LOOK_S) -> Overview:
     """Ask the table, and all nodes at once.
 
     Raises:

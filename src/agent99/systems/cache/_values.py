@@ -171,6 +171,20 @@ class Codec(Generic[T]):
         raise ValueError(f"it is {stored}, not {getattr(wanted, '__name__', wanted)}")
 
 
+def plain_bytes(data: bytes, kind: int) -> bytes:
+    """Return the bytes of a stored value of any kind, as they were before they were compressed.
+
+    Raises:
+        BadAnswerError: they were not, or not whole, or they are too many.
+    """
+    if not kind & COMPRESSED:
+        return data
+    try:
+        return _unpacked(data)
+    except ValueError as error:
+        raise _misfit(error) from error
+
+
 # --- may two have it at once? ---------------------------------------------------------------------
 
 
