@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 import msgspec
 import typer
 
+from agent99.cli._cache_resp import RespChoice, resp_classes
 from agent99.cli._exits import RefusalError
 from agent99.cli._observe import ObserveOptions
 from agent99.cli._run import serve_agents
@@ -45,19 +46,22 @@ class ServeOptions(msgspec.Struct, frozen=True):
     ] = 1
 
 
-def serve(scope: Scope, options: ServeOptions, observing: ObserveOptions) -> int:
+def serve(
+    scope: Scope, options: ServeOptions, choice: RespChoice, observing: ObserveOptions
+) -> int:
     r"""Run a node of the cache until it is stopped; starts a mesh if there is none.
 
     \b
     agent99 cache serve
     agent99 cache serve --memory 2GB --weight 2
     agent99 cache serve --replicas 2 --log json --metrics-port 9100
+    agent99 cache serve --resp 6379 --namespace sessions
 
     Ctrl-C (or SIGTERM) hands over what it holds to the other nodes, while it still serves, 25 s at
     most; a second one ends at once.
     """
-    node = node_class(options)
-    return serve_agents(scope, observing, lambda: [node])
+    agents = [node_class(options), *resp_classes(choice)]
+    return serve_agents(scope, observing, lambda: agents)
 
 
 def node_class(options: ServeOptions) -> type[CacheNodeAgent]:
