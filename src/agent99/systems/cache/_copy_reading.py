@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._options import PORTION_BYTES
 from agent99.systems.cache._stay import Stay
+from agent99.systems.cache._values import NOTHING
 from agent99.systems.cache._words import Found, Hit, Read
 
 
@@ -35,7 +36,7 @@ def _copied(stay: Stay, key: str, now_us: int) -> Hit | None:
     if stay.owner.serving(partition) is None and not stay.is_in_sync(partition):
         return None
     entry = stay.store.peek(partition, key, now_us)
-    if entry is None:
+    if entry is None or entry.kind == NOTHING:
         return None
     times = entry.expires_us, entry.fresh_us, entry.cost_us
     return Hit(entry.value, entry.kind, entry.version, *times)

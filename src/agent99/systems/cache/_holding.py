@@ -6,6 +6,7 @@ import asyncio
 from typing import NamedTuple
 
 from agent99.systems.cache._item import Item
+from agent99.systems.cache._leads import Leads
 
 EPOCH_SHIFT = 40
 """A version is the owner's epoch and, in the lower bits, a number that it counts."""
@@ -30,8 +31,8 @@ class Holding:
     """
 
     __slots__ = (
-        *("_count", "_idle", "epoch", "in_flight", "is_ready", "last", "learners"),
-        *("partition", "staged", "takes_changes"),
+        *("_count", "_idle", "epoch", "in_flight", "is_ready", "last", "leads"),
+        *("learners", "partition", "staged", "takes_changes"),
     )
 
     def __init__(self, partition: int, epoch: int) -> None:
@@ -40,6 +41,8 @@ class Holding:
         self.staged: dict[str, Staged] = {}
         self.learners: set[str] = set()
         """Nodes that are being brought in sync: they are told of every change, too."""
+        self.leads = Leads()
+        """Who computes which keys now."""
         self.is_ready = False
         """Whether it is served; not before the other copies have what this one was told, and no
         longer while it is handed over."""

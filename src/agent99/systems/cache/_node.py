@@ -10,6 +10,7 @@ import msgspec
 from agent99 import Agent, Failure, operation
 from agent99.agent import host_of
 from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
+from agent99.systems.cache._compute import AskTurn, EndTurn, Turn, Turned
 from agent99.systems.cache._copy_reading import read_copies
 from agent99.systems.cache._door import ASKED_MAX
 from agent99.systems.cache._lookup import Lookup
@@ -135,6 +136,20 @@ class CacheNodeAgent(Agent):
         if entry is None or entry.version != read.version:
             return Slice()
         return Slice(cut(entry.value, read.index))
+
+    @operation(idempotent=True)
+    async def turn(self, ask: AskTurn) -> Turned:
+        """Say what is there to do for who wants a value computed; it waits while another one is."""
+        stay = self.stay
+        if stay is None:
+            return Turned(Turn.MOVED)
+        turned = await stay.desk.ask(ask)
+        return msgspec.structs.replace(turned, table=_newer(stay, ask.epoch))
+
+    @operation(idempotent=True)
+    async def end_turn(self, end: EndTurn) -> bool:
+        """Take back the turn of who has no value to store; returns whether it was one still."""
+        return self.stay is not None and self.stay.desk.end(end)
 
     @operation(idempotent=True)
     async def copy(self, copy: Copy) -> Copied:

@@ -29,6 +29,8 @@ LEASE_LOOK_S = 0.02
 
 MOVED = Outcome(Status.MOVED)
 UNKNOWN = Outcome(Status.UNKNOWN)
+OUTRUN = Outcome(Status.NOT_DONE)
+"""The key was changed, or another one's turn came, while the value was computed."""
 
 
 class Telling(Protocol):
@@ -149,6 +151,8 @@ class Owner:
     ) -> tuple[Outcome, asyncio.Future[bool] | None]:
         """Resolve one change; returns with what its outcome stands or falls."""
         holding = batch.holding
+        if change.lead and not holding.leads.holds(change.key, change.lead):
+            return OUTRUN, None
         there = self.state(holding, change.key, now_us)
         before = holding.staged.get(change.key)
         version = holding.next_version()
@@ -161,6 +165,8 @@ class Owner:
         if is_vain and outcome.status == Status.NOT_DONE and self.copies(holding):
             # One may still have what was evicted here, and would serve it as an owner.
             item = Item(change.key, version, is_deleted=True)
+        if holding.leads and (item is not None or change.verb == Verb.DELETE):
+            holding.leads.end(change.key)
         if item is None:  # it says what it saw, which may be on its way still
             return outcome, None if before is None else before.settled
         holding.staged[change.key] = Staged(item, batch.settled)

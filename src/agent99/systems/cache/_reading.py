@@ -8,6 +8,7 @@ from agent99.systems.cache._door import ASKED_MAX
 from agent99.systems.cache._options import ANSWER_BYTES, WHOLE_BYTES
 from agent99.systems.cache._stay import Stay
 from agent99.systems.cache._table import PARTITIONS
+from agent99.systems.cache._values import NOTHING
 from agent99.systems.cache._words import Found, Hit, Read
 
 _MASK = PARTITIONS - 1
@@ -32,7 +33,7 @@ def read_here(stay: Stay, read: Read) -> Found:
             add(None)
             continue
         entry = get(partition, key, now_us)
-        if entry is None:
+        if entry is None or entry.kind == NOTHING:
             misses += 1
             add(None)
             continue

@@ -9,6 +9,7 @@ import msgspec
 from agent99.systems.cache._door import refusal
 from agent99.systems.cache._entry import Entry
 from agent99.systems.cache._item import Item
+from agent99.systems.cache._values import NOTHING
 from agent99.systems.cache._words import Change, Outcome, Status, Verb
 
 NUMBER_MIN, NUMBER_MAX = -(2**63), 2**63 - 1
@@ -51,9 +52,11 @@ def resolve(
 def _made_of(
     change: Change, there: State | None, version: int, now_us: int, bytes_max: int
 ) -> Resolved:
+    if change.verb == Verb.DELETE:
+        return _delete(change, there, version)
+    if there is not None and there.kind == NOTHING:
+        there = None
     match change.verb:
-        case Verb.DELETE:
-            return _delete(change, there, version)
         case Verb.TOUCH:
             if there is None:
                 return _not_done(change, there)
@@ -89,6 +92,8 @@ def _delete(change: Change, there: State | None, version: int) -> Resolved:
     if there is None or (change.number and change.number != there.version):
         return _not_done(change, there)
     item = Item(change.key, version, is_deleted=True)
+    if there.kind == NOTHING:  # it is forgotten, but for who asks it was not there
+        return Resolved(item, Outcome(Status.NOT_DONE))
     done = _done(change, there, 0)
     return Resolved(item, msgspec.structs.replace(done, number=version))
 

@@ -15,6 +15,7 @@ from agent99.agent import Agent, link_of
 from agent99.errors import Agent99Error
 from agent99.journal import Change, Entry
 from agent99.systems.cache._book import NODE, TableBook, bucket_config
+from agent99.systems.cache._compute import TurnDesk
 from agent99.systems.cache._copies import Copies
 from agent99.systems.cache._copying import Lanes
 from agent99.systems.cache._door import ASKED_MAX, answerable
@@ -99,6 +100,7 @@ class Stay:
         self.store.outdated = teller.outdated
         self.hot = HotBoard(self.now_us(), link.ids.fraction)
         self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
+        self.desk = TurnDesk(self.owner, clock, link.deadlines, self.now_us)
         self.tally = Tally()
         self.quotas = Quotas(self.store, self.book, clock, token)
         self.owner.shares = self.quotas.shares
@@ -159,6 +161,8 @@ class Stay:
         """Be there no more."""
         self._is_over = True
         await self.lease.give_up()
+        for holding in self.owner.holdings.values():
+            holding.leads.end_all()
         self.owner.holdings.clear()
         for task in self._tasks:
             task.cancel()
@@ -202,6 +206,7 @@ class Stay:
                 continue
             if holding is not None:
                 del self.owner.holdings[partition]
+                holding.leads.end_all()
                 self.store.open(partition, is_owned=False)
                 self.copies.partitions.add(partition)
             if partition in self.copies.partitions:
@@ -224,6 +229,9 @@ class Stay:
     # --- inside -----------------------------------------------------------------------------------
 
     def _own(self, partition: int, part: Part) -> None:
+        before = self.owner.holdings.get(partition)
+        if before is not None:
+            before.leads.end_all()
         holding = self.owner.holdings[partition] = Holding(partition, part.epoch)
         recent = self.copies.recent(partition)
         self.copies.forget(partition)

@@ -68,6 +68,7 @@ async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
             continue
         found = _found(stay, partition, sweep)
         if sweep.action in ("delete", "delete_tagged"):
+            _end_leads(stay, partition, sweep)
             deleted = await _delete(stay.owner, partition, found, stay)
             if deleted is None:
                 continue
@@ -147,6 +148,16 @@ def _found(stay: Stay, partition: int, sweep: Sweep) -> list[str]:
     if sweep.bucket < 0:
         return keys
     return [key for key in keys if bucket_of(key) == sweep.bucket]
+
+
+def _end_leads(stay: Stay, partition: int, sweep: Sweep) -> None:
+    """Keep out what is computed now: it may be of before."""
+    prefix, tag = f"{sweep.namespace}:", sweep.text
+    if sweep.action == "delete":
+        prefix, tag = prefix + sweep.text, ""
+    stay.owner.holdings[partition].leads.end_where(
+        lambda key, lead: key.startswith(prefix) and (not tag or tag in lead.tags)
+    )
 
 
 def bucket_of(key: str) -> int:

@@ -20,6 +20,8 @@ BYTES: Final = 0
 TEXT: Final = 1
 """UTF-8."""
 JSON: Final = 2
+NOTHING: Final = 4
+"""That nobody has a value is known for a while: told to who would compute it, to no one else."""
 COMPRESSED: Final = 16
 """Added to one of the others: the bytes are a zlib stream (RFC 1950)."""
 VALUE_BYTES_MAX: Final = 64 * 1024 * 1024

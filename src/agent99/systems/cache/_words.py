@@ -69,6 +69,8 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The time to live of what is there stays as it is."""
     wants_old: bool = False
     """The answer is to have the value that was there."""
+    lead: int = 0
+    """Only if this turn to compute the key has not ended; 0: whatever is."""
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
