@@ -27,6 +27,13 @@ RATCHET: dict[tuple[str, str], Exemption] = {
         7, "a decorator's options, each of which stands alone and has a default"
     ),
     ("src/agent99/agent/_stored.py", "post: parameters"): Exemption(7, _VERB),
+    (
+        "src/agent99/systems/cache/_blocking.py",
+        "BlockingCache.get_or_compute: parameters",
+    ): Exemption(9, _VERB),
+    ("src/agent99/systems/cache/_cache.py", "Cache.get_or_compute: parameters"): Exemption(
+        9, _VERB
+    ),
     ("src/agent99/saga/_handle.py", "Saga.step: parameters"): Exemption(7, _VERB),
     ("src/agent99/schedules/_schedules.py", "Schedules.cron: parameters"): Exemption(7, _VERB),
     ("src/agent99/schedules/_schedules.py", "Schedules.every: parameters"): Exemption(7, _VERB),

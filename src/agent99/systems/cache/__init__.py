@@ -14,6 +14,7 @@ from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._coordinator import CacheCoordinator
 from agent99.systems.cache._demo import run_demo
 from agent99.systems.cache._demo_figures import DemoGoods
+from agent99.systems.cache._lock import BlockingLock, Lock, Locked, LockLostError, LockTakenError
 from agent99.systems.cache._near import NearStatistics
 from agent99.systems.cache._node import CacheNodeAgent
 from agent99.systems.cache._overview import CacheTotals, NodeView, Overview, look_at, totals
@@ -27,6 +28,7 @@ from agent99.systems.cache._spread import Reads
 
 __all__ = [
     "BlockingCache",
+    "BlockingLock",
     "Cache",
     "CacheClient",
     "CacheCoordinator",
@@ -35,6 +37,10 @@ __all__ = [
     "CacheTotals",
     "DemoGoods",
     "Hit",
+    "Lock",
+    "LockLostError",
+    "LockTakenError",
+    "Locked",
     "NamespaceTotals",
     "NearStatistics",
     "NodeStats",

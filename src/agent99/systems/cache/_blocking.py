@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agent99.systems.cache._handed import Handed
+from agent99.systems.cache._lock import LOCK_S, LOCK_WAIT_S, BlockingLock
+from agent99.systems.cache._recipe import COMPUTE_S, LOAD_S
 
 if TYPE_CHECKING:
     from agent99.systems.cache._cache import Cache
@@ -82,6 +87,50 @@ class BlockingCache(Generic[V]):
     def append(self, key: str, value: V, *, ttl_s: float | None = None) -> int:
         """Add bytes, or text, behind what is there; see `Cache.append`."""
         return int(self._wait(self._cache.append(key, value, ttl_s=ttl_s)))
+
+    def get_or_compute(
+        self,
+        key: str,
+        load: Callable[[], V | None],
+        *,
+        ttl_s: float | None = None,
+        stale_s: float = 0.0,
+        negative_ttl_s: float | None = None,
+        early: float = 1.0,
+        load_s_max: float = LOAD_S,
+        timeout_s: float = COMPUTE_S,
+        tags: Sequence[str] = (),
+    ) -> V | None:
+        """Return a key's value, or compute it for all; see `Cache.get_or_compute`.
+
+        `load` runs in the calling thread; for a refresh in the background, in another one. No
+        thread can be stopped: after `load_s_max` what it returns is not waited for.
+        """
+        handed = Handed(load, self._wait)
+        return handed.run(
+            self._cache.get_or_compute(
+                key,
+                handed.load,
+                ttl_s=ttl_s,
+                stale_s=stale_s,
+                negative_ttl_s=negative_ttl_s,
+                early=early,
+                load_s_max=load_s_max,
+                timeout_s=timeout_s,
+                tags=tags,
+            )
+        )
+
+    @contextmanager
+    def lock(
+        self, name: str, *, lease_s: float = LOCK_S, wait_s: float = LOCK_WAIT_S
+    ) -> Generator[BlockingLock]:
+        """Give a lock to the block of a `with`, and free it at its end; see `Cache.lock`."""
+        lock = self._wait(self._cache.acquire(name, lease_s=lease_s, wait_s=wait_s))
+        try:
+            yield BlockingLock(lock, self._wait)
+        finally:
+            self._wait(lock.free())
 
     def invalidate_tag(self, tag: str) -> int:
         """Delete all keys that were set with a tag; see `Cache.invalidate_tag`."""

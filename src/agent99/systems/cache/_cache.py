@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
 from agent99.errors import Failure
 from agent99.systems.cache._client import CacheClient
+from agent99.systems.cache._flights import Flights
 from agent99.systems.cache._keys import check_tags, check_ttl, full_key
+from agent99.systems.cache._lock import LOCK_S, LOCK_WAIT_S, Lock, Locked, acquired
 from agent99.systems.cache._quotas import NamespaceTotals, read_totals, write_rules
 from agent99.systems.cache._reader import Reader, moment_of
+from agent99.systems.cache._recipe import COMPUTE_S, LOAD_S, Keep, recipe_of
+from agent99.systems.cache._refusals import checked
 from agent99.systems.cache._sweep import BUCKETS, Action, Sweep, Swept, sweep_everywhere
 from agent99.systems.cache._table import PARTITIONS, Table
 from agent99.systems.cache._words import Change, Outcome, Status, Verb
@@ -131,7 +144,7 @@ class Cache(Reader[V]):
             data, kind = self._codec.encode(value)
             changes.append(Change(Verb.SET, full_key(self._prefix, key), data, kind, ttl_us))
         for outcome in await self._make_all(changes):
-            _checked(outcome)
+            checked(outcome)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Delete several keys, each for itself; returns how many were there."""
@@ -139,6 +152,89 @@ class Cache(Reader[V]):
             [Change(Verb.DELETE, full_key(self._prefix, key)) for key in keys]
         )
         return sum(outcome.status == Status.DONE for outcome in outcomes)
+
+    # --- one at a time ----------------------------------------------------------------------------
+
+    async def get_or_compute(
+        self,
+        key: str,
+        load: Callable[[], Awaitable[V | None]],
+        *,
+        ttl_s: float | None = None,
+        stale_s: float = 0.0,
+        negative_ttl_s: float | None = None,
+        early: float = 1.0,
+        load_s_max: float = LOAD_S,
+        timeout_s: float = COMPUTE_S,
+        tags: Sequence[str] = (),
+    ) -> V | None:
+        """Return a key's value; where there is none, one caller of the mesh computes it for all.
+
+        Delivery: one `load` of a key at a time in the whole mesh; a second one may run beside it
+        only if the key's owner dies or changes meanwhile, or the first one's process hangs. Where
+        the key is set or deleted while it runs, what it returns is not stored, and not returned:
+        it is loaded again. Callers wait for the one that loads; if it fails, its error goes to
+        those that wait in its process, and another process tries. It runs on in a task of its own
+        where the caller gives up, with the caller's context, but not its deadline.
+
+        Args:
+            load: Computes the value; None: there is none.
+            ttl_s: Seconds for which a value is fresh; None: for ever.
+            stale_s: Seconds more for which it is returned at once, while one caller of the mesh
+                computes it anew in the background.
+            negative_ttl_s: Seconds for which it is known that `load` found none; None: not at all.
+                Until then it is not there for all other methods.
+            early: How early one caller computes it anew in the background, by lot and its cost: 1
+                is best as a rule, 0 never; see `is_due_early`.
+            load_s_max: Seconds that `load` may take; then it is cancelled, and another one's turn.
+            timeout_s: How long this call may take.
+            tags: As of `set`.
+
+        Raises:
+            DeadlineExceededError: it was not computed in time.
+            UsageError, PayloadTooLargeError: an argument, or the value, cannot be.
+            Failure: VALUE_TOO_LARGE, for the node that owns it.
+            BadAnswerError: as `get`.
+            Exception: whatever `load` raised.
+        """
+        keep = Keep(ttl_s, stale_s, negative_ttl_s, early, load_s_max, tags)
+        recipe = recipe_of(load, self._codec.encode, keep)
+        flights = self._client.keep("cache_flights", lambda: Flights(self._client))
+        hit = await flights.get(full_key(self._prefix, key), recipe, timeout_s)
+        return None if hit is None else self._codec.decode(hit.value, hit.kind)
+
+    @asynccontextmanager
+    async def lock(
+        self, name: str, *, lease_s: float = LOCK_S, wait_s: float = LOCK_WAIT_S
+    ) -> AsyncGenerator[Lock]:
+        """Give a lock of this namespace to the block of an `async with`, and free it at its end.
+
+        A cache forgets: a lock is lost with all nodes that held it, or where memory is short. So
+        hand its `token` to what it protects, which refuses a lower one than it has seen.
+
+        Args:
+            lease_s: Seconds until it ends by itself, unless it is renewed.
+            wait_s: How long to wait for it while somebody else has it; 0: not at all.
+
+        Raises:
+            LockTakenError: not got in time.
+            UsageError: a time out of its bounds.
+        """
+        lock = await self.acquire(name, lease_s=lease_s, wait_s=wait_s)
+        try:
+            yield lock
+        finally:
+            await lock.free()
+
+    @asynccontextmanager
+    async def get_and_lock(
+        self, key: str, *, lease_s: float = LOCK_S, wait_s: float = LOCK_WAIT_S
+    ) -> AsyncGenerator[Locked[V]]:
+        """Give a value with the lock of its name; see `lock` and `fetch`."""
+        async with self.lock(key, lease_s=lease_s, wait_s=wait_s) as lock:
+            hit = await self.fetch(key)
+            value, version = (None, 0) if hit is None else (hit.value, hit.version)
+            yield Locked(value, version, lock)
 
     # --- many at once -----------------------------------------------------------------------------
 
@@ -229,6 +325,10 @@ class Cache(Reader[V]):
         """Who owns what, as this process knows it."""
         return self._client.lookup.table
 
+    async def acquire(self, name: str, *, lease_s: float, wait_s: float) -> Lock:
+        """Private to the room: get a lock, which is to be freed; see `lock`."""
+        return await acquired(self._client, self.namespace, name, lease_s, wait_s)
+
     async def known_table(self) -> Table:
         """Return who owns what, once this process knows it; without nodes a table without nodes.
 
@@ -253,9 +353,9 @@ class Cache(Reader[V]):
         number: int = 0,
     ) -> Outcome:
         data, kind = self._codec.encode(value)
-        checked = check_tags(tags) if tags else ()
+        checked_tags = check_tags(tags) if tags else ()
         key = full_key(self._prefix, key)
-        change = Change(verb, key, data, kind, check_ttl(ttl_s), number=number, tags=checked)
+        change = Change(verb, key, data, kind, check_ttl(ttl_s), number=number, tags=checked_tags)
         return await self._make(change)
 
     async def _sweep(self, action: Action, text: str, **where: Any) -> Swept:
@@ -274,18 +374,4 @@ class Cache(Reader[V]):
         return outcomes
 
     async def _make(self, change: Change) -> Outcome:
-        return _checked(await self._client.write(change, self._timeout_s))
-
-
-def _checked(outcome: Outcome) -> Outcome:
-    if outcome.status == Status.REFUSED:
-        raise Failure(_WORDS.get(outcome.code, outcome.code), code=outcome.code)
-    return outcome
-
-
-_WORDS = {
-    "NOT_A_NUMBER": "the value is not a whole number of 64 bits",
-    "OVERFLOW": "the sum does not fit into 64 bits",
-    "VALUE_TOO_LARGE": "the value is larger than its node takes",
-    "NOT_APPENDABLE": "only bytes and text can be appended to, and each to its own kind",
-}
+        return checked(await self._client.write(change, self._timeout_s))

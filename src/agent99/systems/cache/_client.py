@@ -56,7 +56,10 @@ class CacheClient:
 
     def __init__(self, link: Any, asking: Asking) -> None:
         self.clock = link.clock
-        self._deadlines = link.deadlines
+        self.ids = link.ids
+        self.keep = link.keep
+        """For what is built on this; see `Link.keep`."""
+        self.deadlines = link.deadlines
         self._registry = link.registry
         config = bucket_config(link.subjects.mesh, link.durable.streams.replicas)
         self.book = TableBook(link.journal, config, link.clock, pattern=TABLE)
@@ -176,7 +179,7 @@ class CacheClient:
         return task
 
     def _begin(self, wait: Wait) -> None:
-        wait.ticket = self._deadlines.add(wait.deadline_s, partial(self._expire, wait))
+        wait.ticket = self.deadlines.add(wait.deadline_s, partial(self._expire, wait))
         self._send(wait)
 
     def _send(self, wait: Wait) -> None:
@@ -340,14 +343,14 @@ class CacheClient:
         if not wait.future.done():
             wait.future.set_result(result)
         if wait.ticket is not None:
-            self._deadlines.remove(wait.ticket)
+            self.deadlines.remove(wait.ticket)
 
     def _fail(self, wait: Wait, error: Exception) -> None:
         if not wait.future.done():
             wait.future.set_exception(error)
         self._parked.discard(wait)
         if wait.ticket is not None:
-            self._deadlines.remove(wait.ticket)
+            self.deadlines.remove(wait.ticket)
 
     def _expire(self, wait: Wait) -> None:
         if wait.sent:
