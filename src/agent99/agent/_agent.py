@@ -220,8 +220,8 @@ class Agent:
     @overload
     async def cache(
         self,
-        namespace: str = "default",
-        of: type[T] = ...,
+        namespace: str,
+        of: type[T],
         *,
         compress: bool = False,
         near_s: float | None = None,

@@ -59,8 +59,8 @@ class Connected:
     @overload
     async def cache(
         self,
-        namespace: str = "default",
-        of: type[V] = ...,
+        namespace: str,
+        of: type[V],
         *,
         compress: bool = False,
         near_s: float | None = None,

@@ -163,7 +163,7 @@ class CacheClient:
                 task.cancel()
         self._unpark()
 
-    def on_entries(self, _entries: tuple[Entry, ...], _table: Table | None) -> None:
+    def on_entries(self, entries: tuple[Entry, ...], table: Table | None) -> None:  # noqa: ARG002 - of the port
         """All of the table is known now, were it that there is none."""
         self._unpark()
 

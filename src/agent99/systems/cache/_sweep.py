@@ -59,33 +59,55 @@ class Swept(msgspec.Struct, frozen=True, omit_defaults=True):
 
 async def sweep_here(stay: Stay, sweep: Sweep) -> Swept:
     """Do at a node what is asked for, in those of the partitions that it serves."""
-    done: list[int] = []
-    keys: list[str] = []
-    cut: list[int] = []
-    count, room = 0, KEYS_BYTES
+    answer = _Answer()
     for partition in dict.fromkeys(sweep.partitions):
         if not 0 <= partition < PARTITIONS or stay.owner.serving(partition) is None:
             continue
         found = _found(stay, partition, sweep)
         if sweep.action in ("delete", "delete_tagged"):
             _end_leads(stay, partition, sweep)
-            deleted = await _delete(stay.owner, partition, found, stay)
-            if deleted is None:
-                continue
-            count += deleted
+            answer.deleted(partition, await _delete(stay.owner, partition, found, stay))
         else:
-            count += len(found)
-            if sweep.action == "keys":
-                size = sum(map(len, found))
-                # A bucket is the smallest part: it is told whole, however large.
-                if size > room and sweep.bucket < 0:
-                    cut.append(partition)
-                else:
-                    keys += found
-                    room -= size
-        done.append(partition)
+            answer.found(partition, found, sweep)
         await asyncio.sleep(0)  # a namespace may be large: others have their turn
-    return Swept(tuple(done), count, tuple(keys), tuple(cut))
+    return answer.whole()
+
+
+class _Answer:
+    """What came of a sweep so far."""
+
+    def __init__(self) -> None:
+        self._done: list[int] = []
+        self._cut: list[int] = []
+        self._keys: list[str] = []
+        self._count, self._room = 0, KEYS_BYTES
+
+    def __repr__(self) -> str:
+        return f"_Answer(done={len(self._done)}, count={self._count})"
+
+    def deleted(self, partition: int, count: int | None) -> None:
+        """So many keys were deleted; None: the partition is another's by now."""
+        if count is not None:
+            self._count += count
+            self._done.append(partition)
+
+    def found(self, partition: int, keys: list[str], sweep: Sweep) -> None:
+        """These keys are there."""
+        self._count += len(keys)
+        self._done.append(partition)
+        if sweep.action != "keys":
+            return
+        size = sum(map(len, keys))
+        # A bucket is the smallest part: it is told whole, however large.
+        if size > self._room and sweep.bucket < 0:
+            self._cut.append(partition)
+        else:
+            self._keys += keys
+            self._room -= size
+
+    def whole(self) -> Swept:
+        """Return all of it."""
+        return Swept(tuple(self._done), self._count, tuple(self._keys), tuple(self._cut))
 
 
 async def sweep_everywhere(client: CacheClient, wanted: Sweep, *, timeout_s: float) -> Swept:
