@@ -20,6 +20,10 @@ DEMOS = {
 }
 
 
+CACHE_NODE = "agent99.systems.cache:CacheNodeAgent"
+"""Runs beside the shop, which reads its prices through the cache."""
+
+
 class ShopOptions(Output, frozen=True):
     """The options of `agent99 demo shop`."""
 
@@ -92,6 +96,10 @@ class ShopOptions(Output, frozen=True):
         bool,
         typer.Option("--chaos", help="Kill agents and the server while the orders run."),
     ] = False
+    cache: Annotated[
+        bool,
+        typer.Option("--cache", help="Read prices through two nodes of the mesh's cache."),
+    ] = False
     store: Annotated[
         str | None,
         typer.Option(
@@ -132,8 +140,15 @@ def shop(options: ShopOptions) -> int:
 
     run = _entry("agent99.systems.shop", "run_demo", extra="shop")
     set_up_log(debug=options.debug)
+    return int(run(_given(options)))
+
+
+def _given(options: ShopOptions) -> dict[str, Any]:
+    """Return what was chosen, by the names that the shop has for it."""
     given = {field: getattr(options, field) for field in options.__struct_fields__}
-    return int(run({key: value for key, value in given.items() if value is not None}))
+    if given.pop("cache"):
+        given["beside"] = (CACHE_NODE,)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def events(options: ShopOptions) -> int:
@@ -154,9 +169,8 @@ def events(options: ShopOptions) -> int:
     play = _entry("agent99.systems.shop", "play_for", extra="shop")
     system = importlib.import_module("agent99.systems.events")
     set_up_log(debug=options.debug)
-    given = {field: getattr(options, field) for field in options.__struct_fields__}
     guest = system.ShopGuest(is_quiet=options.chaos and not options.debug)
-    shop = play(guest, {key: value for key, value in given.items() if value is not None})
+    shop = play(guest, _given(options))
     figures = guest.figures(books_pence=shop.revenue_pence, is_closed=shop.ok)
     if options.json:
         print_json({**msgspec.to_builtins(figures), "shop": msgspec.to_builtins(shop)})

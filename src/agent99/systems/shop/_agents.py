@@ -14,6 +14,7 @@ from agent99.clock import Clock, SystemClock
 from agent99.errors import StoreError
 from agent99.ids import Ids, SystemIds
 from agent99.saga import Saga, saga
+from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._errors import IllegalTransitionError
 from agent99.systems.shop._events import (
     REFUNDED,
@@ -55,6 +56,7 @@ from agent99.systems.shop._payment_model import (
     RefundReceipt,
     Voided,
 )
+from agent99.systems.shop._price_cache import NAMESPACE, CachedPrices, Prices
 from agent99.systems.shop._return_model import GiveBack, GivenBack
 from agent99.systems.shop._services import MeshServices
 from agent99.systems.shop._settings import ShopSettings, load_shop_settings
@@ -146,11 +148,17 @@ class OrderProcessingAgent(ShopAgent):
             self._settings, self._clock, self._ids, self._traceparent
         )
         self._services = MeshServices(self)
-        self._journey = Journey(self._orders, await self._orders.price_list(), self._services)
+        self._journey = Journey(self._orders, await self._prices(), self._services)
         returns = Returns(self._store, self._clock, self._traceparent)
         self._giving_back = GivingBack(returns, self._services)
         self._cancelling = Cancelling(self._orders, returns, self._giving_back, self._services)
         self.relay(self._store)
+
+    async def _prices(self) -> PriceList | CachedPrices:
+        if not self._settings.is_cached:
+            return await self._orders.price_list()
+        cache = await self.cache(NAMESPACE, Prices)
+        return CachedPrices(cache, self._orders.price_list)
 
     @saga(version=WAITS_FOR_STOCK)
     async def process_request(self, order: PlaceOrder, saga: Saga) -> OrderConfirmation:

@@ -27,13 +27,20 @@ from agent99.systems.shop._checker_model import split_log
 from agent99.systems.shop._crew import Crew, CrewError
 from agent99.systems.shop._disk import full_disk_said, temporary_folder
 from agent99.systems.shop._display import Bar, Display, display_for
-from agent99.systems.shop._figures import ChaosFigures, Figures, Instance, Work, figures_of
+from agent99.systems.shop._figures import (
+    CacheFigures,
+    ChaosFigures,
+    Figures,
+    Instance,
+    Work,
+    figures_of,
+)
 from agent99.systems.shop._following import follow_up
 from agent99.systems.shop._ground import Ground, mesh_of_its_own, read_log
 from agent99.systems.shop._guest import Guest, Till
 from agent99.systems.shop._identity import order_uuid
 from agent99.systems.shop._options import DemoOptions, read_options
-from agent99.systems.shop._plan import places_of, plan_of, read_file
+from agent99.systems.shop._plan import BESIDE, places_of, plan_of, read_file
 from agent99.systems.shop._proof import ask_rebuilt, ask_verdict
 from agent99.systems.shop._replay import (
     FULL,
@@ -63,7 +70,7 @@ CHAOS_GIVE_UP_S: Final = 300.0
 """Seconds after which an order without an answer counts as unfinished, with `--chaos`."""
 _AGENTS: Final = (
     *("order-processing", "inventory", "payment", "fulfillment", "notification"),
-    *("order-history", "checker"),
+    *("order-history", "checker", BESIDE),
 )
 """In the order in which they call each other; who calls nobody and is not needed comes last."""
 
@@ -214,10 +221,11 @@ class _Run:
         await self._unless_lost(follow_up(self._mesh, self._clock, self._display))
         verdict = await self._unless_lost(ask_verdict(self._mesh, self._clock))
         rebuilt = await self._unless_lost(ask_rebuilt(self._mesh, self._clock))
+        cached = await self._unless_lost(self._ask_cache())
         instances: list[Instance] = []
         await self._unless_lost(self._stop(instances))
         by_place = tuple(sorted(instances, key=lambda each: each.place))
-        return Work(tally, took_s, self._first_s, by_place, chaos, verdict, rebuilt)
+        return Work(tally, took_s, self._first_s, by_place, chaos, verdict, rebuilt, cached)
 
     async def _replay_in_chaos(self, year: Year, tally: Tally, bar: Bar) -> ChaosFigures | None:
         """Replay the orders; with `--chaos` under fire, and return what came of that."""
@@ -329,6 +337,15 @@ class _Run:
             await self._mesh.control(named(name), "shutdown")
             await self._crew.wait_gone(name, STOP_S)
         await self._crew.wait_ended(STOP_S)
+
+    async def _ask_cache(self) -> CacheFigures | None:
+        """Return what the cache was asked, by its nodes' own word; None: there is none."""
+        if not self._options.beside:
+            return None
+        found = await self._mesh.survey("cache_node", "stats")
+        counts = [answer.result["stats"] for answer in found.answers if answer.ok]
+        asked = sum(each["gets"] for each in counts)
+        return CacheFigures(len(counts), asked, sum(each["hits"] for each in counts))
 
     async def _instances_of(self, name: str) -> list[Instance]:
         found: list[Instance] = []

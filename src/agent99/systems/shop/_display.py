@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from agent99.systems.shop._figures import (
+    CacheFigures,
     ChaosFigures,
     CheckerFigures,
     Figures,
@@ -216,6 +217,7 @@ def rows_of(figures: Figures) -> list[tuple[str, str]]:
         ("time", f"{figures.took_s:,.1f} s"),
         ("looked at while it ran", _looked(figures.checker)),
         ("read model, made anew", _remade(figures.history)),
+        *_rows_of_cache(figures.cache),
         *_rows_of_chaos(figures.chaos),
     ]
 
@@ -229,6 +231,13 @@ def _remade(history: HistoryFigures | None) -> str:
         return "it was not"
     how = "identical" if history.identical else "different"
     return f"{how}, {history.orders:,} orders, hash {history.hash[:12]}"
+
+
+def _rows_of_cache(cache: CacheFigures | None) -> list[tuple[str, str]]:
+    if cache is None:
+        return []
+    ratio = cache.hits / cache.asked if cache.asked else 0.0
+    return [("prices asked of the cache", f"{cache.asked:,}, {ratio:.1%} there")]
 
 
 def _rows_of_chaos(chaos: ChaosFigures | None) -> list[tuple[str, str]]:

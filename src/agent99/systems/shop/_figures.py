@@ -71,6 +71,14 @@ class HistoryFigures(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of every record."""
 
 
+class CacheFigures(msgspec.Struct, frozen=True):
+    """What the cache was asked for prices, by the nodes that were there at the end."""
+
+    nodes: int
+    asked: int
+    hits: int
+
+
 class Work(msgspec.Struct, frozen=True):
     """What was done, as the demo saw it."""
 
@@ -86,6 +94,8 @@ class Work(msgspec.Struct, frozen=True):
     """What the checker said at the end; None: nothing."""
     rebuilt: Rebuilt | None = None
     """The read model, made anew at the end; None: it was not."""
+    cached: CacheFigures | None = None
+    """What the cache was asked; None: there was none."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +157,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at while it ran; a violation is not `ok`."""
     history: HistoryFigures | None = None
     """The read model made anew; one that differs, or none, is not `ok`."""
+    cache: CacheFigures | None = None
+    """What the cache was asked for prices; None: there was none."""
 
 
 def figures_of(
@@ -205,6 +217,7 @@ def figures_of(
             looks=0 if work.verdict is None else work.verdict.looks, violations=len(seen)
         ),
         history=_history(work.rebuilt),
+        cache=work.cached,
     )
 
 

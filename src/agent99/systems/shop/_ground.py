@@ -21,7 +21,7 @@ _log = logging.getLogger("agent99.shop")
 BUCKETS: Final = (
     *("KV_a99_{}_registry", "KV_a99_{}_leases", "KV_a99_{}_keeper"),
     *("KV_a99_{}_tries", "KV_a99_{}_sagas"),
-    *("KV_a99_{}_groups", "KV_a99_{}_subscriptions"),
+    *("KV_a99_{}_groups", "KV_a99_{}_subscriptions", "KV_a99_{}_cache"),
 )
 WORK_STREAMS: Final = "A99_{}_"
 """What a mesh leaves on a server: these, and all that begin so."""

@@ -49,6 +49,7 @@ from agent99.systems.shop._money import to_pounds
 from agent99.systems.shop._order import CANCELLED, Order, Refusal, units_of
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._payment_model import Authorisation, Authorise, CaptureReceipt
+from agent99.systems.shop._price_cache import CachedPrices
 from agent99.systems.shop._states import ENDS, OrderEvent, OrderState
 
 PAYMENT_WINDOW_S: Final = 600.0
@@ -103,7 +104,9 @@ class Services(Protocol):
 class Journey:
     """Takes orders through their steps, and lets go of what one held that cannot be had."""
 
-    def __init__(self, orders: Orders, prices: PriceList, services: Services) -> None:
+    def __init__(
+        self, orders: Orders, prices: PriceList | CachedPrices, services: Services
+    ) -> None:
         self._orders = orders
         self._prices = prices
         self._services = services
@@ -181,9 +184,15 @@ class Journey:
         is_new = order.state in (OrderState.RECEIVED, OrderState.BACK_ORDERED)
         await self._move(order_id, OrderEvent.REFUSE if is_new else OrderEvent.DECLINE, refusal)
 
+    async def _check_prices(self, items: Lines) -> None:
+        prices = self._prices
+        if not isinstance(prices, PriceList):
+            prices = await prices.known(items)
+        prices.refuse_invented(items)
+
     async def reserve(self, step: Step, order_id: UUID, items: Lines) -> None:
         """Hold the stock, if every line quotes a price of the list."""
-        self._prices.refuse_invented(items)
+        await self._check_prices(items)
         try:
             await self._services.reserve(Reserve(order_id, units_of(items)), step.key)
         except Failure as error:
@@ -197,7 +206,7 @@ class Journey:
 
         An order of which a part is held is of that part from now on.
         """
-        self._prices.refuse_invented(request.items)
+        await self._check_prices(request.items)
         wanted = Reserve(order_id, units_of(request.items))
         if request.if_short == "split":
             wanted = msgspec.structs.replace(wanted, if_short="part")

@@ -43,6 +43,9 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Days of the file in one second; 0: as fast as it goes."""
     chaos: bool = False
     """Kill the agents' processes and the server at random while the orders run."""
+    beside: tuple[str, ...] = ()
+    """Agents of other systems, as MODULE:CLASS, each in two processes: nodes of the cache, through
+    which prices are read then."""
     json: bool = False
     """Print one JSON object and nothing else."""
     debug: bool = False
@@ -77,7 +80,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
             settings = settings_in(folder, self.declines)
         else:
             settings = settings_on(self.store, self.declines)
-        return msgspec.structs.replace(settings, grace_s=grace_s)
+        return msgspec.structs.replace(settings, grace_s=grace_s, is_cached=bool(self.beside))
 
 
 def read_options(given: Mapping[str, Any]) -> DemoOptions:

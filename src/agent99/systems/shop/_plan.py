@@ -17,6 +17,9 @@ from agent99.systems.shop._year import Year
 CHAOS_RESTARTS_MAX: Final = 10_000
 STREAM_BYTES_MIN: Final = 16 * 1024**2
 STREAM_BYTES_PER_ORDER: Final = 16 * 1024
+BESIDE: Final = "cache-node"
+"""The agent of another system that runs beside those of the shop."""
+BESIDE_PROCESSES: Final = 2
 _CATALOGUE: Final = "catalogue.json"
 
 
@@ -28,7 +31,12 @@ def places_of(options: DemoOptions) -> tuple[Place, ...]:
         for agent in ("order-processing", "inventory", "payment")
     ]
     rest = [Place(agent, 1) for agent in ("fulfillment", "notification")]
-    return (*rest, *several, Place("order-history", 1), Place("checker", 1))
+    beside = [
+        Place(BESIDE, index, source)
+        for source in options.beside
+        for index in range(1, BESIDE_PROCESSES + 1)
+    ]
+    return (*rest, *several, Place("order-history", 1), Place("checker", 1), *beside)
 
 
 def plan_of(options: DemoOptions, settings: Settings, shop: ShopSettings, year: Year) -> Plan:

@@ -6,6 +6,7 @@ AGENT99_SHOP_SEED           which ones; unset: 0
 AGENT99_SHOP_HOLD_S         seconds that stock is held for an order, up to 7 days; unset: 900
 AGENT99_SHOP_GRACE_S        seconds that a confirmed order can be cancelled before it leaves, up to
                             30 days; unset: 0
+AGENT99_SHOP_CACHE          1: prices are read through the mesh's cache, where one is there
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class ShopSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which payments the bank declines."""
     hold_s: HoldTime = HOLD_S
     """Seconds that stock is held for an order that does not say for how long."""
+    is_cached: bool = False
+    """Whether the price list is read through the mesh's cache, where one is there."""
     grace_s: HoldBackTime = 0.0
     """Seconds that a confirmed order stays in the house, where it can be cancelled."""
 
@@ -97,13 +100,14 @@ def load_shop_settings(environ: Mapping[str, str] | None = None) -> ShopSettings
     )
     hold_s = _number(environ, "AGENT99_SHOP_HOLD_S", float, HOLD_S)
     grace_s = _number(environ, "AGENT99_SHOP_GRACE_S", float, 0.0)
+    is_cached = bool(_number(environ, "AGENT99_SHOP_CACHE", int, 0))
     url = environ.get("AGENT99_SHOP_STORE", "")
     if url:
         settings = settings_on(url, declines, hold_s)
-        return msgspec.structs.replace(settings, grace_s=grace_s)
+        return msgspec.structs.replace(settings, grace_s=grace_s, is_cached=is_cached)
     folder = load_settings(environ=environ).state_folder / "shop"
     settings = settings_in(folder, declines, hold_s)
-    settings = msgspec.structs.replace(settings, grace_s=grace_s)
+    settings = msgspec.structs.replace(settings, grace_s=grace_s, is_cached=is_cached)
     folder.mkdir(parents=True, exist_ok=True)
     return settings
 

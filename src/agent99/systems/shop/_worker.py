@@ -8,6 +8,7 @@ demo ended, nobody waits for an answer any more, and the process ends at once.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -50,6 +51,8 @@ class Place(msgspec.Struct, frozen=True):
     """What it runs: an agent's name."""
     index: int
     """Which of several; starts at 1."""
+    source: str = ""
+    """Of an agent of another system: MODULE:CLASS."""
 
     @property
     def label(self) -> str:
@@ -116,6 +119,10 @@ _AGENTS: Final[Mapping[str, Callable[[ShopSettings], Agent]]] = MappingProxyType
 
 def make_agent(place: Place, settings: ShopSettings) -> Agent:
     """Return the agent of a place."""
+    if place.source:
+        module, _, name = place.source.partition(":")
+        guest: Agent = getattr(importlib.import_module(module), name)()
+        return guest
     return _AGENTS[place.agent](settings)
 
 
