@@ -64,18 +64,12 @@ def run_demo(goods: DemoGoods, options: Mapping[str, Any] | None = None) -> int:
 async def _run(goods: DemoGoods, options: DemoOptions, screen: QuietScreen) -> CacheFigures:
     clock = SystemClock()
     with tempfile.TemporaryDirectory(prefix="agent99-cache-") as name:
+        folder = Path(name)
         async with temporary_server(clock=clock) as server:
-            settings = Settings(
-                project=Path(name), state_folder=Path(name), url=server.url, mesh=MESH
-            )
-            plan = NodePlan(name, server.url, MESH, MEMORY_BYTES, options.debug)
-            crew = NodeCrew(plan)
-            try:
-                async with Mesh(settings=settings) as mesh:
-                    play = Play(mesh, crew, goods, screen, clock)
-                    return await play.run(options)
-            finally:
-                await crew.close()
+            settings = Settings(project=folder, state_folder=folder, url=server.url, mesh=MESH)
+            crew = NodeCrew(NodePlan(name, server.url, MESH, MEMORY_BYTES, options.debug))
+            async with Mesh(settings=settings) as mesh, crew:
+                return await Play(mesh, crew, goods, screen, clock).run(options)
 
 
 class Play:
@@ -111,23 +105,24 @@ class Play:
         await self._settle()
         began_s = self._clock.monotonic_s()
         with self._screen.drawing():
-            working = asyncio.ensure_future(self._load.run())
-            watching = asyncio.ensure_future(self._watch())
-            scenes = asyncio.ensure_future(self._scenes(began_s + options.seconds))
-            every = (working, watching, scenes)
-            try:
-                await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
-                for each in every:  # only the scenes end by themselves
-                    if each.done():
-                        each.result()
-            finally:
-                for each in every:
-                    each.cancel()
-                await asyncio.gather(*every, return_exceptions=True)
+            await self._until_over(began_s + options.seconds)
         took_s = self._clock.monotonic_s() - began_s
         found = await self._settle()
         await self._load.check()
         return self._figures(found, took_s)
+
+    async def _until_over(self, until_s: float) -> None:
+        """Have the load and the scenes go on, and look on, until the scenes are over."""
+        works = (self._scenes(until_s), self._load.run(), self._watch())
+        every = [asyncio.ensure_future(work) for work in works]
+        try:
+            done, _ = await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:  # only the scenes end by themselves
+                each.result()
+        finally:
+            for each in every:
+                each.cancel()
+            await asyncio.gather(*every, return_exceptions=True)
 
     # --- what happens -----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -19,7 +19,7 @@ _MODULE: Final = "agent99.systems.cache._demo_node"
 class NodeCrew:
     """Nodes in processes of their own, the oldest first.
 
-    Invariant: none of them outlives `close`, or this process: it holds their standard input.
+    Invariant: none of them outlives the context, or this process: it holds their standard input.
     """
 
     def __init__(self, plan: NodePlan) -> None:
@@ -63,7 +63,11 @@ class NodeCrew:
         self._alive.remove(process)
         return process.pid
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        """Nobody is there yet."""
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
         """End all that are left, at once."""
         for process in self._alive:
             if process.returncode is None:
