@@ -35,7 +35,7 @@ class Listener(Protocol):
         """There is a later table."""
         ...
 
-    def on_entries(self, entries: tuple[Entry, ...], table: Table | None) -> None:
+    def on_entries(self, entries: tuple[Entry, ...], table: Table | None, /) -> None:
         """These are all the entries besides the table, and the table that stood beside them."""
         ...
 
