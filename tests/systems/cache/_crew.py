@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).parents[3]
 START_S: Final = 60.0
 WHOLE_S: Final = 60.0
 """So long may a cache take until every key has its copies again."""
-Role = Literal["node", "client"]
+Role = Literal["node", "client", "writer", "reader"]
 
 
 class Member:
@@ -103,16 +103,18 @@ class Crew:
         self.folder = folder
         """Where their histories and logs are."""
         self.members: list[Member] = []
-        self._url, self._mesh, self._seed = url, mesh, seed
+        self.mesh = mesh
+        """Its name."""
+        self._url, self._seed = url, seed
         self._stack = AsyncExitStack()
         self._cache: Cache[Any]
 
     def __repr__(self) -> str:
-        return f"Crew({self._mesh!r}, {self.members})"
+        return f"Crew({self.mesh!r}, {self.members})"
 
     async def __aenter__(self) -> Self:
         """Join the mesh, to look on."""
-        mesh = await self._stack.enter_async_context(Mesh(self._url, mesh=self._mesh))
+        mesh = await self._stack.enter_async_context(Mesh(self._url, mesh=self.mesh))
         self._cache = await mesh.cache(NAMESPACE)
         return self
 
@@ -124,10 +126,11 @@ class Crew:
 
     # --- who is there -----------------------------------------------------------------------------
 
-    async def start(self, role: Role, *, through_link: bool = False) -> Member:
+    async def start(self, role: Role, *, through_link: bool = False, more: str = "none") -> Member:
         """Start a process; returns when it works.
 
         Args:
+            more: What else `_member` wants to be told.
             through_link: Whether it reaches the server by a link of its own, which can be cut.
         """
         link = await self._open_link() if through_link else None
@@ -135,8 +138,8 @@ class Crew:
         seed = self._seed + len(self.members)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tests.systems.cache._member", url, self._mesh, str(self.folder), role),
-            str(seed),
+            *("-m", "tests.systems.cache._member", url, self.mesh, str(self.folder), role),
+            *(str(seed), more),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -145,9 +148,11 @@ class Crew:
         await member.wait_word()
         return member
 
-    async def start_nodes(self, count: int, *, through_link: bool = False) -> list[Member]:
+    async def start_nodes(
+        self, count: int, *, through_link: bool = False, more: str = "none"
+    ) -> list[Member]:
         """Start nodes side by side; returns when all keys have their copies."""
-        starts = (self.start("node", through_link=through_link) for _ in range(count))
+        starts = (self.start("node", through_link=through_link, more=more) for _ in range(count))
         started = await asyncio.gather(*starts)
         await self.wait_whole()
         return list(started)
@@ -157,6 +162,11 @@ class Crew:
         return [each for each in self.members if each.role == role and each.is_alive]
 
     # --- the cache --------------------------------------------------------------------------------
+
+    @property
+    def cache(self) -> Cache[Any]:
+        """What the clients use, from this process."""
+        return self._cache
 
     @property
     def table(self) -> Table:
@@ -174,7 +184,8 @@ class Crew:
 
     async def stop_clients(self) -> Histories:
         """Let all clients end what they have under way; returns what all have written down."""
-        await asyncio.gather(*(each.stop() for each in self.living("client")))
+        clients = [each for each in self.members if each.role != "node" and each.is_alive]
+        await asyncio.gather(*(each.stop() for each in clients))
         return read_histories(self.folder)
 
     async def _open_link(self) -> ChaosProxy:

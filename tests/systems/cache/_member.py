@@ -1,8 +1,9 @@
 """A node of a cache, or clients of it, for a campaign to kill.
 
-As a process of its own: `python -m tests.systems.cache._member URL MESH DIR ROLE SEED`. It says
-`works` and, of a node, the instance. Clients end by SIGTERM, each after what it has under way; all
-that they ask and are answered is in the history of their process.
+As a process of its own: `python -m tests.systems.cache._member URL MESH DIR ROLE SEED MORE`. It
+says `works` and, of a node, the instance. Clients end by SIGTERM, each after what it has under way;
+all that they ask and are answered is in the history of their process. `MORE` is for a node the
+fault that is planted in it, or `watched`; for a reader how many keys there are.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from agent99.dispatch import new_event_loop
 from agent99.errors import Agent99Error
 from agent99.systems.cache import CacheNodeAgent
 from tests.systems.cache._history import Recorder, Session
+from tests.systems.cache._loads import Reads, WriteLane
+from tests.systems.cache._plants import plant, watch
 
 NAMESPACE: Final = "k15"
+WATCHED: Final = "watched"
+"""Of a node that writes down what it serves."""
 LANES: Final = 4
 """Clients in a process."""
 TEXTS: Final = tuple(f"text{number}" for number in range(16))
@@ -82,21 +87,24 @@ class Lane:
         return f"{self._session.client}.{self._written}"
 
 
-async def be_node(mesh: Mesh) -> None:
+async def be_node(mesh: Mesh, folder: Path, more: str) -> None:
     """Hold a share of the keys until the process is ended."""
+    if more != WATCHED:
+        plant(more)
     node = CacheNodeAgent()
     await mesh.host(node)
     print(f"works {node.instance}", flush=True)  # noqa: T201 - the campaign waits for it
+    if more == WATCHED:
+        await watch(node, folder, tuple(f"{NAMESPACE}:{key}" for key in TEXTS + COUNTERS))
     await asyncio.Event().wait()
 
 
-async def be_clients(mesh: Mesh, folder: Path, seed: int) -> None:
+async def be_clients(mesh: Mesh, folder: Path, seed: int, kind: type[Lane | WriteLane]) -> None:
     """Ask until SIGTERM."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    stop = _on_sigterm()
     recorder, cache = Recorder(folder), await mesh.cache(NAMESPACE)
     lanes = [
-        Lane(Session(cache, f"{os.getpid()}.{number}", recorder), random.Random(f"{seed}.{number}"))
+        kind(Session(cache, f"{os.getpid()}.{number}", recorder), random.Random(f"{seed}.{number}"))
         for number in range(LANES)
     ]
     print("works -", flush=True)  # noqa: T201 - the campaign waits for it
@@ -104,13 +112,32 @@ async def be_clients(mesh: Mesh, folder: Path, seed: int) -> None:
     recorder.close()
 
 
-async def main(url: str, mesh_name: str, folder: Path, role: str, seed: int) -> None:
+async def be_readers(mesh: Mesh, folder: Path, seed: int, keys: int) -> None:
+    """Read until SIGTERM."""
+    stop = _on_sigterm()
+    reads = Reads(await mesh.cache(NAMESPACE), folder, keys)
+    print("works -", flush=True)  # noqa: T201 - the campaign waits for it
+    lucks = (random.Random(f"{seed}.{number}") for number in range(LANES))
+    await asyncio.gather(*(reads.work(luck, stop) for luck in lucks))
+    reads.keep()
+
+
+def _on_sigterm() -> asyncio.Event:
+    """Return what is set as soon as the process is to end."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    return stop
+
+
+async def main(mesh: Mesh, folder: Path, role: str, seed: int, more: str) -> None:
     """Be what the role says."""
-    async with Mesh(url, mesh=mesh_name) as mesh:
+    async with mesh:
         if role == "node":
-            await be_node(mesh)
+            await be_node(mesh, folder, more)
+        elif role == "reader":
+            await be_readers(mesh, folder, seed, int(more))
         else:
-            await be_clients(mesh, folder, seed)
+            await be_clients(mesh, folder, seed, Lane if role == "client" else WriteLane)
 
 
 if __name__ == "__main__":
@@ -118,4 +145,5 @@ if __name__ == "__main__":
     words = "%(created)f %(name)s: %(message)s"
     logging.basicConfig(filename=path / f"{os.getpid()}.log", level=logging.INFO, format=words)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(main(sys.argv[1], sys.argv[2], path, sys.argv[4], int(sys.argv[5])))
+        joined = Mesh(sys.argv[1], mesh=sys.argv[2])
+        runner.run(main(joined, path, sys.argv[4], int(sys.argv[5]), sys.argv[6]))
