@@ -31,6 +31,7 @@ def _owners(table: Table) -> list[tuple[str, int]]:
     return [(part.owner, part.epoch) for part in table.parts]
 
 
+@pytest.mark.may_block("it starts servers, and judges long histories")
 @pytest.mark.fault("K4", "kill -9 nats-server under load, and start it again within 5 s")
 @pytest.mark.parametrize("away_s", AWAY_S)
 async def test_a_server_that_is_back_soon_costs_no_node(

@@ -98,10 +98,13 @@ def _has(table: Table, member: Member) -> bool:
 
 def _hear_nothing(cache: Cache[Any]) -> None:
     """Have a client take no notice of any later table."""
-    client: Any = cache._client
-    client.on_table = lambda _: None
+    vars(cache)["_client"].on_table = _take_no_notice
 
 
 async def _read(session: Session, key: str) -> None:
     with suppress(Agent99Error):  # nobody has answered: that is right
         await session.get(key)
+
+
+def _take_no_notice(_: Table) -> None:
+    pass
