@@ -91,7 +91,7 @@ _PLANTS: Final = {
 async def watch(agent: CacheNodeAgent, folder: Path, keys: tuple[str, ...]) -> None:
     """Write down whatever a node serves, and ask it by itself again and again, until cancelled."""
     file = os.open(folder / f"{os.getpid()}.served", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    read_here: Callable[[Stay, Read], Found] = _node.read_here  # type: ignore[attr-defined]  # same
+    read_here: Callable[[Stay, Read], Found] = _node.read_here  # type: ignore[attr-defined]  # as above
 
     def noted(stay: Stay, read: Read) -> Found:
         began_ns = _now_ns()

@@ -56,7 +56,7 @@ from agent99.systems.shop._payment_model import (
     RefundReceipt,
     Voided,
 )
-from agent99.systems.shop._price_cache import NAMESPACE, CachedPrices, Prices
+from agent99.systems.shop._price_cache import NAMESPACE, NEAR_S, CachedPrices, Prices
 from agent99.systems.shop._return_model import GiveBack, GivenBack
 from agent99.systems.shop._services import MeshServices
 from agent99.systems.shop._settings import ShopSettings, load_shop_settings
@@ -157,7 +157,7 @@ class OrderProcessingAgent(ShopAgent):
     async def _prices(self) -> PriceList | CachedPrices:
         if not self._settings.is_cached:
             return await self._orders.price_list()
-        cache = await self.cache(NAMESPACE, Prices)
+        cache = await self.cache(NAMESPACE, Prices, near_s=NEAR_S)
         return CachedPrices(cache, self._orders.price_list)
 
     @saga(version=WAITS_FOR_STOCK)

@@ -14,6 +14,8 @@ from agent99.systems.shop._catalogue import PriceList
 from agent99.systems.shop._model import OrderLine
 
 NAMESPACE: Final = "catalogue"
+NEAR_S: Final = 5.0
+"""A price that was read is held so long at most; who changes one tells of it at once."""
 PATIENCE_S: Final = 0.25
 """The cache saves time: who would wait longer for it asks the store."""
 
