@@ -14,7 +14,7 @@ from agent99.systems.cache._options import LEASE_S
 from tests._faults import Fault, Figure
 from tests._nats_server import NatsServer
 from tests._wait import eventually
-from tests.campaigns._load import last
+from tests.campaigns._load import last, now_s
 from tests.systems.cache._crew import Crew, Member
 from tests.systems.cache._history import Histories, findings
 from tests.systems.cache._member import WATCHED
@@ -44,6 +44,7 @@ class Campaign:
         self.cuts: list[Cut] = []
         self.same_again = 0
         """So often a node came back under its old id."""
+        self.back_s: list[float] = []
         self._crew = crew
         self._luck = random.Random(seed)
 
@@ -66,7 +67,9 @@ class Campaign:
         await eventually(lambda: not self._id(member), timeout_s=GONE_S)
         await last(self._luck.uniform(0, 2))
         member.heal()
+        healed_s = now_s()
         await self._crew.wait_whole()
+        self.back_s.append(now_s() - healed_s)
         self.same_again += self._id(member) == node
 
     def _id(self, member: Member) -> str:
@@ -103,6 +106,7 @@ async def test_a_node_that_is_cut_off_serves_no_more(
         Figure("partitions with a second owner at a time", len(second), at_most=0),
         Figure("answers after the lease", _too_late(served, campaign.cuts), at_most=0),
         Figure("back under the old id", campaign.same_again, at_most=0),
+        Figure("back, with its share, after", max(campaign.back_s), "s"),
         Figure("operations", sum(map(len, histories.values()))),
         Figure("partitions that lost all copies", lost, at_most=0),
         Figure("keys and sessions that nothing explains", len(found), at_most=0),

@@ -17,7 +17,7 @@ from tests.systems.cache._loads import Window, count_missing, fill, look_at_all,
 
 NODES = 4
 READERS = 2
-JOINED_S = 120.0
+JOINED_S = 300.0
 DIP_MAX = 1.0
 KEYS = [
     pytest.param(10_000, id="short", marks=pytest.mark.slow),
