@@ -175,6 +175,8 @@ async def test_what_is_known_to_be_nothing_is_not_there(stand: Stand) -> None:
         await forget()
         assert await cache.get("k") is None
         assert {} == await cache.get_many(["k"])
+        assert await cache.count() == 0
+        assert [key async for key in cache.scan()] == []
         assert await cache.cas("k", 1, version=1) is None
         assert not await cache.touch("k", 5.0)
         assert not await cache.delete("k")

@@ -19,6 +19,7 @@ from agent99.systems.cache._client import AGAIN_S_MAX, ATTEMPT_S, MAY_PASS, NO_N
 from agent99.systems.cache._owner import Owner
 from agent99.systems.cache._stay import Stay
 from agent99.systems.cache._table import PARTITIONS
+from agent99.systems.cache._values import NOTHING
 from agent99.systems.cache._words import Change, Status, Verb
 
 BUCKETS = 64
@@ -166,10 +167,15 @@ def _by_owner(client: CacheClient, partitions: Iterable[int]) -> dict[str, list[
 def _found(stay: Stay, partition: int, sweep: Sweep) -> list[str]:
     if sweep.action == "delete_tagged":
         return stay.store.tagged(partition, sweep.namespace, sweep.text)
-    keys = stay.store.prefixed(partition, f"{sweep.namespace}:{sweep.text}")
-    if sweep.bucket < 0:
+    store, now_us = stay.store, stay.now_us()
+    keys = store.prefixed(partition, f"{sweep.namespace}:{sweep.text}")
+    if sweep.bucket >= 0:
+        keys = [key for key in keys if bucket_of(key) == sweep.bucket]
+    if sweep.action == "delete":
         return keys
-    return [key for key in keys if bucket_of(key) == sweep.bucket]
+    entries = ((key, store.peek(partition, key, now_us)) for key in keys)
+    # Of what is known not to be there nothing is there, for whoever asks.
+    return [key for key, entry in entries if entry is not None and entry.kind != NOTHING]
 
 
 def _end_leads(stay: Stay, partition: int, sweep: Sweep) -> None:
