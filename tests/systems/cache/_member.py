@@ -28,6 +28,8 @@ from tests.systems.cache._plants import plant, watch
 NAMESPACE: Final = "k15"
 WATCHED: Final = "watched"
 """Of a node that writes down what it serves."""
+MEMORY_BYTES: Final = 1024**3
+"""Of a node: nothing is to be missing since it was evicted."""
 LANES: Final = 4
 """Clients in a process."""
 TEXTS: Final = tuple(f"text{number}" for number in range(16))
@@ -91,7 +93,7 @@ async def be_node(mesh: Mesh, folder: Path, more: str) -> None:
     """Hold a share of the keys until the process is ended."""
     if more != WATCHED:
         plant(more)
-    node = CacheNodeAgent()
+    node = CacheNodeAgent(memory_bytes=MEMORY_BYTES)
     await mesh.host(node)
     print(f"works {node.instance}", flush=True)  # noqa: T201 - the campaign waits for it
     if more == WATCHED:
