@@ -151,6 +151,7 @@ def test_without_nodes_there_is_nothing_to_show(ask: Ask) -> None:
         assert (3, True) == (done.code, "`agent99 cache serve`" in done.err)
 
 
+@pytest.mark.slow
 def test_a_node_that_ends_hands_over(cli: Cli) -> None:
     """Ctrl-C at the node that has everything: the other one has it, and the node says ready."""
     first = cli.start("cache", "serve")

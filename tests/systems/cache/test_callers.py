@@ -77,6 +77,7 @@ async def test_eight_writers(nats_server: NatsServer, mesh_name: str, tmp_path: 
         assert 80_000 == await cache.get("number")
 
 
+@pytest.mark.slow
 async def test_eight_writers_while_a_node_joins(tmp_path: Path) -> None:
     """The sum of what 8 writers add is exact, also where the key's owner changes meanwhile."""
     async with AsyncExitStack() as stack:

@@ -82,6 +82,7 @@ async def test_a_link_that_is_lost_ends_a_lease_at_once(world: World) -> None:
     assert cut in world.alive
 
 
+@pytest.mark.slow
 async def test_a_short_gap_costs_nothing(world: World, seed: int) -> None:
     """A node that cannot renew for less than its lease stays who it is."""
     await filled(world)
@@ -118,6 +119,7 @@ async def test_a_change_is_not_acknowledged_without_a_lease(world: World) -> Non
     assert await world.do(cache.get(key)) in (0, 1)
 
 
+@pytest.mark.slow
 async def test_a_deposed_node_comes_back_as_another(world: World) -> None:
     """A node that others removed has a new id, nothing of what it had, and gets a new share."""
     cache = await filled(world)
@@ -136,6 +138,7 @@ async def test_a_deposed_node_comes_back_as_another(world: World) -> None:
     world.check_copies()
 
 
+@pytest.mark.slow
 async def test_a_process_that_stood_still(world: World) -> None:
     """A node that is stopped for seconds, as by a debugger, serves nothing old when it goes on."""
     cache = await filled(world)
@@ -190,6 +193,7 @@ async def test_without_copies_a_death_loses_its_share_alone(world: World) -> Non
     assert dict.fromkeys(lost, 1) == await world.do(cache.get_many(lost))
 
 
+@pytest.mark.slow
 async def test_versions_grow_across_owners(world: World) -> None:
     """Whoever comes to own a partition gives higher versions than all before it."""
     cache = await filled(world, 3)
@@ -203,6 +207,7 @@ async def test_versions_grow_across_owners(world: World) -> None:
     assert sorted(set(versions)) == versions
 
 
+@pytest.mark.slow
 async def test_a_keeper_that_slept_judges_nobody(world: World) -> None:
     """Whoever was away hears of no renewals: it does not take others for dead when it is back."""
     await filled(world, 3)

@@ -13,6 +13,12 @@ from agent99.systems.cache._table import PARTITIONS
 from ._load import Load
 from ._world import World
 
+COPIES = [
+    pytest.param(0, marks=pytest.mark.slow),
+    1,
+    pytest.param(2, marks=pytest.mark.slow),
+]
+
 
 async def loaded(world: World, nodes: int, seed: int, *, replicas: int = 1) -> Load:
     """Start nodes and a load on them."""
@@ -34,7 +40,7 @@ async def settled(world: World, load: Load) -> None:
     world.check_copies()
 
 
-@pytest.mark.parametrize("replicas", [0, 1, 2])
+@pytest.mark.parametrize("replicas", COPIES)
 async def test_a_fifth_node(world: World, seed: int, replicas: int) -> None:
     """A node that joins takes its share and no more, at no error, miss or stale read."""
     load = await loaded(world, 4, seed, replicas=replicas)
@@ -48,7 +54,7 @@ async def test_a_fifth_node(world: World, seed: int, replicas: int) -> None:
     await settled(world, load)
 
 
-@pytest.mark.parametrize("replicas", [0, 1, 2])
+@pytest.mark.parametrize("replicas", COPIES)
 async def test_a_node_that_leaves(world: World, seed: int, replicas: int) -> None:
     """A node that is stopped hands over what it has: no error, no miss, no copy is missing then."""
     load = await loaded(world, 4, seed, replicas=replicas)
@@ -69,6 +75,7 @@ async def test_the_last_node_leaves_at_once(world: World) -> None:
     assert world.clock.monotonic_s() - began_s < 1
 
 
+@pytest.mark.slow
 async def test_all_nodes_are_replaced_one_by_one(world: World, seed: int) -> None:
     """A rolling restart loses nothing: each leaves, and comes back as another one."""
     load = await loaded(world, 3, seed)
@@ -80,6 +87,7 @@ async def test_all_nodes_are_replaced_one_by_one(world: World, seed: int) -> Non
     await settled(world, load)
 
 
+@pytest.mark.slow
 async def test_several_come_and_go_at_once(world: World, seed: int) -> None:
     """Moves that overlap end where they are to end, and lose nothing."""
     load = await loaded(world, 3, seed)
@@ -119,6 +127,7 @@ async def test_a_move_takes_everything_as_it_is(world: World, replicas: int) -> 
     assert 240 == await cache.invalidate_tag("t")
 
 
+@pytest.mark.slow
 async def test_nothing_comes_back_by_a_move(world: World, seed: int) -> None:
     """What was deleted while its partition moved stays so, at every node."""
     load = await loaded(world, 2, seed)
@@ -154,6 +163,7 @@ async def test_weights(world: World) -> None:
     world.check_copies()
 
 
+@pytest.mark.slow
 async def test_copies_are_kept_in_sync(world: World, seed: int) -> None:
     """Each partition has its owner and its copies, with equal digests, and is nowhere else."""
     load = await loaded(world, 3, seed, replicas=2)

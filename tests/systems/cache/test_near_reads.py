@@ -171,6 +171,7 @@ async def test_a_node_whose_link_was_cut_may_have_told_in_vain() -> None:
         await eventually(lambda: reader.get_nowait("a") is None)
 
 
+@pytest.mark.slow
 async def test_a_new_owner_does_not_know_what_is_held() -> None:
     """When a partition has another owner its keys are forgotten: nobody would tell of changes."""
     async with stand() as there:

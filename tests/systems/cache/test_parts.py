@@ -45,6 +45,7 @@ async def test_a_large_value_outlives_its_owner(nats_server: NatsServer) -> None
         assert await cache.get("k") == value
 
 
+@pytest.mark.slow
 async def test_a_large_value_moves_to_a_new_node(nats_server: NatsServer) -> None:
     """A partition with a value larger than a message is streamed, and then served there."""
     values = {f"k{number}": _blob(MB, str(number)) for number in range(12)}

@@ -167,7 +167,7 @@ class TightStoreMachine(StoreMachine):
 
 TestStoreMachine = StoreMachine.TestCase
 TestTightStoreMachine = TightStoreMachine.TestCase
-TestStoreMachine.settings = settings(deadline=None, max_examples=30, stateful_step_count=40)
+TestStoreMachine.settings = settings(deadline=None, max_examples=12, stateful_step_count=40)
 TestTightStoreMachine.settings = TestStoreMachine.settings
 
 

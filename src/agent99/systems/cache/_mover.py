@@ -14,7 +14,7 @@ from agent99.systems.cache._copying import Lanes, Receipt, pieces
 from agent99.systems.cache._edits import dropped, handed_over, in_sync
 from agent99.systems.cache._holding import Holding
 from agent99.systems.cache._item import Item
-from agent99.systems.cache._options import MOVES_MAX, PORTION_BYTES
+from agent99.systems.cache._options import MOVES_MAX, STREAM_BYTES
 from agent99.systems.cache._owner import Owner
 from agent99.systems.cache._steps import Bring, Drop, HandOver, next_step
 from agent99.systems.cache._store import Store
@@ -214,7 +214,7 @@ class Mover:
             for item in self._store.items(partition, (key,), self._now_us()):
                 items.append(item)
                 size += len(item.key) + len(item.value) + 32
-            if size >= PORTION_BYTES:
+            if size >= STREAM_BYTES:
                 yield tuple(items)
                 items, size = [], 0
         if items:

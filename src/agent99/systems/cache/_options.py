@@ -19,8 +19,11 @@ MEMORY_BYTES_MIN = 1024 * 1024
 VALUE_BYTES_MAX = 64 * 1024 * 1024
 PORTION_BYTES = 256 * 1024
 """Of keys and values in one message, about: larger values travel in parts."""
-MOVES_MAX = 4
+MOVES_MAX = 3
 """Partitions that one owner streams to others at once."""
+STREAM_BYTES = 64 * 1024
+"""Of keys and values in one message of a stream, about: whoever joins is sent some from every owner
+at a time, and its lease is renewed by the same link."""
 COPY_S = 1.0
 """A copy that has not answered for so long is asked again."""
 RECENT_S = 5.0
