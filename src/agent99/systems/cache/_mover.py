@@ -101,10 +101,16 @@ class Mover:
         if part is None:
             return None
         step = next_step(part, self._me)
-        me = self._book.nodes.get(self._me)
-        if me is not None and me.is_leaving and part.replicas and not isinstance(step, HandOver):
-            return HandOver(part.replicas[0])  # at once: the rest is that one's business
+        if isinstance(step, HandOver) or not self._is_leaving(self._me):
+            return step
+        for node in part.replicas:
+            if not self._is_leaving(node):  # else two who leave would hand it to and fro
+                return HandOver(node)  # at once: the rest is that one's business
         return step
+
+    def _is_leaving(self, node: str) -> bool:
+        known = self._book.nodes.get(node)
+        return known is not None and known.is_leaving
 
     async def _go_round(self) -> None:
         handing: list[tuple[Holding, str]] = []
