@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ._world import World
+from agent99.systems.cache._node import partition_of
+from agent99.systems.cache._words import Change, Copied, Copy, Outcome, Status, Verb
+
+from ._world import Site, World
 
 KEYS = [f"k{number}" for number in range(300)]
 
@@ -21,3 +24,45 @@ async def test_two_of_three_nodes_leave_at_once(world: World) -> None:
     assert 0 == world.table.lost
     assert world.table.epoch - epoch < 2_000
     assert len(KEYS) == len(await world.do(cache.get_many(KEYS)))
+
+
+async def test_who_gives_up_a_change_spoils_no_other(world: World) -> None:
+    """Once under way a change is settled, for owner and copies alike, though its caller is gone."""
+    first, second = await world.add(2)
+    key = key_of(world, first)
+    owner, now_us = first.stay.owner, first.stay.now_us()
+    take, may_answer = second.stay.copies.take, asyncio.Event()
+
+    async def take_slowly(copy: Copy) -> Copied:
+        copied = await take(copy)
+        await may_answer.wait()
+        return copied
+
+    second.stay.copies.take = take_slowly  # type: ignore[method-assign]  # it is slow for a while
+
+    def begin(change: Change) -> asyncio.Task[list[Outcome]]:
+        return asyncio.ensure_future(owner.change([(partition_of(key), change)], now_us))
+
+    made = begin(Change(Verb.SET, key, b"1"))
+    await world.step()
+    seen = begin(Change(Verb.ADD, key, b"2"))  # stands or falls with the first
+    changed = begin(Change(Verb.SET, key, b"3"))
+    await world.step()
+    for given_up in (seen, changed):
+        given_up.cancel()
+    await world.step()
+    assert seen.cancelled()
+    assert changed.cancelled()
+    may_answer.set()
+    await world.until(made.done)
+    assert [Status.DONE] == [outcome.status for outcome in await made]
+    await world.pass_s(0.1)
+    entry = first.stay.store.peek(partition_of(key), key, now_us)
+    assert entry is not None
+    assert b"3" == entry.value
+    world.check_copies()
+
+
+def key_of(world: World, site: Site) -> str:
+    """Return a full key that a node owns."""
+    return next(f"s:{key}" for key in KEYS if world.owner(f"s:{key}") is site)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextvars import Context
 from functools import partial
 from typing import Protocol
 
@@ -70,6 +71,7 @@ class Owner:
         self._lanes = lanes
         self._clock = clock
         self._now_us = now_us
+        self._settling: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"Owner({self._lease!r}, holdings={len(self.holdings)})"
@@ -116,13 +118,12 @@ class Owner:
             outcome, wait = self._stage(batch, change, now_us)
             outcomes.append(outcome)
             waits.append(wait)
-        sending = [batch for batch in work.values() if batch.items]
-        if sending:
-            slow = [batch for batch in sending if not self._settle_at_once(batch)]
-            if slow:
-                await asyncio.gather(*(self._settle(batch) for batch in slow))
+        for batch in work.values():
+            if batch.items and not self._settle_at_once(batch):
+                self._begin(batch)
+        # Others wait for the same: who is cancelled must not cancel what he waits for.
         settled = [
-            outcome if wait is None or await wait else UNKNOWN
+            outcome if wait is None or await asyncio.shield(wait) else UNKNOWN
             for outcome, wait in zip(outcomes, waits, strict=True)
         ]
         if self.telling is not None:
@@ -184,6 +185,13 @@ class Owner:
         self._apply(batch)
         return True
 
+    def _begin(self, batch: _Batch) -> None:
+        """Settle changes, whatever becomes of who made them: some copies may have them by then."""
+        # Without a context: a request's deadline is not the change's.
+        task = asyncio.get_running_loop().create_task(self._settle(batch), context=Context())
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
     async def _settle(self, batch: _Batch) -> None:
         """Have every copy know of changes, then show them."""
         holding = batch.holding
@@ -195,8 +203,8 @@ class Owner:
             while missing := self.copies(holding) - told:
                 await self._push_to_all(holding, portion, missing)
                 told |= missing
-                if before is not None:
-                    await before  # in the order of their versions, or an older one could come last
+                if before is not None:  # in the order of versions: no older one comes last
+                    await asyncio.shield(before)
                 if not await self._is_still_owned(holding):
                     return
             self._apply(batch)  # at once: whoever is brought in sync from now on reads the store
