@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+from agent99.systems.cache._copying import Lane, Receipt
 from agent99.systems.cache._node import partition_of
-from agent99.systems.cache._words import Change, Copied, Copy, Outcome, Status, Verb
+from agent99.systems.cache._parts import Parts
+from agent99.systems.cache._table import Node as Member
+from agent99.systems.cache._words import Change, Copied, Copy, Outcome, Portion, Status, Verb
+from agent99.testing import ManualClock
 
 from ._world import Site, World
 
@@ -61,6 +66,16 @@ async def test_who_gives_up_a_change_spoils_no_other(world: World) -> None:
     assert entry is not None
     assert b"3" == entry.value
     world.check_copies()
+
+
+async def test_a_lane_that_is_closed_keeps_nobody_waiting() -> None:
+    """What was about to be sent when its node went is told as not heard of: nobody waits on."""
+    peers: Any = None
+    lane = Lane(peers, Parts(peers, ManualClock(), str), Member("a", "node", "i"))
+    receipt = lane.send(Portion(0, 1, ()))
+    await asyncio.sleep(0)  # its task is made, and has not begun
+    lane.close()
+    assert Receipt.SILENT is await asyncio.wait_for(receipt, 1)
 
 
 def key_of(world: World, site: Site) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import Context
 from enum import Enum
+from functools import partial
+from typing import TypeAlias
 
 import msgspec
 
@@ -30,6 +32,9 @@ class Receipt(Enum):
     """It may be there, or not: send it again."""
 
 
+Sent: TypeAlias = tuple[Portion, asyncio.Future[Receipt]]
+
+
 class Lane:
     """What goes to one node.
 
@@ -42,7 +47,7 @@ class Lane:
         self._peers = peers
         self._parts = parts
         self._one_large = asyncio.Lock()
-        self._waiting: list[tuple[Portion, asyncio.Future[Receipt]]] = []
+        self._waiting: list[Sent] = []
         self._loop = asyncio.get_running_loop()
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -71,12 +76,18 @@ class Lane:
                 if count and size > PORTION_BYTES:
                     break
                 count += 1
-            task = self._loop.create_task(self._send(waiting[:count]))
+            sent, waiting = waiting[:count], waiting[count:]
+            task = self._loop.create_task(self._send(sent))
             self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-            waiting = waiting[count:]
+            task.add_done_callback(partial(self._sent, sent))
 
-    async def _send(self, sent: list[tuple[Portion, asyncio.Future[Receipt]]]) -> None:
+    def _sent(self, sent: Sequence[Sent], task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        for _, receipt in sent:  # what was closed before its first step has told nobody
+            if not receipt.done():
+                receipt.set_result(Receipt.SILENT)
+
+    async def _send(self, sent: Sequence[Sent]) -> None:
         answer = Copied()
         whole = Receipt.SILENT
         try:
