@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from agent99.systems.cache._copying import Lane, Receipt
+from agent99.systems.cache._edits import gone
 from agent99.systems.cache._node import partition_of
 from agent99.systems.cache._parts import Parts
 from agent99.systems.cache._table import Node as Member
@@ -76,6 +77,24 @@ async def test_a_lane_that_is_closed_keeps_nobody_waiting() -> None:
     await asyncio.sleep(0)  # its task is made, and has not begun
     lane.close()
     assert Receipt.SILENT is await asyncio.wait_for(receipt, 1)
+
+
+async def test_what_a_node_that_goes_was_about_to_be_asked_others_are_asked(world: World) -> None:
+    """A table that comes in the very turn in which a batch goes out costs its reads nothing."""
+    first, second = await world.add(2)
+    mesh = await world.client()
+    cache = await mesh.cache("s")
+    key = key_of(world, first)
+    await world.do(cache.set(key.removeprefix("s:"), 1))
+    client = cache._client
+    reading = client.read(key, 5.0)
+    await asyncio.sleep(0)  # its task is made, and has not begun
+    client.on_table(gone(client.lookup.table, {first.id}))
+    assert second.id == client.lookup.part(partition_of(key)).owner
+    first.kill()
+    await world.until(reading.done, within_s=4.5)
+    hit = await reading
+    assert hit is not None
 
 
 def key_of(world: World, site: Site) -> str:

@@ -212,7 +212,14 @@ class CacheClient:
         task = self._start(work(node, waits))
         asking = self._asking.setdefault(node.id, set())
         asking.add(task)
-        task.add_done_callback(asking.discard)
+        epoch = self.lookup.table.epoch
+
+        def ended(task: asyncio.Task[None]) -> None:
+            asking.discard(task)
+            if task.cancelled():  # before its first step: nothing was sent
+                self._put_off(waits, self._gone(), epoch)
+
+        task.add_done_callback(ended)
 
     async def _ask_read(self, node: Node, batch: list[Wait]) -> None:
         epoch = self.lookup.table.epoch
