@@ -7,6 +7,7 @@ from typing import Any
 
 from agent99.systems.cache._copying import Lane, Receipt
 from agent99.systems.cache._edits import gone
+from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._node import partition_of
 from agent99.systems.cache._parts import Parts
 from agent99.systems.cache._table import Node as Member
@@ -95,6 +96,36 @@ async def test_what_a_node_that_goes_was_about_to_be_asked_others_are_asked(worl
     await world.until(reading.done, within_s=4.5)
     hit = await reading
     assert hit is not None
+
+
+async def test_a_lease_that_is_given_up_is_not_valid_again() -> None:
+    """A renewal that was under way when it was given up does not bring it back."""
+    may_answer = asyncio.Event()
+
+    class SlowBucket:
+        async def create(self, *_: Any, **__: Any) -> int:
+            return 1
+
+        async def update(self, *_: Any, **__: Any) -> int:
+            await may_answer.wait()
+            return 2
+
+        async def delete(self, *_: Any, **__: Any) -> None:
+            return
+
+    class Book:
+        async def bucket(self) -> SlowBucket:
+            return SlowBucket()
+
+    book: Any = Book()
+    lease = Lease(book, ManualClock(), Member("a", "node", "i"), deposed=lambda: None)
+    await lease.take()
+    renewing = asyncio.ensure_future(lease.leave())
+    await asyncio.sleep(0)
+    await lease.give_up()
+    may_answer.set()
+    await renewing
+    assert not lease.is_valid()
 
 
 def key_of(world: World, site: Site) -> str:

@@ -112,7 +112,7 @@ class Lease:
             bucket, key = await self._book.bucket(), NODE + self.node.id
             value, sent_s = encode_node(self.node), self._clock.monotonic_s()
             try:
-                self._revision = await bucket.update(key, value, revision=self._revision)
+                revision = await bucket.update(key, value, revision=self._revision)
             except WrongSequenceError:
                 entry = await bucket.get(key)
                 if entry is not None and decode_node(entry.value) is not None:
@@ -123,4 +123,5 @@ class Lease:
                 _log.warning("node %s was removed by others", self.node.id)
                 self._deposed()
             else:
-                self._until_s = sent_s + LEASE_S
+                if self._revision:  # else it was given up meanwhile, and is valid no more
+                    self._revision, self._until_s = revision, sent_s + LEASE_S
