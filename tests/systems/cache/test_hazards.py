@@ -7,7 +7,7 @@ from typing import Any
 
 from agent99.systems.cache._copying import Lane, Receipt
 from agent99.systems.cache._edits import gone
-from agent99.systems.cache._lease import Lease
+from agent99.systems.cache._lease import Lease, decode_node
 from agent99.systems.cache._node import partition_of
 from agent99.systems.cache._parts import Parts
 from agent99.systems.cache._table import Node as Member
@@ -126,6 +126,12 @@ async def test_a_lease_that_is_given_up_is_not_valid_again() -> None:
     may_answer.set()
     await renewing
     assert not lease.is_valid()
+
+
+def test_a_lease_of_nonsense_is_a_strangers() -> None:
+    """Whatever bytes stand where a lease is to be, nodes go on."""
+    for value in (b"", b"\xff", b'["\xff","a","b"]', b"[" * 100_000):
+        assert decode_node(value) is None
 
 
 def key_of(world: World, site: Site) -> str:

@@ -24,7 +24,7 @@ def decode_node(value: bytes) -> Node | None:
     """Return what a lease says of its node, or None: it is a stranger's."""
     try:
         return msgspec.json.decode(value, type=Node)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
