@@ -98,6 +98,24 @@ async def test_what_a_node_that_goes_was_about_to_be_asked_others_are_asked(worl
     assert hit is not None
 
 
+async def test_a_copy_whose_node_was_away_for_a_moment_is_made_again(world: World) -> None:
+    """That nobody was heard there five times in a row is not the end of it."""
+    first, second = await world.add(2)
+    cache = await world.cache()
+    await world.do(cache.set_many(dict.fromkeys(KEYS, 1)))
+    partition = partition_of(key_of(world, first))
+    second_id, stays = second.id, second.agent._residence
+    assert stays is not None
+    stay, stays.stay = stays.stay, None  # it renews its lease, and takes nothing
+    holding = first.stay.owner.holdings[partition]
+    await world.do(first.stay.owner.drop(holding, second_id))
+    await world.pass_s(0.5)
+    assert () == world.table.parts[partition].replicas
+    stays.stay = stay
+    await world.pass_s(3)
+    assert 1 == len(world.table.parts[partition].replicas)
+
+
 async def test_a_lease_that_is_given_up_is_not_valid_again() -> None:
     """A renewal that was under way when it was given up does not bring it back."""
     may_answer = asyncio.Event()

@@ -22,7 +22,9 @@ from agent99.systems.cache._table import Part, Table
 from agent99.systems.cache._words import Portion
 
 TRIES_MAX = 5
-"""A node that does not answer is brought in sync when the table has changed, not before."""
+"""A node that does not answer so often is left alone for a while, or until the table changes."""
+REST_S = 1.0
+"""So long: its link may be back by then."""
 
 IDLE_S = 0.1
 """What is to be handed over waits so long for changes that not all copies have."""
@@ -185,13 +187,16 @@ class Mover:
         if is_there:
             await self._book.edit(self._edit(in_sync, holding, node))
         else:
-            self._failed[holding.partition, node] = (
-                self._failed.get((holding.partition, node), 0) + 1
-            )
+            self._fail(holding.partition, node)
         part = self._part(holding)
         if part is not None and node in part.replicas and not is_there:
             await self._owner.drop(holding, node)
         holding.learners.discard(node)
+
+    def _fail(self, partition: int, node: str) -> None:
+        fails = self._failed[partition, node] = self._failed.get((partition, node), 0) + 1
+        if fails == TRIES_MAX:
+            self._clock.call_later(REST_S, self.wake)
 
     async def _stream(self, holding: Holding, node: str) -> bool:
         """Send all of a partition to a node; returns whether it has all of it.
