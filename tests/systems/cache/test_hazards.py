@@ -116,6 +116,29 @@ async def test_a_copy_whose_node_was_away_for_a_moment_is_made_again(world: Worl
     assert 1 == len(world.table.parts[partition].replicas)
 
 
+async def test_a_server_that_is_away_costs_no_copies(world: World) -> None:
+    """Whose own link is away blames no copy for its silence."""
+    first, second = await world.add(2)
+    key = key_of(world, first)
+    second.agent.is_deaf = True
+    change = Change(Verb.SET, key, b"1")
+    made = asyncio.ensure_future(first.stay.owner.change([(partition_of(key), change)], 1))
+    await world.step()
+    for site in (first, second):
+        site.wire.cut()
+        site.doors.shut()
+    second.agent.is_deaf = False
+    await world.pass_s(4)
+    epoch = world.table.epoch
+    for site in (first, second):
+        site.wire.restore()
+        site.doors.open()
+    assert [Status.DONE] == [outcome.status for outcome in await world.do(made)]
+    await world.pass_s(1)
+    assert epoch == world.table.epoch
+    assert 0 == sum(site.stay.mover.streamed for site in world.sites)
+
+
 async def test_a_lease_that_is_given_up_is_not_valid_again() -> None:
     """A renewal that was under way when it was given up does not bring it back."""
     may_answer = asyncio.Event()

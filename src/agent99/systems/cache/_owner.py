@@ -250,8 +250,11 @@ class Owner:
             receipt = Receipt.GONE if node is None else await self._lanes.to(node).send(portion)
             if receipt is Receipt.THERE:
                 return
-            silent_s = self._clock.monotonic_s() - began_s
-            if receipt is not Receipt.SILENT or silent_s > SILENT_S_MAX:
+            now_s = self._clock.monotonic_s()
+            if receipt is Receipt.SILENT and not self._lease.is_valid():
+                began_s = now_s  # it may be this node's own link that is silent
+                await self._clock.sleep(LEASE_LOOK_S)
+            elif receipt is not Receipt.SILENT or now_s - began_s > SILENT_S_MAX:
                 await self.drop(holding, target)
 
     async def drop(self, holding: Holding, target: str) -> None:
