@@ -139,6 +139,25 @@ async def test_a_server_that_is_away_costs_no_copies(world: World) -> None:
     assert 0 == sum(site.stay.mover.streamed for site in world.sites)
 
 
+async def test_nothing_of_before_comes_back_where_the_last_copy_was_lost(world: World) -> None:
+    """A node that fell behind, and has the partition when its owner dies, begins anew.
+
+    What it has was overwritten since: better nothing than that.
+    """
+    first, second = await world.add(2)
+    cache = await world.cache()
+    key = key_of(world, first)
+    name = key.removeprefix("s:")
+    await world.do(cache.set(name, "old"))
+    second.agent.is_deaf = True
+    await world.do(cache.set(name, "new"))
+    assert () == world.table.parts[partition_of(key)].replicas
+    first.kill()
+    await world.until(lambda: len(world.table.nodes) == 1)
+    assert await world.do(cache.get(name)) is None
+    assert world.table.lost
+
+
 async def test_a_lease_that_is_given_up_is_not_valid_again() -> None:
     """A renewal that was under way when it was given up does not bring it back."""
     may_answer = asyncio.Event()

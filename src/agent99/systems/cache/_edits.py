@@ -69,7 +69,8 @@ def handed_over(table: Table, partition: int, epoch: int, to: str) -> Table:
     if part.epoch != epoch or to not in part.replicas:
         return table
     others = (node for node in part.replicas if node != to)
-    after = replace(part, epoch=epoch + 1, owner=to, replicas=(part.owner, *others))
+    replicas = (part.owner, *others)
+    after = replace(part, epoch=epoch + 1, owner=to, replicas=replicas, is_anew=False)
     return _with_part(table, partition, after)
 
 
@@ -95,7 +96,7 @@ def _without(part: Part, ids: Collection[str]) -> Part:
     replicas = tuple(node for node in part.replicas if node not in ids)
     if part.owner not in ids:
         return replace(part, replicas=replicas)
-    return replace(part, owner=(*replicas, "")[0], replicas=replicas[1:])
+    return replace(part, owner=(*replicas, "")[0], replicas=replicas[1:], is_anew=False)
 
 
 def _planned(table: Table, nodes: tuple[Node, ...], parts: Sequence[Part], replicas: int) -> Table:
@@ -111,7 +112,9 @@ def _planned(table: Table, nodes: tuple[Node, ...], parts: Sequence[Part], repli
 def _settled(old: Part, part: Part, goal: tuple[str, ...]) -> Part:
     owner = part.owner or (*goal, "")[0]
     epoch = old.epoch + (owner != old.owner)
-    return _in_order(Part(epoch, owner, part.replicas, goal))
+    # Not so where nobody ever had anything of it: the first table would be larger by half.
+    begins = bool(owner and not part.owner and old.epoch)
+    return _in_order(Part(epoch, owner, part.replicas, goal, begins or part.is_anew))
 
 
 def _in_order(part: Part) -> Part:

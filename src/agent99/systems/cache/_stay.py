@@ -232,6 +232,9 @@ class Stay:
         before = self.owner.holdings.get(partition)
         if before is not None:
             before.leads.end_all()
+        if part.is_anew:  # a copy that fell behind, or was not whole yet: better nothing
+            self.copies.forget(partition)
+            self.store.drop(partition)
         holding = self.owner.holdings[partition] = Holding(partition, part.epoch)
         recent = self.copies.recent(partition)
         self.copies.forget(partition)

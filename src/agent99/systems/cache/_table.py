@@ -47,6 +47,8 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     """Who is in sync with the owner, without it; those of the goal come first, in its order."""
     goal: tuple[str, ...] = ()
     """Who is to have it, the owner first; empty while no node may get anything."""
+    is_anew: bool = False
+    """What was in it is lost: its owner began it with nothing, whatever it had of it."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -72,6 +74,8 @@ class _PackedPart(msgspec.Struct, frozen=True, array_like=True):
     replicas: tuple[int, ...] = ()
     goal: tuple[int, ...] | None = None
     """Absent where it is the owner and the replicas: that is the rule, and half of the bytes."""
+    is_anew: bool = False
+    """Absent but where it is."""
 
 
 class _PackedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,9 +132,13 @@ def decode_table(data: bytes) -> Table | None:
 def _packed(part: Part, index: dict[str, int]) -> tuple[object, ...]:
     owner = index.get(part.owner, _NOBODY)
     replicas = [index[node] for node in part.replicas]
-    if part.goal == _holders(part.owner, part.replicas):
+    if part.goal != _holders(part.owner, part.replicas):
+        goal = [index[node] for node in part.goal]
+    elif part.is_anew:
+        goal = None
+    else:
         return (part.epoch, owner, replicas)
-    return (part.epoch, owner, replicas, [index[node] for node in part.goal])
+    return (part.epoch, owner, replicas, goal, *((True,) if part.is_anew else ()))
 
 
 def _unpacked(part: _PackedPart, ids: Sequence[str]) -> Part:
@@ -140,7 +148,7 @@ def _unpacked(part: _PackedPart, ids: Sequence[str]) -> Part:
         goal = _holders(owner, replicas)
     else:
         goal = tuple(ids[index] for index in part.goal)
-    return Part(part.epoch, owner, replicas, goal)
+    return Part(part.epoch, owner, replicas, goal, part.is_anew)
 
 
 def _is_sound(part: _PackedPart, nodes: int) -> bool:
