@@ -14,7 +14,7 @@ from agent99.systems.cache._table import Node as Member
 from agent99.systems.cache._words import Change, Copied, Copy, Outcome, Portion, Status, Verb
 from agent99.testing import ManualClock
 
-from ._world import Site, World
+from ._world import Node, Site, World
 
 KEYS = [f"k{number}" for number in range(300)]
 
@@ -156,6 +156,18 @@ async def test_nothing_of_before_comes_back_where_the_last_copy_was_lost(world: 
     await world.until(lambda: len(world.table.nodes) == 1)
     assert await world.do(cache.get(name)) is None
     assert world.table.lost
+
+
+async def test_stays_that_come_and_go_leave_nothing_behind(world: World) -> None:
+    """A node that cannot be in the cache for hours, and tries, is no larger for it."""
+    site = await world.site()
+    site.doors.shut()
+    site.agent = Node()
+    await world.do(site.mesh.host(site.agent))
+    await world.pass_s(3)
+    listening = len(site.wire._events._state_listeners)
+    await world.pass_s(6)
+    assert listening == len(site.wire._events._state_listeners)
 
 
 async def test_a_lease_that_is_given_up_is_not_valid_again() -> None:

@@ -25,9 +25,6 @@ class _Wire:
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, bytes]] = []
 
-    def on_state(self, _listen: object) -> None:
-        """Its link is never cut."""
-
     def publish(self, subject: bytes, payload: bytes) -> None:
         """Keep it."""
         self.sent.append((subject, payload))

@@ -42,7 +42,7 @@ class Teller:
     """Tells of a node's changes: for each namespace one message in a turn of the loop, mostly.
 
     Delivery: at most once. What was on its way when the link was cut may be lost; so when it is
-    back, those who were told of anything are told that anything may have changed.
+    back (`on_state`), those who were told of anything are told that anything may have changed.
     """
 
     def __init__(self, wire: Wire, subjects: Subjects) -> None:
@@ -51,7 +51,6 @@ class Teller:
         self._waiting: dict[str, int] = {}
         self._told: set[bytes] = set()
         """The subjects on which something was told, up to `TOLD_MAX`."""
-        wire.on_state(self._on_state)
 
     def __repr__(self) -> str:
         return f"Teller(waiting={len(self._waiting)})"
@@ -76,6 +75,12 @@ class Teller:
             if name is not None:
                 self._tell(self._subjects.near(name), news)
 
+    def on_state(self, state: ConnectionState) -> None:
+        """The link is cut, or is back."""
+        if state is ConnectionState.CONNECTED:
+            for subject in self._told:
+                self._publish(subject, ANYTHING)
+
     # --- inside -----------------------------------------------------------------------------------
 
     def _tell(self, subject: bytes, news: list[tuple[str, int]]) -> None:
@@ -83,11 +88,6 @@ class Teller:
             self._told.add(subject)
         for some in _portions(news):
             self._publish(subject, encode_news(some))
-
-    def _on_state(self, state: ConnectionState) -> None:
-        if state is ConnectionState.CONNECTED:
-            for subject in self._told:
-                self._publish(subject, ANYTHING)
 
     def _publish(self, subject: bytes, payload: bytes) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from agent99.agent import Agent, link_of
 from agent99.errors import Agent99Error, ClosedError
 from agent99.systems.cache._stay import Stay
+from agent99.wire import ConnectionState
 
 LEAVE_S = 15.0
 """How long a node that leaves waits for others to have what it holds: supervisors grant 30 s."""
@@ -34,6 +35,8 @@ class Residence:
         self._agent = agent
         self._make = make
         self._coming: asyncio.Task[None] | None = None
+        # Here and not by each stay: a wire forgets nobody, and there may be many.
+        link_of(agent).wire.on_state(self._on_state)
 
     def __repr__(self) -> str:
         return f"Residence({self.stay!r})"
@@ -84,6 +87,10 @@ class Residence:
             else:
                 self.stay = stay
                 return
+
+    def _on_state(self, state: ConnectionState) -> None:
+        if self.stay is not None:
+            self.stay.on_state(state)
 
     def _removed(self) -> None:
         if self._coming is not None:

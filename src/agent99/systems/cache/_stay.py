@@ -68,7 +68,6 @@ class Stay:
     ) -> None:
         link = link_of(agent)
         self._clock = clock = link.clock
-        self._wire = link.wire
         self._registry = link.registry
         token = link.ids.token().decode()[:10]
         node = Node(token, agent.info().name, agent.instance, weight)
@@ -96,8 +95,8 @@ class Stay:
         self.copies = Copies(
             self.store, self.book, self.now_us, self.copied, lambda one: one in self.owner.holdings
         )
-        self.owner.telling = teller = Teller(link.wire, link.subjects)
-        self.store.outdated = teller.outdated
+        self.owner.telling = self._teller = Teller(link.wire, link.subjects)
+        self.store.outdated = self._teller.outdated
         self.hot = HotBoard(self.now_us(), link.ids.fraction)
         self.mover = Mover(token, self.owner, self.book, self.lanes, clock, self.now_us)
         self.desk = TurnDesk(self.owner, clock, link.deadlines, self.now_us)
@@ -107,7 +106,6 @@ class Stay:
         self.keeper = Keeper(self.book, clock, token, replicas, self.lease.is_valid)
         self._id = token
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_over = False
 
     def __repr__(self) -> str:
         return f"Stay({self._id!r}, owned={len(self.owner.holdings)})"
@@ -132,7 +130,6 @@ class Stay:
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
         await self.lease.take()
-        self._wire.on_state(self._on_state)
         for work in (
             self.book.follow(),
             self.lease.keep(),
@@ -159,7 +156,6 @@ class Stay:
 
     async def end(self) -> None:
         """Be there no more."""
-        self._is_over = True
         await self.lease.give_up()
         for holding in self.owner.holdings.values():
             holding.leads.end_all()
@@ -194,6 +190,12 @@ class Stay:
         return answerable(changes, state, ANSWER_BYTES)
 
     # --- what it hears ----------------------------------------------------------------------------
+
+    def on_state(self, state: ConnectionState) -> None:
+        """The link is cut, or is back."""
+        if state is not ConnectionState.CONNECTED:
+            self.lease.lose()
+        self._teller.on_state(state)
 
     def on_table(self, table: Table) -> None:
         """Own what the table says, have copies of what it says, and forget the rest."""
@@ -289,10 +291,6 @@ class Stay:
         )
         there = self._registry.table.candidates("cache_node")
         return is_new or any(each.instance not in known for each in there)
-
-    def _on_state(self, state: ConnectionState) -> None:
-        if state is not ConnectionState.CONNECTED and not self._is_over:
-            self.lease.lose()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
