@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from agent99.agent import link_of
 from agent99.systems.cache._copying import Lane, Receipt
 from agent99.systems.cache._edits import gone
 from agent99.systems.cache._lease import Lease, decode_node
@@ -168,6 +169,21 @@ async def test_stays_that_come_and_go_leave_nothing_behind(world: World) -> None
     listening = len(site.wire._events._state_listeners)
     await world.pass_s(6)
     assert listening == len(site.wire._events._state_listeners)
+
+
+async def test_clients_believe_the_table_that_is_made_after_all_was_lost(world: World) -> None:
+    """A server that lost all its streams costs what was in the cache, and nothing for ever."""
+    await world.add(3)
+    cache = await world.cache()
+    for _ in range(3):  # so that the table is a later one than the next will be
+        await world.do(world.alive[0].mesh.aclose())
+        await world.add()
+    journal = link_of(world.alive[0].agent).journal
+    await journal.delete_stream("KV_a99_t_cache")
+    await world.pass_s(5)
+    await world.until_quiet()
+    await world.do(cache.set_many(dict.fromkeys(KEYS, 1)))
+    assert len(KEYS) == len(await world.do(cache.get_many(KEYS)))
 
 
 async def test_a_lease_that_is_given_up_is_not_valid_again() -> None:

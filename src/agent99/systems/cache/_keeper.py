@@ -172,7 +172,9 @@ class Keeper:
 
     async def _mend(self, table: Table | None) -> None:
         if table is None:
-            await self._book.create(new_table(self._replicas))
+            # There may have been one, which the server lost, and which clients know still. A table
+            # changes less than a million times a second, so that this one is later.
+            await self._book.create(new_table(self._replicas, self._clock.wall_us()))
         await self._book.edit(partial(mended, leases=self._known(), gone_ids=frozenset(self._gone)))
 
     def _known(self) -> dict[str, Node]:

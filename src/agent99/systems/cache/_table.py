@@ -90,13 +90,14 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_PackedTable).decode
 
 
-def new_table(replicas: int) -> Table:
-    """Return the table of a cache without nodes, at epoch 0.
+def new_table(replicas: int, epoch: int = 0) -> Table:
+    """Return the table of a cache without nodes.
 
     Args:
         replicas: Copies wanted besides the owner's, 0..3.
+        epoch: Later than those of any table that somebody may know still.
     """
-    return Table(0, replicas, (), (Part(),) * PARTITIONS)
+    return Table(epoch, replicas, (), (Part(),) * PARTITIONS)
 
 
 def encode_table(table: Table) -> bytes:
