@@ -186,7 +186,11 @@ async def test_an_answer_to_something_else(world: World, how: str) -> None:
     cache = await world.cache()
     await cache.set("a", 1)
     agent.how = how
-    for ask in (lambda: cache.get("a"), lambda: cache.get_many("ab"), lambda: cache.set("a", 2)):
+    for ask in (
+        lambda: cache.get("a"),
+        lambda: cache.get_many(["a", "b"]),
+        lambda: cache.set("a", 2),
+    ):
         agent.asked.clear()
         with pytest.raises((BadAnswerError, DeadlineExceededError)):
             await world.do(ask())

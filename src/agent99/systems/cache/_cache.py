@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from agent99.errors import Failure
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._flights import Flights
-from agent99.systems.cache._keys import check_tags, check_ttl, full_key
+from agent99.systems.cache._keys import check_number, check_tags, check_ttl, full_key, several
 from agent99.systems.cache._lock import LOCK_S, LOCK_WAIT_S, Lock, Locked, acquired
 from agent99.systems.cache._quotas import NamespaceTotals, read_totals, write_rules
 from agent99.systems.cache._reader import Reader, moment_of
@@ -93,12 +93,18 @@ class Cache(Reader[V]):
         Raises:
             as `set`.
         """
-        outcome = await self._change(Verb.CAS, key, value, ttl_s=ttl_s, number=version)
+        number = check_number("a version", version)
+        outcome = await self._change(Verb.CAS, key, value, ttl_s=ttl_s, number=number)
         return outcome.version if outcome.status == Status.DONE else None
 
     async def delete(self, key: str, *, version: int = 0) -> bool:
-        """Delete a key, if it is there (and at that version); returns whether it was."""
-        change = Change(Verb.DELETE, full_key(self._prefix, key), number=version)
+        """Delete a key, if it is there (and at that version); returns whether it was.
+
+        Raises:
+            UsageError: a version that is none.
+        """
+        number = check_number("a version", version)
+        change = Change(Verb.DELETE, full_key(self._prefix, key), number=number)
         return (await self._make(change)).status == Status.DONE
 
     async def touch(self, key: str, ttl_s: float | None) -> bool:
@@ -113,10 +119,11 @@ class Cache(Reader[V]):
             ttl_s: Of a key that is made by this; one that is there keeps its own.
 
         Raises:
+            UsageError: the amount is no whole number of 64 bits.
             Failure: NOT_A_NUMBER, or OVERFLOW of 64 bits.
         """
-        key = full_key(self._prefix, key)
-        change = Change(Verb.INCR, key, ttl_us=check_ttl(ttl_s), number=amount)
+        key, number = full_key(self._prefix, key), check_number("an amount", amount)
+        change = Change(Verb.INCR, key, ttl_us=check_ttl(ttl_s), number=number)
         return (await self._make(change)).number
 
     async def append(self, key: str, value: V, *, ttl_s: float | None = None) -> int:
@@ -147,9 +154,13 @@ class Cache(Reader[V]):
             checked(outcome)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
-        """Delete several keys, each for itself; returns how many were there."""
+        """Delete several keys, each for itself; returns how many were there.
+
+        Raises:
+            UsageError: one text instead of several keys.
+        """
         outcomes = await self._make_all(
-            [Change(Verb.DELETE, full_key(self._prefix, key)) for key in keys]
+            [Change(Verb.DELETE, full_key(self._prefix, key)) for key in several("keys", keys)]
         )
         return sum(outcome.status == Status.DONE for outcome in outcomes)
 

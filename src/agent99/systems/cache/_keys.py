@@ -76,6 +76,22 @@ def check_ttl(ttl_s: float | None) -> int:
     return round(ttl_s * 1_000_000)
 
 
+def check_number(what: str, number: int) -> int:
+    """Return a whole number of 64 bits: nodes refuse a message that has another one, as a whole.
+
+    Args:
+        what: Names it.
+
+    Raises:
+        UsageError: no whole number, or beyond 64 bits.
+    """
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise UsageError(f"{what} is a whole number, not {type(number).__name__}")
+    if not -(2**63) <= number < 2**63:
+        raise UsageError(f"{what} is a whole number of 64 bits, not {_short(number)}")
+    return number
+
+
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return tags as they are stored: each once, in the order given.
 
@@ -83,14 +99,29 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
         UsageError: one text instead of several, or more than 16.
         InvalidNameError: a tag that is no text of 1 to 128 bytes.
     """
-    if isinstance(tags, str | bytes):
-        raise UsageError(f"tags are several texts, such as [{tags!r}], not {tags!r}")
-    distinct = tuple(dict.fromkeys(tags))
+    given = several("tags", tags)
+    for tag in given:
+        _check_text("tag", tag, TAG_BYTES_MAX, _TAG_RULE)
+    distinct = tuple(dict.fromkeys(given))
     if len(distinct) > TAGS_MAX:
         raise UsageError(f"a value has at most {TAGS_MAX} tags, not {len(distinct):,}")
-    for tag in distinct:
-        _check_text("tag", tag, TAG_BYTES_MAX, _TAG_RULE)
     return distinct
+
+
+def several(what: str, texts: Iterable[str]) -> list[str]:
+    """Return several texts as a list; one alone would be taken for its letters.
+
+    Args:
+        what: Names them.
+
+    Raises:
+        UsageError: one text, or nothing that can be gone through.
+    """
+    if isinstance(texts, str | bytes):
+        raise UsageError(f"{what} are several texts, such as [{texts!r}], not {texts!r}")
+    if not isinstance(texts, Iterable):
+        raise UsageError(f"{what} are several texts, not {type(texts).__name__}")
+    return list(texts)
 
 
 def _check_text(what: str, text: str, bytes_max: int, rule: str) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from agent99.errors import UsageError
 from agent99.systems.cache._client import CacheClient
-from agent99.systems.cache._keys import full_key, parse_namespace
+from agent99.systems.cache._keys import full_key, parse_namespace, several
 from agent99.systems.cache._many_reads import read_many
 from agent99.systems.cache._near import MISSING, NearStatistics
 from agent99.systems.cache._near_reads import NearReads
@@ -95,8 +95,10 @@ class Reader(Generic[V]):
         """Return the values of those keys that are there; one message to each owner.
 
         Raises:
+            UsageError: one text instead of several keys.
             BadAnswerError: as `get`.
         """
+        keys = several("keys", keys)
         if self._near is not None:
             return await self._near.get_many(keys, self._timeout_s)
         wanted = list(dict.fromkeys(keys))

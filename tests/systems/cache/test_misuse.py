@@ -1,0 +1,56 @@
+"""What is asked for wrongly is refused where it is asked, and harms nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agent99.errors import UsageError
+from agent99.systems.cache import Cache
+
+from ._world import World
+
+
+@pytest.fixture
+async def cache(world: World) -> Cache[Any]:
+    """Give a namespace of a cache of one node."""
+    await world.add(1)
+    return await world.cache()
+
+
+async def test_a_wrong_number_spoils_nobody_elses_change(cache: Cache[Any]) -> None:
+    """What others change in the same turn goes in the same message, and is made all the same."""
+    wrong: Any
+    for wrong in (1.5, "1", None, True, 2**63, 10**5_000):
+        for asked in (
+            cache.incr("n", wrong),
+            cache.cas("n", 1, version=wrong),
+            cache.delete("n", version=wrong),
+        ):
+            before, failed, after = await asyncio.gather(
+                cache.set("a", 1), asked, cache.incr("b"), return_exceptions=True
+            )
+            assert isinstance(failed, UsageError), (wrong, failed)
+            assert isinstance(before, int), before
+            assert isinstance(after, int), after
+    assert 18 == await cache.get("b")
+
+
+async def test_one_text_is_not_several_keys(cache: Cache[Any]) -> None:
+    """Of many keys one text is refused: its letters are keys, too, of somebody else perhaps."""
+    await cache.set("a", 1)
+    with pytest.raises(UsageError):
+        await cache.delete_many("abc")
+    with pytest.raises(UsageError):
+        await cache.get_many("abc")
+    with pytest.raises(UsageError):
+        await cache.reading(near_s=1).get_many("abc")
+    number: Any = 5
+    with pytest.raises(UsageError):
+        await cache.get_many(number)
+    with pytest.raises(UsageError):
+        await cache.set("a", 2, tags=number)
+    assert 1 == await cache.get("a")
+    assert 1 == await cache.delete_many(key for key in "abc")
