@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent99.errors import UsageError
-from agent99.systems.cache import Cache
+from agent99.systems.cache import Cache, CacheNodeAgent
 
 from ._world import World
 
@@ -54,3 +54,23 @@ async def test_one_text_is_not_several_keys(cache: Cache[Any]) -> None:
         await cache.set("a", 2, tags=number)
     assert 1 == await cache.get("a")
     assert 1 == await cache.delete_many(key for key in "abc")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"memory_bytes": each} for each in (10, -1, "64MB", 1.5e9, float("nan"), True)),
+        *({"weight": each} for each in (0, 0.06, 16.1, float("nan"), "2", True)),
+        *({"replicas": each} for each in (-1, 4, 5, 1.5, "1", True)),
+    ],
+    ids=str,
+)
+def test_a_node_is_refused_what_it_cannot_be(given: dict[str, Any]) -> None:
+    """A node is not even made with what no table could say: every other node would have to read it.
+
+    As it is not by a class whose attributes say so.
+    """
+    with pytest.raises(UsageError):
+        CacheNodeAgent(**given)
+    with pytest.raises(UsageError):
+        type("Mine", (CacheNodeAgent,), given)()

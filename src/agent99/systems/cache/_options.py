@@ -39,8 +39,17 @@ def check_bounds(memory_bytes: int, weight: float, replicas: int) -> None:
     """Refuse what a node cannot be.
 
     Raises:
-        UsageError
+        UsageError: one of these is no number of its kind, or out of its bounds.
     """
+    # Of the table they are read strictly: what is written there and cannot be read stops all nodes.
+    for what, number, kind in (
+        ("memory_bytes", memory_bytes, int),
+        ("weight", weight, int | float),
+        ("replicas", replicas, int),
+    ):
+        if isinstance(number, bool) or not isinstance(number, kind):
+            a_number = "a whole number" if kind is int else "a number"
+            raise UsageError(f"{what} is {a_number}, not {number!r}")
     if memory_bytes < MEMORY_BYTES_MIN:
         least = f"{MEMORY_BYTES_MIN:,}"
         raise UsageError(f"a cache node needs at least {least} bytes, not {memory_bytes:,}")
