@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent99.errors import UsageError
-from agent99.systems.cache import Cache, CacheNodeAgent
+from agent99.errors import RemoteError, UsageError
+from agent99.systems.cache import Cache, CacheCoordinator, CacheNodeAgent
 
 from ._world import World
 
@@ -74,3 +74,25 @@ def test_a_node_is_refused_what_it_cannot_be(given: dict[str, Any]) -> None:
         CacheNodeAgent(**given)
     with pytest.raises(UsageError):
         type("Mine", (CacheNodeAgent,), given)()
+
+
+async def test_agents_are_told_what_is_wrong_with_what_they_ask(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Node and coordinator refuse a wrong key, time or namespace as such: they did not break."""
+    (site,) = await world.add()
+    await world.do(site.mesh.host(CacheCoordinator()))
+    mesh = await world.client()
+    asked: list[tuple[str, str, Any]] = [("cache_node", "clear", {"namespace": "A B"})]
+    codes = set[str]()
+    for who in ("cache_node", "cache_coordinator"):
+        for key in ("", "k" * 1_025):
+            asked += [(who, "get", {"key": key}), (who, "delete", {"key": key})]
+            asked.append((who, "set", {"key": key, "value": 1}))
+        asked += [(who, "set", {"key": "k", "value": 1, "ttl": ttl}) for ttl in (0, -1, 1e12)]
+    for who, operation, payload in asked:
+        with pytest.raises(RemoteError) as failure:
+            await world.do(mesh.request(who, operation, payload))
+        codes.add(failure.value.code)
+    assert {"INVALID_NAME", "USAGE"} == codes
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent99 import Agent, Failure, NoAgentError, operation
 from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
+from agent99.systems.cache._refusals import asked_by_others
 from agent99.systems.cache._sample import (
     INVALID_OPERATION,
     NO_CACHE_NODES,
@@ -36,7 +37,8 @@ class CacheCoordinator(Agent):
         """Return what the cache has for a key."""
         cache = await self._cache()
         try:
-            hit = await cache.fetch(key)
+            with asked_by_others():
+                hit = await cache.fetch(key)
         except NoAgentError as error:
             raise _no_nodes(error) from error
         if hit is None:
@@ -48,7 +50,8 @@ class CacheCoordinator(Agent):
         """Set a key, for so many seconds or for ever; answered = every copy in sync has it."""
         cache = await self._cache()
         try:
-            await cache.set(key, value, ttl_s=ttl)
+            with asked_by_others():
+                await cache.set(key, value, ttl_s=ttl)
         except NoAgentError as error:
             raise _no_nodes(error) from error
         return Stored(stored=True, node=cache.owner(key))
@@ -58,7 +61,8 @@ class CacheCoordinator(Agent):
         """Delete a key."""
         cache = await self._cache()
         try:
-            was_there = await cache.delete(key)
+            with asked_by_others():
+                was_there = await cache.delete(key)
         except NoAgentError as error:
             raise _no_nodes(error) from error
         return Deleted(deleted=was_there, node=cache.owner(key))

@@ -19,6 +19,7 @@ from agent99.systems.cache._owner import MOVED
 from agent99.systems.cache._parts import ReadPart, Slice, Staged
 from agent99.systems.cache._quotas import Holds, holds_here
 from agent99.systems.cache._reading import read_here
+from agent99.systems.cache._refusals import asked_by_others
 from agent99.systems.cache._residence import Residence
 from agent99.systems.cache._sample import (
     INVALID_OPERATION,
@@ -186,7 +187,9 @@ class CacheNodeAgent(Agent):
     @operation(idempotent=True)
     async def get(self, key: str) -> NodeGot:
         """Return what the cache has for a key, whichever node owns it."""
-        hit = await (await self._cache()).fetch(key)
+        cache = await self._cache()
+        with asked_by_others():
+            hit = await cache.fetch(key)
         if hit is None:
             return NodeGot(found=False)
         return NodeGot(found=True, value=hit.value, expires_at=hit.expires_at)
@@ -195,13 +198,16 @@ class CacheNodeAgent(Agent):
     async def set(self, key: str, value: Any, ttl: float | None = None) -> NodeStored:
         """Set a key; answered = the owner and every copy in sync have it."""
         cache = await self._cache()
-        await cache.set(key, value, ttl_s=ttl)
+        with asked_by_others():
+            await cache.set(key, value, ttl_s=ttl)
         return NodeStored(stored=True, expires_at=cache.moment(ttl))
 
     @operation
     async def delete(self, key: str) -> NodeDeleted:
         """Delete a key."""
-        return NodeDeleted(await (await self._cache()).delete(key))
+        cache = await self._cache()
+        with asked_by_others():
+            return NodeDeleted(await cache.delete(key))
 
     @operation(idempotent=True)
     async def stats(self) -> NodeStats:
@@ -225,7 +231,9 @@ class CacheNodeAgent(Agent):
     @operation
     async def clear(self, namespace: str = DEFAULT_NAMESPACE) -> Cleared:
         """Delete all keys of a namespace, at all nodes."""
-        return Cleared(cleared=True, entries_removed=await (await self.cache(namespace)).clear())
+        with asked_by_others():
+            cache = await self.cache(namespace)
+        return Cleared(cleared=True, entries_removed=await cache.clear())
 
     # --- inside -----------------------------------------------------------------------------------
 

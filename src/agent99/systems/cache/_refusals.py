@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from agent99.errors import Failure
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from agent99.errors import Failure, UsageError
 from agent99.systems.cache._words import Outcome, Status
 
 
@@ -15,6 +18,19 @@ def checked(outcome: Outcome) -> Outcome:
     if outcome.status == Status.REFUSED:
         raise Failure(_WORDS.get(outcome.code, outcome.code), code=outcome.code)
     return outcome
+
+
+@contextmanager
+def asked_by_others() -> Generator[None]:
+    """Refuse what cannot be asked for as whoever asked did wrong, not the agent that was asked.
+
+    Raises:
+        Failure: the block raised `UsageError`, as of a key or of a time to live; with its code.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise Failure(str(error), code=error.code) from error
 
 
 _WORDS = {
