@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent99.errors import RemoteError, UsageError
+from agent99.errors import Failure, InvalidNameError, RemoteError, UsageError
 from agent99.systems.cache import Cache, CacheCoordinator, CacheNodeAgent
 
 from ._world import World
@@ -96,3 +96,27 @@ async def test_agents_are_told_what_is_wrong_with_what_they_ask(
         codes.add(failure.value.code)
     assert {"INVALID_NAME", "USAGE"} == codes
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+async def test_a_lock_that_nobody_can_have_is_not_said_to_be_taken(cache: Cache[Any]) -> None:
+    """A name that is too long, and room that is missing, are called that; nobody waits for them."""
+    room = 1_024 - len(f"{cache.namespace}:")
+    async with cache.lock("n" * room, wait_s=0):
+        pass
+    for name in ("", "n" * (room + 1), "n" * 1_024):
+        with pytest.raises(InvalidNameError):
+            await cache.acquire(name, lease_s=1, wait_s=60)
+    never: Any = None
+    for lease_s, wait_s in ((never, 1), (1, never), (0, 1), (1, -1), (1, float("nan"))):
+        with pytest.raises(UsageError):
+            await cache.acquire("lock", lease_s=lease_s, wait_s=wait_s)
+
+
+async def test_a_lock_without_room_is_refused_as_such(world: World, cache: Cache[Any]) -> None:
+    """Where its namespace may take nothing, who asks is told so, and waits for nobody."""
+    locks = await world.cache("a99-locks")
+    await locks.configure(quota_bytes=1)
+    await world.pass_s(1)
+    with pytest.raises(Failure) as failure:
+        await world.do(cache.acquire("lock", lease_s=1, wait_s=60))
+    assert "VALUE_TOO_LARGE" == failure.value.code

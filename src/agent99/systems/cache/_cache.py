@@ -224,6 +224,7 @@ class Cache(Reader[V]):
         hand its `token` to what it protects, which refuses a lower one than it has seen.
 
         Args:
+            name: 1,023 bytes at most together with the name of the namespace.
             lease_s: Seconds until it ends by itself, unless it is renewed.
             wait_s: How long to wait for it while somebody else has it; 0: not at all.
 

@@ -12,6 +12,7 @@ import msgspec
 from agent99.errors import Agent99Error, DeadlineExceededError, UsageError
 from agent99.systems.cache._client import CacheClient
 from agent99.systems.cache._keys import check_ttl, full_key
+from agent99.systems.cache._refusals import checked
 from agent99.systems.cache._values import TEXT
 from agent99.systems.cache._words import Change, Outcome, Status, Verb
 
@@ -140,6 +141,7 @@ class Lock:
         except asyncio.CancelledError:
             asked.add_done_callback(self._undo)
             raise
+        checked(outcome)
         if outcome.status != Status.DONE and outcome.value != self._holder:
             return False
         self.token = self._version = outcome.version
@@ -211,10 +213,13 @@ async def acquired(
     client: CacheClient, namespace: str, name: str, lease_s: float, wait_s: float
 ) -> Lock:
     """Return a lock that one has now; see `Cache.lock`."""
-    if not 0 <= wait_s < float("inf"):
+    if not isinstance(wait_s, int | float) or not 0 <= wait_s < float("inf"):
         raise UsageError(f"wait_s is a time from 0 up; not {wait_s!r}")
-    check_ttl(lease_s)
-    lock = Lock(client, full_key(f"{LOCKS}:{namespace}:", name), name, lease_s)
+    if not check_ttl(lease_s):
+        raise UsageError("a lock ends by itself: lease_s is a number of seconds")
+    full_key("", name)
+    key = full_key(f"{LOCKS}:", f"{namespace}:{name}")
+    lock = Lock(client, key, name, lease_s)
     await lock.acquire(wait_s)
     return lock
 
