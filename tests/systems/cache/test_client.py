@@ -262,3 +262,18 @@ async def test_a_first_call_waits_for_a_node_that_is_about_to_be_there(world: Wo
     assert world.clock.monotonic_s() - began_s < 0.5
     await world.add(quiet=False)
     assert 1 == await world.do(cache.incr("a"))
+
+
+async def test_where_all_nodes_have_died_it_is_said_that_there_is_none(world: World) -> None:
+    """The last to die stand in the table for ever: who asks by it is told that nobody is there."""
+    sites = await world.add(2)
+    cache = await world.cache()
+    await world.do(cache.set("a", 1))
+    for site in sites:
+        site.kill()
+    await world.pass_s(60)
+    for work in (cache.get("a"), cache.set("a", 2), cache.get_many(["a", "b"])):
+        with pytest.raises(NoAgentError):
+            await world.do(work)
+    await world.add()
+    assert await world.do(cache.get("a")) is None

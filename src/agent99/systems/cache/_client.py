@@ -362,6 +362,9 @@ class CacheClient:
     def _expire(self, wait: Wait) -> None:
         if wait.sent:
             self._fail(wait, unknown(wait.key))
+        elif not self._registry.table.candidates("cache_node"):
+            # The table names those that died last: no one was left to take them out of it.
+            self._fail(wait, NoAgentError(NO_NODES, reason="nobody"))
         else:
             what = "no owner of the key has answered in time"
             self._fail(wait, DeadlineExceededError(f"{what}: {wait.key!r}"))
