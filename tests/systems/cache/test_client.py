@@ -53,7 +53,9 @@ class Strange(Node):
         match self.how:
             case "too many":
                 return Written((Outcome(Status.DONE),) * (len(write.changes) + 1))
-            case "garbage":
+            case "garbage" | "garbage, and did":
+                if self.how != "garbage":
+                    await CacheNodeAgent.write(self, write)
                 return ["what?"]
             case "breaks":
                 raise ZeroDivisionError
@@ -131,6 +133,31 @@ async def test_a_change_whose_owner_lost_the_key_is_unknown(world: World) -> Non
     with pytest.raises(DeadlineExceededError, match="not known"):
         await cache.set("a", 1)
     assert 1 == agent.asked["write"]
+
+
+async def test_a_change_may_be_made_that_was_answered_by_garbage(world: World) -> None:
+    """Who broke may have done it before: so the page says that this, too, is unknown."""
+    _, agent = await strange(world)
+    cache = await world.cache()
+    agent.how = "garbage, and did"
+    with pytest.raises(BadAnswerError):
+        await cache.incr("n")
+    assert 1 == await cache.get("n")
+
+
+async def test_a_change_may_be_made_that_was_under_way_when_its_process_left(world: World) -> None:
+    """What a mesh that is closed gives up was sent before, perhaps: that, too, is unknown."""
+    _, agent = await strange(world)
+    mesh, other = await world.client(), await world.cache()
+    cache = await mesh.cache("s")
+    assert await cache.get("n") is None
+    agent.how = "silent, and did"
+    changing = asyncio.ensure_future(cache.incr("n"))
+    await world.until(lambda: agent.asked["write"])
+    await world.do(mesh.aclose())
+    with pytest.raises(ClosedError):
+        await changing
+    assert 1 == await other.get("n")
 
 
 async def test_a_change_that_was_not_made_is_made_again(world: World) -> None:

@@ -49,8 +49,9 @@ class Cache(Reader[V]):
         NoAgentError: no cache node is running.
         DeadlineExceededError: no owner has answered by the deadline; of a change: whether it was
             made is unknown.
-        BadAnswerError, HandlerError: a node does not make sense, or broke.
-        TransportError, ClosedError
+        BadAnswerError, HandlerError: a node does not make sense, or broke; a change may be made.
+        ClosedError: this process left; a change that was under way may be made.
+        TransportError
 
     Args:
         timeout_s: How long each call may take.
