@@ -22,6 +22,7 @@ from agent99.errors import (
     UsageError,
 )
 from agent99.systems.cache import (
+    BlockingCache,
     Cache,
     CacheCoordinator,
     CacheNodeAgent,
@@ -532,3 +533,16 @@ async def test_the_blocking_form(tmp_path: Path) -> None:
             assert 1 == cache.clear()
 
         await asyncio.to_thread(use)
+
+
+def test_the_blocking_form_lacks_what_its_page_says() -> None:
+    """It has all methods but those that the API page names, and what is for the room alone."""
+    lacking = "get_nowait reading near_statistics get_and_lock scan moment owner table known_table"
+    private = {"acquire", "client"}
+    assert {*lacking.split(), *private} == _public(Cache) - _public(BlockingCache)
+    page = Path(__file__).parents[3] / "docs" / "reference" / "api.md"
+    assert "but for " + " ".join(f"`{name}`" for name in lacking.split()) in page.read_text("utf-8")
+
+
+def _public(of: type) -> set[str]:
+    return {name for name in dir(of) if not name.startswith("_")}
