@@ -107,5 +107,11 @@ def test_figures_in_words() -> None:
     """The verdict says what was looked at, or that something differs."""
     assert ("  hits", "9 (90.0%)") in rows_of(FIGURES)
     assert "every acknowledged write is there" in verdict_of(FIGURES)
+    assert verdict_of(FIGURES).startswith("Nodes joined, left and died, and nothing was lost")
+    short = msgspec.structs.replace(FIGURES, killed=0)
+    assert verdict_of(short).startswith("Nodes joined and left, and"), "of no death nothing is said"
+    shorter = msgspec.structs.replace(short, left=0)
+    assert verdict_of(shorter).startswith("Nodes joined, and")
+    assert verdict_of(msgspec.structs.replace(shorter, joined=0)).startswith("Nodes stayed, and")
     broken = msgspec.structs.replace(FIGURES, ok=False, findings=("one",))
     assert "1 kinds of difference" in verdict_of(broken)

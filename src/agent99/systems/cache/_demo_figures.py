@@ -106,7 +106,14 @@ def verdict_of(figures: CacheFigures) -> str:
     """Return in a sentence whether all is well."""
     if figures.ok:
         return (
-            "Nodes joined, left and died, and nothing was lost: every acknowledged write is there,"
+            f"{_what_happened(figures)}, and nothing was lost: every acknowledged write is there,"
             " no read gave anything older, and every counter counts."
         )
     return f"The cache did not keep its word: {len(figures.findings)} kinds of difference."
+
+
+def _what_happened(figures: CacheFigures) -> str:
+    """Return what nodes did: a short run ends before any has died."""
+    counts = {"joined": figures.joined, "left": figures.left, "died": figures.killed}
+    *others, last = [word for word, count in counts.items() if count] or ["stayed"]
+    return f"Nodes {', '.join(others)} and {last}" if others else f"Nodes {last}"
