@@ -176,6 +176,21 @@ async def test_a_value_is_its_bytes_whatever_it_was_stored_as(
     assert await strings.set("long", b"", returns_old=True) == (True, b"x" * 5_000)
 
 
+async def test_what_is_set_anew_has_no_tags(cache: Cache[Any], strings: CacheStrings) -> None:
+    """SET takes the tags from a key, as `cache.set` does, and APPEND if it makes bytes of it."""
+    for key in ("set", "made bytes", "counted", "touched"):
+        await cache.set(key, 1, tags=["tag"])
+    await cache.set("grown", b"1", tags=["tag"])
+    await strings.set("set", b"2")
+    await strings.append("made bytes", b"2")
+    await strings.append("grown", b"2")
+    await strings.incr("counted", 1)
+    await strings.touch("touched", 10**9)
+    assert 3 == await cache.invalidate_tag("tag")
+    left = await strings.get_many(["set", "made bytes", "grown", "counted", "touched"])
+    assert [b"2", b"12", None, None, None] == left
+
+
 async def test_anything_is_appended_to(
     mesh: Mesh, cache: Cache[Any], strings: CacheStrings
 ) -> None:
