@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent99.errors import Failure, InvalidNameError, RemoteError, UsageError
-from agent99.systems.cache import Cache, CacheCoordinator, CacheNodeAgent
+from agent99.systems.cache import Cache, CacheCoordinator, CacheNodeAgent, RespOptions
 
 from ._world import World
 
@@ -120,3 +120,17 @@ async def test_a_lock_without_room_is_refused_as_such(world: World, cache: Cache
     with pytest.raises(Failure) as failure:
         await world.do(cache.acquire("lock", lease_s=1, wait_s=60))
     assert "VALUE_TOO_LARGE" == failure.value.code
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"port": each} for each in (-1, 65_536, "6379", None)),
+        *({"clients_max": each} for each in (0, -1, "many", None)),
+    ],
+    ids=str,
+)
+def test_a_listener_that_nobody_could_reach_is_refused(given: dict[str, Any]) -> None:
+    """It is said where it is written, not by whatever the system makes of it later."""
+    with pytest.raises(UsageError):
+        RespOptions(**given)

@@ -17,13 +17,18 @@ from agent99.systems.cache._resp_protocol import Connection
 from agent99.systems.cache._resp_replies import error
 from agent99.systems.cache._resp_session import Figures, Session
 
+PORT_MAX: Final = 65_535
 STOP_S_MAX: Final = 2.0
 """How long the commands at work may take when the listener closes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RespOptions:
-    """Where a listener listens, and whom it lets in."""
+    """Where a listener listens, and whom it lets in.
+
+    Raises:
+        UsageError: a port that there is not, or room for no client.
+    """
 
     host: str = "127.0.0.1"
     """An address of this machine; one that others reach wants a password."""
@@ -35,6 +40,12 @@ class RespOptions:
     """More are told so and sent away."""
     bounds: RequestBounds = field(default_factory=RequestBounds)
     """How large a request may be."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.port, int) or not 0 <= self.port <= PORT_MAX:
+            raise UsageError(f"a port is 0 (a free one) to {PORT_MAX}, not {self.port!r}")
+        if not isinstance(self.clients_max, int) or self.clients_max < 1:
+            raise UsageError(f"clients_max is 1 at least, not {self.clients_max!r}")
 
 
 class RespListener:
