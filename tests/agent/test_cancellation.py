@@ -34,6 +34,8 @@ EXCUSED = {
     "Agent.stop": "the user's own code",
     "Agent.discover": "a look-up: it waits for nothing",
     "Mesh.discover": "a look-up: it waits for nothing",
+    "Agent.cache": "opens a namespace: it waits for nothing",
+    "Mesh.cache": "opens a namespace: it waits for nothing",
     "Duty": "what a room above does; stopping an instance waits for it, and has its row",
     "Wire.connect_first": "a part of open_wire",
     "Wire.drain_subscription": "a part of Subscription.drain",
