@@ -333,7 +333,7 @@ async def test_an_owner_that_is_over_is_fenced(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lags", [False, True])
+@pytest.mark.parametrize("lags", [False, pytest.param(True, marks=pytest.mark.chaos)])
 async def test_at_random(world: World, seed: int, *, lags: bool) -> None:
     """Whatever is cut and put to sleep, in any order: no two serve, nothing acked is lost."""
     luck = Random(seed)

@@ -91,7 +91,7 @@ async def test_without_a_server_nothing_near_is_given(start_nats_server: StartNa
         assert await cache.get("a") == cache.get_nowait("a")
 
 
-@pytest.mark.parametrize("reads", ["any", "owner"])
+@pytest.mark.parametrize("reads", ["any", pytest.param("owner", marks=pytest.mark.chaos)])
 async def test_no_node_bears_a_hot_key_alone(
     nats_server: NatsServer, seed: int, reads: Reads
 ) -> None:

@@ -73,8 +73,13 @@ async def _fill_large(cache: Cache[bytes], luck: random.Random) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fills", "extra"),
-    [((_fill_small,), 0), ((_fill_large,), 0), ((_fill_small, _fill_large), HOLES)],
-    ids=["small", "large", "small-then-large"],
+    [
+        pytest.param((_fill_small,), 0, id="small"),
+        pytest.param((_fill_large,), 0, id="large", marks=pytest.mark.chaos),
+        pytest.param(
+            (_fill_small, _fill_large), HOLES, id="small-then-large", marks=pytest.mark.chaos
+        ),
+    ],
 )
 async def test_a_nodes_process_stays_within_its_budget(
     nats_server: NatsServer, seed: int, fills: tuple[Fill, ...], extra: int
