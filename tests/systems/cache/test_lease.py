@@ -112,7 +112,8 @@ async def test_a_change_is_not_acknowledged_without_a_lease(world: World) -> Non
     cut.doors.shut()
     setting = asyncio.ensure_future(cache.set(key, 1))
     await world.pass_s(LEASE_S + 0.2)
-    assert not setting.done()
+    # The last renewal may be 0.4 s older than the cut: by now others may have taken over.
+    assert not setting.done() or isinstance(setting.exception(), DeadlineExceededError)
     other.agent.is_deaf = False
     await world.until(setting.done)
     assert isinstance(setting.exception(), DeadlineExceededError)
