@@ -18,6 +18,7 @@ from agent99 import Mesh
 from agent99.dispatch import new_event_loop
 from agent99.ids import SystemIds
 from agent99.systems.cache import CacheNodeAgent
+from agent99.systems.cache._table import Table
 from tests._nats_server import NatsServer
 from tests.systems.cache._callers import LOAD_S, NAMESPACE
 from tests.systems.cache._timed import Stand
@@ -33,13 +34,27 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 @pytest.fixture
 async def mesh_name(nats_server: NatsServer) -> AsyncIterator[str]:
-    """Give the name of a mesh on a real server, with two nodes."""
+    """Give the name of a mesh on a real server, with two nodes that have what they are to have.
+
+    An owner that hands a key over takes the turn to compute it with it: then it is loaded again.
+    """
     name = f"t{SystemIds().token().decode()[:12]}"
     async with AsyncExitStack() as stack:
         for _ in range(2):
             mesh = await stack.enter_async_context(Mesh(nats_server.url, mesh=name))
             await mesh.host(CacheNodeAgent(memory_bytes=NODE_BYTES))
+        cache = await mesh.cache(NAMESPACE)
+        await cache.get("none")
+        async with asyncio.timeout(20):
+            while not is_settled(cache.table):
+                await asyncio.sleep(0)
         yield name
+
+
+def is_settled(table: Table) -> bool:
+    """Tell whether two nodes are in the table, and every partition is where it is to be."""
+    there = all((part.owner, *part.replicas) == part.goal for part in table.parts)
+    return there and len(table.nodes) == 2
 
 
 @pytest.mark.slow
