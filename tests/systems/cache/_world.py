@@ -15,7 +15,7 @@ from agent99.agent import Parts
 from agent99.errors import DeadlineExceededError, DisconnectedError
 from agent99.journal import Bucket, BucketConfig, Change, Entry, Journal, Snapshot
 from agent99.systems.cache import Cache, CacheNodeAgent
-from agent99.systems.cache._node import partition_of
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._stay import Stay
 from agent99.systems.cache._sweep import Sweep, Swept
 from agent99.systems.cache._table import Table

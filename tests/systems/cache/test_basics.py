@@ -30,6 +30,7 @@ from agent99.systems.cache import (
     NodeStats,
     _sweep,
 )
+from agent99.systems.cache._keys import partition_of
 from agent99.testing import MemoryEngine
 
 from ._world import World
@@ -345,8 +346,7 @@ async def test_a_stale_table_heals_in_one_retry(world: World) -> None:
     moved = [
         key
         for key in (f"k{number}" for number in range(200))
-        if stale.parts[cache._client.lookup.partition_of(f"s:{key}")].owner
-        != world.owner(f"s:{key}").id
+        if stale.parts[partition_of(f"s:{key}")].owner != world.owner(f"s:{key}").id
     ]
     assert stale is cache.table
     assert await cache.get(moved[0]) is None

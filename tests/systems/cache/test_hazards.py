@@ -8,8 +8,8 @@ from typing import Any
 from agent99.agent import link_of
 from agent99.systems.cache._copying import Lane, Receipt
 from agent99.systems.cache._edits import gone
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._lease import Lease, decode_node
-from agent99.systems.cache._node import partition_of
 from agent99.systems.cache._parts import Parts
 from agent99.systems.cache._table import Node as Member
 from agent99.systems.cache._words import Change, Copied, Copy, Outcome, Portion, Status, Verb

@@ -11,7 +11,7 @@ import pytest
 
 from agent99.errors import DeadlineExceededError
 from agent99.systems.cache import Cache
-from agent99.systems.cache._node import partition_of
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._options import LEASE_S, SILENCE_S
 from agent99.systems.cache._owner import SILENT_S_MAX
 from agent99.systems.cache._words import Change, Copy, Portion, Read, Status, Verb, Write

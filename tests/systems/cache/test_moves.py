@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent99.systems.cache._node import partition_of
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._stay import Stay
 from agent99.systems.cache._table import PARTITIONS
 

@@ -22,6 +22,7 @@ from agent99.systems.cache._edits import (
     leaving,
     resized,
 )
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._lookup import Lookup
 from agent99.systems.cache._plan import plan
 from agent99.systems.cache._steps import Bring, Drop, HandOver, next_step
@@ -361,7 +362,7 @@ def test_a_lookup_finds_the_owner_of_a_key() -> None:
     table = table_of(3, 1)
     lookup = Lookup(table)
     for key in ("a:b", "a:", "sessions:ü", "x:" + "k" * 1_024):
-        partition = Lookup.partition_of(key)
+        partition = partition_of(key)
         owner = lookup.owner_of(key)
         assert owner is not None
         assert owner.id == lookup.part(partition).owner == table.parts[partition].owner
@@ -371,7 +372,7 @@ def test_a_lookup_finds_the_owner_of_a_key() -> None:
 
 def test_a_key_is_in_the_same_partition_everywhere() -> None:
     """The partition is the lowest byte of the key's CRC-32: known values."""
-    assert [0x26, 0] == [Lookup.partition_of(key) for key in ("123456789", "")]
+    assert [0x26, 0] == [partition_of(key) for key in ("123456789", "")]
 
 
 @pytest.mark.parametrize("is_under_way", [False, True])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from agent99.clock import Clock
 from agent99.errors import Agent99Error
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._lanes import Lane, Wait
 from agent99.systems.cache._lookup import Lookup
 from agent99.systems.cache._peers import Peers
@@ -69,7 +70,7 @@ class CopyReads:
     def takes(self, wait: Wait) -> bool:
         """Send a read to a copy if it is one's turn; else returns False: it is the owner's."""
         lookup = self._client.lookup
-        part = lookup.part(lookup.partition_of(wait.key))
+        part = lookup.part(partition_of(wait.key))
         turn = self._spread.turn(wait.key, part, self._client.clock.monotonic_s())
         node = None if turn is None else lookup.node(turn)
         if node is None:

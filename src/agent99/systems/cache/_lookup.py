@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from agent99.systems.cache._table import PARTITIONS, Node, Part, Table
-
-_MASK = PARTITIONS - 1
+from agent99.systems.cache._keys import PARTITION_MASK
+from agent99.systems.cache._table import Node, Part, Table
 
 
 class Lookup:
@@ -22,15 +21,10 @@ class Lookup:
     def __repr__(self) -> str:
         return f"Lookup(epoch={self.table.epoch}, nodes={len(self.table.nodes)})"
 
-    @staticmethod
-    def partition_of(full_key: str) -> int:
-        """Return the partition of `namespace:key`, the same in every process."""
-        return crc32(full_key.encode()) & _MASK
-
     def owner_of(self, full_key: str) -> Node | None:
         """Return the node that decides about the key; None while its partition has no owner."""
         # On the way of every operation: written out, because a call costs a third of it.
-        return self._owners[crc32(full_key.encode()) & _MASK]
+        return self._owners[crc32(full_key.encode()) & PARTITION_MASK]
 
     def node(self, node_id: str) -> Node | None:
         """Return a node of the table."""

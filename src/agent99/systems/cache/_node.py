@@ -13,7 +13,7 @@ from agent99.systems.cache._cache import DEFAULT_NAMESPACE, Cache
 from agent99.systems.cache._compute import AskTurn, EndTurn, Turn, Turned
 from agent99.systems.cache._copy_reading import read_copies
 from agent99.systems.cache._door import ASKED_MAX
-from agent99.systems.cache._lookup import Lookup
+from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._options import MEMORY_BYTES, REPLICAS, check_bounds
 from agent99.systems.cache._owner import MOVED
 from agent99.systems.cache._parts import ReadPart, Slice, Staged
@@ -41,8 +41,6 @@ from agent99.systems.cache._words import (
     Write,
     Written,
 )
-
-partition_of = Lookup.partition_of
 
 
 class CacheNodeAgent(Agent):

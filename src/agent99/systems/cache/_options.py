@@ -16,7 +16,6 @@ REPLICAS = 1
 MEMORY_BYTES = 256 * 1024 * 1024
 """Of one node, by default."""
 MEMORY_BYTES_MIN = 1024 * 1024
-VALUE_BYTES_MAX = 64 * 1024 * 1024
 PORTION_BYTES = 256 * 1024
 """Of keys and values in one message, about: larger values travel in parts."""
 MOVES_MAX = 3

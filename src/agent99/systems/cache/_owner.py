@@ -18,9 +18,9 @@ from agent99.systems.cache._holding import Holding, Staged
 from agent99.systems.cache._item import Item
 from agent99.systems.cache._keys import partition_of
 from agent99.systems.cache._lease import Lease
-from agent99.systems.cache._options import VALUE_BYTES_MAX
 from agent99.systems.cache._resolve import TOO_LARGE, resolve
 from agent99.systems.cache._store import Store
+from agent99.systems.cache._values import VALUE_BYTES_MAX
 from agent99.systems.cache._words import Change, Outcome, Portion, Status, Verb
 
 SILENT_S_MAX = 3.0

@@ -5,13 +5,11 @@ from __future__ import annotations
 from zlib import crc32
 
 from agent99.systems.cache._door import ASKED_MAX
+from agent99.systems.cache._keys import PARTITION_MASK
 from agent99.systems.cache._options import ANSWER_BYTES, WHOLE_BYTES
 from agent99.systems.cache._stay import Stay
-from agent99.systems.cache._table import PARTITIONS
 from agent99.systems.cache._values import NOTHING
 from agent99.systems.cache._words import Found, Hit, Read
-
-_MASK = PARTITIONS - 1
 
 
 def read_here(stay: Stay, read: Read) -> Found:
@@ -26,7 +24,7 @@ def read_here(stay: Stay, read: Read) -> Found:
     moved: list[int] = []
     room, misses = ANSWER_BYTES, 0
     for key in read.keys[:ASKED_MAX]:
-        partition = crc32(key.encode()) & _MASK
+        partition = crc32(key.encode()) & PARTITION_MASK
         holding = holdings.get(partition)
         if holding is None or not holding.is_ready:
             moved.append(len(hits))

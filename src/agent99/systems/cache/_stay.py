@@ -25,7 +25,7 @@ from agent99.systems.cache._keeper import Keeper
 from agent99.systems.cache._lease import Lease
 from agent99.systems.cache._mover import Mover
 from agent99.systems.cache._news import Teller
-from agent99.systems.cache._options import ANSWER_BYTES, VALUE_BYTES_MAX
+from agent99.systems.cache._options import ANSWER_BYTES
 from agent99.systems.cache._owner import Owner
 from agent99.systems.cache._parts import Parts, Staged
 from agent99.systems.cache._peers import Peers
@@ -34,6 +34,7 @@ from agent99.systems.cache._staging import PartOf, Staging
 from agent99.systems.cache._store import Store
 from agent99.systems.cache._table import Node, Part, Table
 from agent99.systems.cache._tally import Tally
+from agent99.systems.cache._values import VALUE_BYTES_MAX
 from agent99.systems.cache._words import Change as KeyChange
 from agent99.systems.cache._words import Portion, Write
 from agent99.wire import ConnectionState
