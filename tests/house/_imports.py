@@ -24,7 +24,18 @@ LATE = frozenset({("agent", f"{PACKAGE}.systems.cache")})
 """What a room may import from its right, but inside a function or for types alone: a word on every
 agent opens a system that is built on agents (`docs/decisions/016-cache-ownership.md`)."""
 OPTIONAL = (
-    *("cronsim", "nats", "opentelemetry", "polars", "prometheus_client", "psycopg", "pyarrow"),
+    *(
+        "cronsim",
+        "datasketches",
+        "ddsketch",
+        "nats",
+        "numpy",
+        "opentelemetry",
+        "polars",
+        "prometheus_client",
+        "psycopg",
+        "pyarrow",
+    ),
     *("rich", "sqlalchemy", "typer", "tzdata", "uvloop"),
 )
 """Libraries that `import agent99` must not load."""

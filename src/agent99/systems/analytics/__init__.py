@@ -1,0 +1,27 @@
+"""Live figures from streams of records: windows by event time, exact through kills.
+
+Given:       records of typed sources; pipelines that say key, window and aggregates; a mesh, the
+             URL of a database.
+Gives:       an agent that stores what it acknowledges, one that keeps the windows, their rows
+             while they are open and when they are closed; every record in exactly one count.
+May import:  errors clock ids settings envelope journal store dispatch registry work groups agent
+             agent99; msgspec polars datasketches ddsketch sqlalchemy rich
+Never:       acknowledges what is not stored, changes a closed window without saying so, drops a
+             record uncounted, lets a sum depend on the order of its parts.
+"""
+
+from agent99.systems.analytics._pipeline import Job, Pipeline
+from agent99.systems.analytics._source import Source
+from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
+
+__all__ = [
+    "CountOf",
+    "Hopping",
+    "Job",
+    "Pipeline",
+    "Session",
+    "Sliding",
+    "Source",
+    "Tumbling",
+    "Window",
+]

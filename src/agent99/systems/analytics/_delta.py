@@ -1,0 +1,64 @@
+"""What records add to a pipeline: cells of states by pane and key, merged in any order. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from agent99.systems.analytics._aggregates import State
+
+Scalar = int | float | str | bool | None
+Key = tuple[Scalar, ...]
+Cell = list[State]
+"""By the pipeline's measures (`Pipeline.measures`): the first counts the records; of a session and
+of a window by count, the next two are the earliest and the latest time."""
+Panes = dict[int, dict[Key, Cell]]
+"""By pane, then by key.
+
+| window | a pane is |
+|---|---|
+| Tumbling, Hopping | time // pane_us |
+| Sliding | the time itself, microseconds |
+| Session | the time of the first record of a fragment: of records less than the gap apart |
+| CountOf | which window of the key it is, from 0 on |
+"""
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """What became of the records of a pipeline: `on_time + late + dropped + skipped = records`."""
+
+    records: int = 0
+    on_time: int = 0
+    late: int = 0
+    """Behind the watermark, but taken: they may have corrected a window that was closed."""
+    dropped: int = 0
+    """Too late: they are in the side stream, and in no window."""
+    skipped: int = 0
+    """`where` left them out."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether every record is in exactly one count."""
+        return self.records == self.on_time + self.late + self.dropped + self.skipped
+
+
+class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a window says of one key."""
+
+    pipeline: str
+    start_us: int
+    """Its beginning, microseconds since the epoch, UTC."""
+    end_us: int
+    """Its end; the window has what is before it."""
+    key: Key
+    """In the order of `Pipeline.key`."""
+    values: dict[str, Any]
+    """By the names of `Pipeline.aggregates`."""
+    rows: int
+    """Records in it; 0 of a row that is taken back."""
+    state: Literal["open", "closed"]
+    revision: int = 1
+    """1 when it closes; each correction, by records that were late, adds 1. 0 while it is open."""
+    is_retracted: bool = False
+    """It is no window any more: a late record has joined two sessions into one."""
