@@ -10,18 +10,36 @@ Never:       acknowledges what is not stored, changes a closed window without sa
              record uncounted, lets a sum depend on the order of its parts.
 """
 
+from agent99.systems.analytics._aggregates import (
+    Aggregate,
+    Count,
+    Max,
+    Mean,
+    Min,
+    Rate,
+    Sum,
+    Variance,
+)
 from agent99.systems.analytics._pipeline import Job, Pipeline
 from agent99.systems.analytics._source import Source
 from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
 
 __all__ = [
+    "Aggregate",
+    "Count",
     "CountOf",
     "Hopping",
     "Job",
+    "Max",
+    "Mean",
+    "Min",
     "Pipeline",
+    "Rate",
     "Session",
     "Sliding",
     "Source",
+    "Sum",
     "Tumbling",
+    "Variance",
     "Window",
 ]

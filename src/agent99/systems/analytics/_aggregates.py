@@ -6,43 +6,268 @@ state, in whatever groups and order they come. That is what makes a result exact
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
+import msgspec
+
+T = TypeVar("T")
 State = Any
-"""What JSON can carry, or bytes; made by `fold`, changed by nobody but its aggregate's `merge`."""
+"""What msgpack can carry, with integers of any size; changed by nobody."""
+
+SUMMED: Final = (int,)
+"""Floats are not: their sum depends on the order in which they are added. Nor is bool: count the
+records that `where` leaves."""
+ORDERED: Final = (int, float, str, bool, datetime)
 
 
+@runtime_checkable
 class Aggregate(Protocol):
     """One figure of a window."""
 
-    column: str
-    """Whose values it is given: a field of the record, or a computed column. Empty: none, only how
-    many there are."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Whose values it is given: fields of the record, or computed columns."""
+        ...
 
-    def check(self, kind: type | None) -> None:
-        """Refuse a column of a type that it cannot take (None: computed, known when it is folded).
+    def misfit(self, column: str, kind: type, /) -> str:
+        """Say why it cannot take one of its columns, whose values are of a type; empty: it can."""
+        ...
+
+    def fold(self, rows: int, /, *values: Sequence[Any]) -> State:
+        """Return the state that some records make.
+
+        Args:
+            rows: How many they are; at least one.
+            values: Theirs, for each of `columns`; None among them is left out.
 
         Raises:
-            UsageError: says which, and why.
+            BadRequestError: a value that none of its type may be; says which.
         """
         ...
 
-    def fold(self, values: list[Any]) -> State:
-        """Return the state that some values make; at least one, None among them is left out."""
+    def merge(self, states: Sequence[State], /) -> State:
+        """Return the state of all; at least one, of which none is changed."""
         ...
 
-    def merge(self, one: State, other: State) -> State:
-        """Return the state of both; `one` may be changed, `other` is not."""
-        ...
-
-    def show(self, state: State, size_s: float) -> Any:
+    def show(self, state: State, size_s: float, /) -> Any:
         """Return the figure: what JSON can carry. `size_s`: how long the window is, seconds."""
         ...
 
-    def pack(self, state: State) -> Any:
-        """Return the state as msgpack can carry it (bytes, ints, strings, lists, maps)."""
-        ...
 
-    def unpack(self, packed: Any) -> State:
-        """Return the state that was packed."""
-        ...
+class Count(msgspec.Struct, frozen=True):
+    """How many records there are."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """None: what a record holds does not matter."""
+        return ()
+
+    def misfit(self, _column: str, _kind: type, /) -> str:
+        """Nothing misfits."""
+        return ""
+
+    def fold(self, rows: int, /, *_values: Sequence[Any]) -> int:
+        """Return how many."""
+        return rows
+
+    def merge(self, states: Sequence[int], /) -> int:
+        """Return how many in all."""
+        return sum(states)
+
+    def show(self, state: int, _size_s: float, /) -> int:
+        """Return how many."""
+        return state
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """Records per second, over the length of the window."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """None: what a record holds does not matter."""
+        return ()
+
+    def misfit(self, _column: str, _kind: type, /) -> str:
+        """Nothing misfits."""
+        return ""
+
+    def fold(self, rows: int, /, *_values: Sequence[Any]) -> int:
+        """Return how many."""
+        return rows
+
+    def merge(self, states: Sequence[int], /) -> int:
+        """Return how many in all."""
+        return sum(states)
+
+    def show(self, state: int, size_s: float, /) -> float:
+        """Return how many for each second of the window."""
+        return state / size_s
+
+
+class Sum(msgspec.Struct, frozen=True):
+    """The sum of integers: pence, not pounds. 0 where there are none."""
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The summed one."""
+        return (self.column,)
+
+    def misfit(self, _column: str, kind: type, /) -> str:
+        """Say that only integers are summed."""
+        return not_of(kind, SUMMED)
+
+    def fold(self, _rows: int, /, *values: Sequence[int | None]) -> int:
+        """Return the sum."""
+        return _sum(values[0])
+
+    def merge(self, states: Sequence[int], /) -> int:
+        """Return the sum of all."""
+        return sum(states)
+
+    def show(self, state: int, _size_s: float, /) -> int:
+        """Return the sum."""
+        return state
+
+
+class Min(msgspec.Struct, frozen=True):
+    """The least value; of a datetime as microseconds since the epoch. None where there are none."""
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one whose least value it is."""
+        return (self.column,)
+
+    def misfit(self, _column: str, kind: type, /) -> str:
+        """Say that only scalars are compared."""
+        return not_of(kind, ORDERED)
+
+    def fold(self, _rows: int, /, *values: Sequence[Any]) -> Any:
+        """Return the least."""
+        return min(present(values[0]), default=None)
+
+    def merge(self, states: Sequence[Any], /) -> Any:
+        """Return the least of all."""
+        return min(present(states), default=None)
+
+    def show(self, state: Any, _size_s: float, /) -> Any:
+        """Return the least."""
+        return state
+
+
+class Max(msgspec.Struct, frozen=True):
+    """The greatest value; of a datetime as microseconds since the epoch. None: there are none."""
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one whose greatest value it is."""
+        return (self.column,)
+
+    def misfit(self, _column: str, kind: type, /) -> str:
+        """Say that only scalars are compared."""
+        return not_of(kind, ORDERED)
+
+    def fold(self, _rows: int, /, *values: Sequence[Any]) -> Any:
+        """Return the greatest."""
+        return max(present(values[0]), default=None)
+
+    def merge(self, states: Sequence[Any], /) -> Any:
+        """Return the greatest of all."""
+        return max(present(states), default=None)
+
+    def show(self, state: Any, _size_s: float, /) -> Any:
+        """Return the greatest."""
+        return state
+
+
+class Mean(msgspec.Struct, frozen=True):
+    """The mean of integers: their exact sum by their number, rounded once. None: there are none."""
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one whose mean it is."""
+        return (self.column,)
+
+    def misfit(self, _column: str, kind: type, /) -> str:
+        """Say that only integers are summed."""
+        return not_of(kind, SUMMED)
+
+    def fold(self, _rows: int, /, *values: Sequence[int | None]) -> list[int]:
+        """Return how many, and their sum."""
+        numbers = present(values[0])
+        return [len(numbers), sum(numbers)]
+
+    def merge(self, states: Sequence[list[int]], /) -> list[int]:
+        """Return how many in all, and the sum of all."""
+        return _add_up(states)
+
+    def show(self, state: list[int], _size_s: float, /) -> float | None:
+        """Return the mean."""
+        count, total = state
+        return total / count if count else None
+
+
+class Variance(msgspec.Struct, frozen=True):
+    """The variance of integers that are the whole population (divided by n, not by n - 1).
+
+    It is made of three exact integer sums, and rounded once. None where there are none.
+    """
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one whose variance it is."""
+        return (self.column,)
+
+    def misfit(self, _column: str, kind: type, /) -> str:
+        """Say that only integers are summed."""
+        return not_of(kind, SUMMED)
+
+    def fold(self, _rows: int, /, *values: Sequence[int | None]) -> list[int]:
+        """Return how many, their sum, and that of their squares."""
+        numbers = present(values[0])
+        return [len(numbers), sum(numbers), sum(number * number for number in numbers)]
+
+    def merge(self, states: Sequence[list[int]], /) -> list[int]:
+        """Return the three sums of all."""
+        return _add_up(states)
+
+    def show(self, state: list[int], _size_s: float, /) -> float | None:
+        """Return the variance."""
+        count, total, squares = state
+        return (count * squares - total * total) / (count * count) if count else None
+
+
+def present(values: Sequence[T | None]) -> Sequence[T]:
+    """Return the values that are not None."""
+    if None in values:
+        return [value for value in values if value is not None]
+    return values  # type: ignore[return-value]  # none of them is None, as was just seen
+
+
+def not_of(kind: type, kinds: Iterable[type]) -> str:
+    """Say that a column of one type would have to be of one of others; empty if it is."""
+    if kind in kinds:
+        return ""
+    return f"{kind.__name__}, not {' or '.join(one.__name__ for one in kinds)}"
+
+
+def _sum(values: Sequence[int | None]) -> int:
+    try:
+        return sum(values)  # type: ignore[arg-type]  # None among them is a TypeError
+    except TypeError:
+        return sum(present(values))
+
+
+def _add_up(states: Sequence[list[int]]) -> list[int]:
+    return [sum(sums) for sums in zip(*states, strict=True)]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from agent99.envelope import parse_name
 from agent99.errors import UsageError
-from agent99.systems.analytics._aggregates import Aggregate
+from agent99.systems.analytics._aggregates import Aggregate, Count, Max, Min
 from agent99.systems.analytics._source import Source
-from agent99.systems.analytics._windows import SECOND_US, CountOf, Window
+from agent99.systems.analytics._windows import SECOND_US, CountOf, Session, Window, check_seconds
 
 Compute = Callable[..., Any]
-"""Makes a column: a function whose parameters are named as the columns that it is given."""
+"""Makes a column: a function whose parameters are named as the columns that it is given. One that
+has a default keeps it."""
 
 
 class Computed(NamedTuple):
@@ -25,6 +28,7 @@ class Computed(NamedTuple):
     """The columns that it is given, in the order of the function's parameters."""
 
 
+@dataclass(frozen=True, eq=False)
 class Pipeline:
     """Figures of a source's records, by key and window.
 
@@ -38,87 +42,125 @@ class Pipeline:
         )
 
     The same object runs on a list (`run`), over a file (`run_file`), and on the mesh
-    (`AnalyticsProcessor`), with the same results.
-
-    Args:
-        name: By the grammar of names.
-        source: Whose records it reads.
-        key: Fields or computed columns; a window has a row for each key. Empty: one row for all.
-        window: Which windows.
-        aggregates: By the name under which a row shows them: Count, Sum, Min, Max, Mean, Variance,
-            Rate, TopK, Distinct, Quantiles.
-        columns: Computed columns by name: functions of fields, and of computed columns before
-            them, that return the same for the same values. They run once for each record.
-        where: Which records count: a function like those of `columns`, whose result is true or not.
-        lateness_s: For how long after its end a window takes late records, which correct it; those
-            that come later go to the side stream. Seconds; 0 or more.
+    (`AnalyticsProcessor`), with the same results. Functions and keys see a datetime as microseconds
+    since the epoch.
 
     Raises:
-        UsageError, InvalidNameError: one of these does not fit the source; says which.
+        UsageError, InvalidNameError: a field does not fit the source; says which.
     """
 
-    def __init__(
-        self,
-        name: str,
-        source: Source[Any],
-        *,
-        window: Window,
-        aggregates: Mapping[str, Aggregate],
-        key: Iterable[str] = (),
-        columns: Mapping[str, Compute] | None = None,
-        where: Compute | None = None,
-        lateness_s: float = 0.0,
-    ) -> None:
-        self.name: Final = parse_name("pipeline", name)
-        self.source: Final = source
-        self.window: Final = window
-        self.aggregates: Final = dict(aggregates)
-        self.key: Final = tuple(key) if not isinstance(key, str) else (key,)
-        self.lateness_us: Final = round(lateness_s * SECOND_US)
-        self.computes: Final = tuple(
-            Computed(column, compute, _parameters(compute))
-            for column, compute in (columns or {}).items()
-        )
-        """The computed columns, in the order in which they are made."""
-        self.where: Final = None if where is None else Computed("where", where, _parameters(where))
-        self._check()
+    name: str
+    """By the grammar of names."""
+    source: Source[Any]
+    """Whose records it reads."""
+    window: Window = field(kw_only=True)
+    """Which windows."""
+    aggregates: Mapping[str, Aggregate] = field(kw_only=True)
+    """By the name under which a row shows them: Count, Sum, Min, Max, Mean, Variance, Rate, TopK,
+    Distinct, Quantiles."""
+    key: tuple[str, ...] = field(default=(), kw_only=True)
+    """Fields or computed columns; a window has a row for each key. Empty: one row for all."""
+    columns: Mapping[str, Compute] = field(default_factory=dict[str, Compute], kw_only=True)
+    """Computed columns by name: functions of fields, and of computed columns before them, that
+    return an int, float, str, bool or None, the same for the same values."""
+    where: Compute | None = field(default=None, kw_only=True)
+    """Which records count: a function like those of `columns`, whose result is true or not. Columns
+    that it does not need are computed only of records that it leaves."""
+    lateness_s: float = field(default=0.0, kw_only=True)
+    """For how long after its end a window takes late records, which correct it; those that come
+    later go to the side stream. Seconds; 0 or more."""
+
+    def __post_init__(self) -> None:
+        parse_name("pipeline", self.name)
+        try:
+            self._check()
+            check_seconds("lateness_s", self.lateness_s)
+        except UsageError as error:
+            raise UsageError(f"pipeline {self.name!r}: {error}") from None
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {self.source!r}, key={self.key!r}, {self.window!r})"
 
+    @property
+    def lateness_us(self) -> int:
+        """For how long a window takes late records, microseconds."""
+        return round(self.lateness_s * SECOND_US)
+
+    @cached_property
+    def computes(self) -> tuple[Computed, ...]:
+        """The computed columns, in the order in which they are made."""
+        return tuple(_computed(name, compute) for name, compute in self.columns.items())
+
+    @cached_property
+    def condition(self) -> Computed | None:
+        """What `where` is, and is given."""
+        return None if self.where is None else _computed("where", self.where)
+
+    @cached_property
+    def measures(self) -> tuple[Aggregate, ...]:
+        """Whose states a cell holds: the number of records, then the figures.
+
+        Before the figures, windows whose ends the records make have the first and the last time.
+        """
+        times: tuple[Aggregate, ...] = ()
+        if isinstance(self.window, Session | CountOf):
+            times = (Min(self.source.time), Max(self.source.time))
+        return (Count(), *times, *self.aggregates.values())
+
     def _check(self) -> None:
         """Refuse what does not fit together."""
-        source, known = self.source, {one.name for one in self.computes} | set(self.source.fields)
-        for column in self.key:
-            if column not in known:
-                raise UsageError(
-                    f"pipeline {self.name!r}: its key {column!r} is no column of {source}"
-                )
-        if not self.aggregates:
-            raise UsageError(f"pipeline {self.name!r} has no aggregates")
-        for name, aggregate in self.aggregates.items():
-            if aggregate.column and aggregate.column not in known:
-                rule = f"{name!r} is of {aggregate.column!r}, which is no column of {source}"
-                raise UsageError(f"pipeline {self.name!r}: {rule}")
-            kind, _ = source.fields.get(aggregate.column, (None, False))
-            aggregate.check(kind)
-        given = set(source.fields)
-        for computed in (*self.computes, *((self.where,) if self.where else ())):
-            if missing := set(computed.parameters) - given:
-                rule = (
-                    f"{computed.name!r} is computed from {sorted(missing)}, which it does not have"
-                )
-                raise UsageError(f"pipeline {self.name!r}: {rule}")
-            given.add(computed.name)
-        if self.lateness_us < 0:
-            raise UsageError(f"pipeline {self.name!r}: lateness_s is 0 or more")
-        if (
-            isinstance(self.window, CountOf)
-            and source.shards > 1
-            and source.shard_by not in self.key
-        ):
+        if not isinstance(self.source, Source):
+            raise UsageError(f"its source is no Source: {self.source!r}")
+        if not isinstance(self.window, Window):
+            raise UsageError(f"its window is no window: {self.window!r}")
+        known = self._check_columns()
+        if not isinstance(self.key, tuple):
+            raise UsageError(f"its key is a tuple of columns, not {self.key!r}")
+        if unknown := [column for column in self.key if column not in known]:
+            raise UsageError(f"its key {unknown[0]!r} is no column of {self.source}")
+        self._check_aggregates(known)
+        in_one_shard = self.source.shards == 1 or self.source.shard_by in self.key
+        if isinstance(self.window, CountOf) and not in_one_shard:
             rule = "windows by count need the records of a key in one shard: shard by a key column"
-            raise UsageError(f"pipeline {self.name!r}: {rule}")
+            raise UsageError(rule)
+
+    def _check_columns(self) -> set[str]:
+        """Refuse functions that are given what there is not; returns the names of all columns."""
+        if not isinstance(self.columns, Mapping):
+            raise UsageError(f"its columns are functions by name, not {self.columns!r}")
+        known = set(self.source.fields)
+        for computed in self.computes:
+            _check_parameters(computed, known)
+            if computed.name in known:
+                raise UsageError(f"its column {computed.name!r} would hide the record's")
+            known.add(computed.name)
+        if self.condition is not None:
+            _check_parameters(self.condition, known)
+        return known
+
+    def _check_aggregates(self, known: set[str]) -> None:
+        """Refuse figures of what there is not, or of a type that they cannot take."""
+        if not isinstance(self.aggregates, Mapping) or not self.aggregates:
+            raise UsageError("it has no aggregates")
+        for name, aggregate in self.aggregates.items():
+            if isinstance(aggregate, type) or not isinstance(aggregate, Aggregate):
+                raise UsageError(f"{name!r} is no aggregate: {aggregate!r}")
+            for column in aggregate.columns:
+                if column not in known:
+                    raise UsageError(f"{name!r} is of {column!r}, no column of {self.source}")
+                if column in self.source.fields:
+                    self.check_kind(column, self.source.fields[column].kind)
+
+    def check_kind(self, column: str, kind: type) -> None:
+        """Refuse a column of a type that a figure of it cannot take.
+
+        Raises:
+            UsageError: says which, and why.
+        """
+        for name, aggregate in self.aggregates.items():
+            if column in aggregate.columns and (why := aggregate.misfit(column, kind)):
+                rule = f"{name!r} is a {type(aggregate).__name__} of {column!r}, which is {why}"
+                raise UsageError(rule)
 
 
 class Job:
@@ -137,17 +179,33 @@ class Job:
     def __init__(self, name: str, pipelines: Iterable[Pipeline], *, version: int = 1) -> None:
         self.name: Final = parse_name("job", name)
         several = tuple(pipelines)
+        if not all(isinstance(one, Pipeline) for one in several):
+            raise UsageError(f"job {name!r}: not all of its pipelines are a Pipeline")
         self.pipelines: Final = {one.name: one for one in several}
         """By name, in the order in which they were given."""
         self.version: Final = version
         if not several or len(self.pipelines) < len(several):
             raise UsageError(f"job {name!r} has no pipelines, or two of one name")
-        if version < 1:
-            raise UsageError(f"job {name!r}: a version is 1 or more")
+        if type(version) is not int or version < 1:
+            raise UsageError(f"job {name!r}: its version is {version!r}; 1 or more")
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, version={self.version}, pipelines={list(self.pipelines)})"
 
 
-def _parameters(compute: Compute) -> tuple[str, ...]:
-    return tuple(inspect.signature(compute).parameters)
+def _check_parameters(computed: Computed, known: Iterable[str]) -> None:
+    if missing := sorted(set(computed.parameters).difference(known)):
+        raise UsageError(f"{computed.name!r} is computed from {missing}, which there is not")
+
+
+def _computed(name: str, compute: Compute) -> Computed:
+    if not callable(compute) or inspect.iscoroutinefunction(compute):
+        raise UsageError(f"{name!r} is no function that can be called at once: {compute!r}")
+    try:
+        parameters = inspect.signature(compute).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name!r}: {compute!r} does not tell its parameters") from error
+    wanted = [one for one in parameters if one.default is inspect.Parameter.empty]
+    if any(one.kind > inspect.Parameter.POSITIONAL_OR_KEYWORD for one in wanted):
+        raise UsageError(f"{name!r}: each of its parameters is a column, by its name")
+    return Computed(name, compute, tuple(one.name for one in wanted))
