@@ -61,4 +61,8 @@ class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 1
     """1 when it closes; each correction, by records that were late, adds 1. 0 while it is open."""
     is_retracted: bool = False
-    """It is no window any more: a late record has joined two sessions into one."""
+    """It is no window any more: a late record has made a session longer, or joined it with another,
+    which is another window."""
+    number: int = 0
+    """Of a window by count: which of its key's it is, from 0 on. Two of these may have the same
+    times, so (key, start, end, number) names a window for good."""
