@@ -6,10 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
+PATIENCE_S = 30.0
+"""How long to wait for what is to come: a bound against hanging, and no rule. A machine under load
+takes its time, and a test that passes waits no longer for it."""
 _PAUSE_S = 0.005
 
 
-async def eventually(condition: Callable[[], object], *, timeout_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], *, timeout_s: float = PATIENCE_S) -> None:
     """Return once `condition()` is true; other tasks run meanwhile.
 
     Raises:
@@ -21,7 +24,7 @@ async def eventually(condition: Callable[[], object], *, timeout_s: float = 5.0)
         await asyncio.sleep(_PAUSE_S)
 
 
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 5.0) -> None:
+def wait_until(condition: Callable[[], object], *, timeout_s: float = PATIENCE_S) -> None:
     """Block until `condition()` is true.
 
     Raises:

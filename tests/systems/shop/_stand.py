@@ -27,9 +27,14 @@ from agent99.systems.shop._model import OrderConfirmation, OrderView, PlaceOrder
 from agent99.systems.shop._opening import open_orders, open_stock
 from agent99.systems.shop._settings import settings_in
 from agent99.testing import MemoryEngine
+from tests._wait import PATIENCE_S
 from tests.systems.shop._shop import MUG, ORDER, PRICES, TEA
 
 T = TypeVar("T")
+
+GIVES_UP_S = 1.25
+"""A customer's patience: the shortest of which a saga keeps all it ever keeps to tell him so."""
+_LOOK_S = 0.01
 
 
 class Listener(Agent):
@@ -82,7 +87,7 @@ class Stand:
             instance = agent.instance
             await self.client.registry.wait_until(
                 lambda table, instance=instance: table.get(instance) is not None,  # type: ignore[misc]  # mypy sees no type for the default
-                timeout_s=5.0,
+                timeout_s=PATIENCE_S,
             )
 
     def order_processing(self) -> OrderProcessingAgent:
@@ -104,7 +109,7 @@ class Stand:
     # --- the customer -----------------------------------------------------------------------------
 
     async def place(
-        self, order: PlaceOrder = ORDER, key: str | None = "k", *, timeout_s: float = 5.0
+        self, order: PlaceOrder = ORDER, key: str | None = "k", *, timeout_s: float = PATIENCE_S
     ) -> OrderConfirmation:
         """Place an order."""
         return await self.client.request(
@@ -116,7 +121,7 @@ class Stand:
         )
 
     async def refused(
-        self, order: PlaceOrder = ORDER, key: str | None = "k", *, timeout_s: float = 5.0
+        self, order: PlaceOrder = ORDER, key: str | None = "k", *, timeout_s: float = PATIENCE_S
     ) -> Failure:
         """Place an order that is refused, and return how."""
         try:
@@ -135,9 +140,11 @@ class Stand:
     async def events(self, order_id: UUID, count: int) -> list[str]:
         """Return what happened to an order, once it is so much."""
         seen: list[str] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(seen) < count:
                 seen = [entry.event for entry in (await self.view(order_id)).history]
+                if len(seen) < count:
+                    await asyncio.sleep(_LOOK_S)
         return seen
 
     async def level(self, product_id: UUID) -> tuple[int, int, int]:
