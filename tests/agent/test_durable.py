@@ -14,7 +14,7 @@ from agent99.envelope import Name
 from agent99.errors import InvalidNameError, UsageError
 from agent99.observe import RequestFinished, draw_trace
 from agent99.work import Quarantined
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.agent.conftest import OpenMesh
 
 QUICK: dict[str, Any] = {"attempts_max": 3, "delay_s": 0.01, "delay_s_max": 0.05}
@@ -100,7 +100,7 @@ async def buried(mesh: Mesh) -> list[Quarantined]:
 
 async def until_buried(mesh: Mesh, count: int = 1) -> list[Quarantined]:
     """Return what is in quarantine, once it is so much."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(found := await buried(mesh)) < count:
             await asyncio.sleep(0)
     return found

@@ -22,7 +22,7 @@ from agent99.errors import (
     RequestError,
     UsageError,
 )
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.agent.conftest import OpenMesh
 
 LENGTH = 95
@@ -188,7 +188,9 @@ async def test_an_instance_that_did_not_answer_is_avoided(mesh: Mesh, client: Me
     """The next pick goes to another one, for a while; to ask for it by name still works."""
     agents = [Troubled(), Troubled()]
     await mesh.host(*agents)
-    await client.registry.wait_until(lambda t: len(t.discover("troubled")) == 2, timeout_s=5)
+    await client.registry.wait_until(
+        lambda t: len(t.discover("troubled")) == 2, timeout_s=PATIENCE_S
+    )
     first, _ = await client.discover("troubled")
     with pytest.raises(DeadlineExceededError):
         await client.request(first, "fail", {"how": "wait"}, timeout_s=0.1)

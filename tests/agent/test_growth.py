@@ -88,7 +88,7 @@ class World:
         self._held = [asyncio.ensure_future(self.ask("full", 600)) for _ in range(HELD)]
         stack.push_async_callback(self._let_go)
         await eventually(lambda: self.there.in_flight == HELD)
-        await eventually(lambda: self._keepers() == 1, timeout_s=20)
+        await eventually(lambda: self._keepers() == 1)
 
     def _keepers(self) -> int:
         return sum(mesh.registry.statistics().is_keeper for mesh in (self.here, self.there))

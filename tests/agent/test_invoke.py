@@ -310,7 +310,7 @@ async def test_a_call_that_waits_for_a_process_can_be_given_up(
 ) -> None:
     """It never runs, and the process that another call has is left alone."""
     first = asyncio.create_task(processes.run(partial(Cruncher.hang, str(tmp_path))))
-    await eventually(lambda: list(tmp_path.iterdir()), timeout_s=30)
+    await eventually(lambda: list(tmp_path.iterdir()))
     second = asyncio.create_task(processes.run(partial(Path.touch, tmp_path / "ran")))
     await asyncio.sleep(0)
     await end(second)
@@ -340,7 +340,7 @@ async def test_closed_processes_end(tmp_path: Path) -> None:
     """Those that run a call, and those that wait for one."""
     pool = Processes(2)
     hanging = asyncio.create_task(pool.run(partial(Cruncher.hang, str(tmp_path))))
-    await eventually(lambda: list(tmp_path.iterdir()), timeout_s=30)
+    await eventually(lambda: list(tmp_path.iterdir()))
     idle = await pool.run(os.getpid)
     (busy,) = (int(path.name) for path in tmp_path.iterdir())
     pool.close()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from agent99 import Agent, Failure, Mesh, follow, job
 from agent99.envelope import Name
 from agent99.work import JobCount, Moving, OperationCount
+from tests._wait import PATIENCE_S
 from tests.agent.conftest import OpenMesh
 
 
@@ -36,7 +37,7 @@ class Clerk(Agent):
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a condition that has to be asked for."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await holds():
             await asyncio.sleep(0)
 

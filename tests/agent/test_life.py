@@ -13,7 +13,7 @@ from agent99.agent._running import Running
 from agent99.dispatch import find_context
 from agent99.errors import ClosedError, PayloadTooLargeError
 from agent99.testing import MemoryEngine
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.agent._agents import Greeter, Shop, Watcher
 from tests.agent.conftest import OpenMesh
 
@@ -84,7 +84,9 @@ async def test_a_pause_whose_asker_gave_up_is_seen_through(mesh: Mesh, client: M
     assert running_of(greeter).dispatcher.refusal == "paused"
     assert (await client.control(named("greeter"), "pause")).results[0]["changed"] is False
     await client.control(named("greeter"), "resume", timeout_s=0.001)
-    await client.registry.wait_until(lambda t: len(t.discover("greeter")) == 1, timeout_s=5)
+    await client.registry.wait_until(
+        lambda t: len(t.discover("greeter")) == 1, timeout_s=PATIENCE_S
+    )
     assert await client.request("greeter", "greet") == "Hello, World!"
 
 

@@ -17,7 +17,7 @@ from agent99.errors import (
     UnknownOperationError,
     UsageError,
 )
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.agent._agents import Greeter, Shop, Watcher
 from tests.agent.conftest import OpenMesh
 
@@ -52,7 +52,9 @@ async def test_what_is_discovered_is_the_callers_own(mesh: Mesh, client: Mesh) -
     found.clear()
     assert [peer.instance for peer in await client.discover("greeter")] == [greeter.instance]
     await mesh.stop(greeter)
-    await client.registry.wait_until(lambda table: not table.discover("greeter"), timeout_s=5)
+    await client.registry.wait_until(
+        lambda table: not table.discover("greeter"), timeout_s=PATIENCE_S
+    )
     assert await client.discover("greeter") == []
 
 

@@ -20,6 +20,7 @@ from agent99.errors import Failure, OverloadedError, RequestError, UnknownOperat
 from agent99.observe import RequestFinished, RequestRetried, RequestSent
 from agent99.testing import MemoryEngine
 from agent99.wire import Message
+from tests._wait import PATIENCE_S
 from tests.agent.test_health import NOTICED_S
 from tests.agent.test_health import World as HungWorld
 
@@ -108,7 +109,7 @@ async def test_a_later_attempt_has_the_time_that_is_left(meshes: list[Mesh]) -> 
     client, desks = meshes[2], [Desk(), Desk()]
     for mesh, desk in zip(meshes, desks, strict=False):
         await mesh.host(desk)
-    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=5)
+    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=PATIENCE_S)
     asking = asyncio.ensure_future(client.request("desk", "read", timeout_s=5.0))
     while not (desks[0].left_us or desks[1].left_us):
         await asyncio.sleep(0)
@@ -147,7 +148,9 @@ async def test_what_is_broken_off_in_this_process_is_made_again_elsewhere(
     elsewhere.gate.set()
     await meshes[0].host(here)
     await meshes[1].host(elsewhere)
-    await meshes[0].registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=5)
+    await meshes[0].registry.wait_until(
+        lambda t: len(t.discover("desk")) == 2, timeout_s=PATIENCE_S
+    )
     told: list[RequestFinished] = []
     meshes[0].hooks.listen(RequestFinished, told.append)
     asking = asyncio.ensure_future(meshes[0].request("desk", "read"))

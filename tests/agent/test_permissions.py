@@ -15,7 +15,7 @@ from agent99.envelope import Header, encode_message
 from agent99.errors import PermissionDeniedError, UsageError
 from agent99.work import Quarantined
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.agent._agents import Shop
 
 CONFIG = """
@@ -215,7 +215,7 @@ async def test_stored_work_needs_the_rights_of_the_table(
         async def quarantined() -> list[Quarantined]:
             return [record async for record in clerk.quarantine.records()]
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(found := await quarantined()) < 2:
                 await asyncio.sleep(0)
         mail.is_fixed = books.is_fixed = True

@@ -8,6 +8,7 @@ import pytest
 
 from agent99 import Mesh, hash_of, least_loaded, pick, sticky
 from agent99.errors import Agent99Error, InvalidNameError, NoAgentError
+from tests._wait import PATIENCE_S
 from tests.agent._agents import Shop
 
 
@@ -23,7 +24,7 @@ async def shops(mesh: Mesh, client: Mesh) -> dict[str, Shop]:
     """Give two European shops and an American one, known to the client."""
     made = [Shop(), Shop(), American()]
     await mesh.host(*made)
-    await client.registry.wait_until(lambda t: len(t.discover("shop")) == 3, timeout_s=5)
+    await client.registry.wait_until(lambda t: len(t.discover("shop")) == 3, timeout_s=PATIENCE_S)
     return {shop.instance: shop for shop in made}
 
 
@@ -64,7 +65,7 @@ async def test_sticky_stays_until_its_instance_is_gone(
     assert len(kept) == 1
     first = kept.pop()
     await mesh.stop(shops[first])
-    await client.registry.wait_until(lambda t: len(t.discover("shop")) == 2, timeout_s=5)
+    await client.registry.wait_until(lambda t: len(t.discover("shop")) == 2, timeout_s=PATIENCE_S)
     again = {await ask(client, pick("shop", sticky())) for _ in range(10)}
     assert len(again) == 1
     assert again.pop() != first
@@ -78,7 +79,7 @@ async def test_the_least_loaded_is_the_one_with_nothing_in_flight(
         asyncio.ensure_future(client.request(pick("shop", least_loaded()), "wait"))
         for _ in range(3)
     ]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not all(
             shop._running and shop._running.dispatcher.statistics().in_flight == 1
             for shop in shops.values()

@@ -23,7 +23,7 @@ from agent99.errors import (
     UnknownOperationError,
     UsageError,
 )
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.agent._agents import Greeter, Item, Order, Receipt, Shop
 from tests.agent.conftest import OpenMesh
 
@@ -263,7 +263,9 @@ async def test_two_instances_share_the_requests(mesh: Mesh, open_mesh: OpenMesh)
     shops = [Shop(), Shop()]
     await mesh.host(shops[0])
     await second.host(shops[1])
-    await caller.registry.wait_until(lambda table: len(table.discover("shop")) == 2, timeout_s=5)
+    await caller.registry.wait_until(
+        lambda table: len(table.discover("shop")) == 2, timeout_s=PATIENCE_S
+    )
     answers = await asyncio.gather(*(caller.request("shop", "whoami") for _ in range(60)))
     seen = {answer["id"] for answer in answers}
     assert seen == {shop.instance for shop in shops}

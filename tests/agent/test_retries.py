@@ -37,6 +37,7 @@ from agent99.errors import (
 )
 from agent99.observe import RequestFinished, RequestRetried
 from agent99.testing import ManualClock, MemoryEngine
+from tests._wait import PATIENCE_S
 
 # --- pure -----------------------------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ async def test_a_paused_instance_is_passed_by(world: World) -> None:
     """A request that meets one just before it has left its groups is made again, elsewhere."""
     client = await world.client()
     desks = [await world.desk() for _ in range(2)]
-    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=5)
+    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=PATIENCE_S)
     running = desks[0]._running
     assert running is not None
     running.dispatcher.refusal = "paused"
@@ -248,7 +249,7 @@ async def test_a_pick_is_chosen_anew_for_each_attempt(world: World) -> None:
     """Whoever was chosen and is overloaded is not chosen for ever."""
     client = await world.client()
     desks = [await world.desk() for _ in range(2)]
-    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=5)
+    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=PATIENCE_S)
     holding = asyncio.ensure_future(client.request("desk", "hold"))
     while not (desks[0].attempts or desks[1].attempts):
         await asyncio.sleep(0)
@@ -292,7 +293,7 @@ async def test_what_was_broken_off_is_made_again_only_where_it_may_run_twice(
     """By its operation's mark or the caller's key: its instance stopped, another one is asked."""
     client = await world.client()
     desks = [await world.desk() for _ in range(2)]
-    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=5)
+    await client.registry.wait_until(lambda t: len(t.discover("desk")) == 2, timeout_s=PATIENCE_S)
     asking = asyncio.ensure_future(client.request("desk", verb, idempotency_key=key))
     while not (desks[0].attempts or desks[1].attempts):
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from agent99.errors import StreamFullError
 from agent99.ids import SystemIds
 from agent99.journal import Journal
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.agent.conftest import OpenMesh
 from tests.agent.test_durable import buried, durable_of, until_buried
 
@@ -203,7 +203,7 @@ async def test_nobody_looks_at_what_a_job_returns(client: Mesh, mesh: Mesh) -> N
     async def left() -> int:
         return sum(one.left for one in await client.ledger.jobs(Name("yard")))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await left():
             await asyncio.sleep(0)
     assert (1, []) == (yard.done, await buried(client))

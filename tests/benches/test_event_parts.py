@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from tests._wait import PATIENCE_S
+
 Load = Callable[[str], ModuleType]
 BENCHES = Path(__file__).parents[2] / "benches"
 FAN_OUT = {
@@ -84,5 +86,5 @@ async def test_deliveries_are_waited_for_by_their_count(load: Load) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     deliveries.add()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await waiting

@@ -21,6 +21,7 @@ from agent99.journal import (
     StreamConfig,
 )
 from agent99.wire import ConnectionState, Message, NatsWire, open_wire
+from tests._wait import PATIENCE_S
 from tests.campaigns._load import ends, now_s
 
 EVENTS_PER_S = 200
@@ -116,7 +117,7 @@ class Traffic:
         """Write no more, and wait until the follower has heard of all that is stored."""
         for task in self._running[:-1]:
             await ends(task)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while self.followed != {each.key: each.value for each in await self.bucket.snapshot()}:
                 await asyncio.sleep(0.05)
 

@@ -14,7 +14,7 @@ import pytest
 from agent99 import Mesh
 from tests._faults import Fault, Figure
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.campaigns._load import Load, last, now_s
 from tests.campaigns._traffic import (
     Connections,
@@ -111,7 +111,7 @@ class Outages:
     async def register(self, began_s: float) -> None:
         """Wait until a newcomer reads the clerks from the registry, and each answers it."""
         async with Mesh(self._watched.server.url, mesh=MESH) as fresh:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while await self._answering(fresh) != self._clerks:
                     await asyncio.sleep(0)
         self.registered_s.append(now_s() - began_s)

@@ -365,7 +365,7 @@ def test_who_took_it_over(cli: Cli) -> None:
     instances = cli.run("ps", "--json").document["instances"]
     pid = next(one["pid"] for one in instances if one["instance"] == owner)
     os.kill(pid, 9)
-    wait_until(lambda: now()["owner"] != owner, timeout_s=20)
+    wait_until(lambda: now()["owner"] != owner)
     found = now()
     assert ["begun", "taken over"] == [event["what"] for event in found["events"]]
     assert found["owner"] == found["events"][-1]["owner"]

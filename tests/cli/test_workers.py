@@ -78,7 +78,7 @@ def test_workers_drain_when_their_supervisor_is_killed(cli: Cli) -> None:
     running.wait_line("^ready: ")
     (worker,) = children_of(running.pid)
     running.signal(signal.SIGKILL)
-    wait_until(lambda: is_gone(worker), timeout_s=20.0)
+    wait_until(lambda: is_gone(worker))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 
 from agent99 import Agent, Mesh, RemoteError, Settings, named
 from agent99.testing import MemoryEngine
+from tests._wait import PATIENCE_S
 
 FOLDER = Path(__file__).parents[2] / "examples"
 
@@ -107,7 +108,9 @@ async def test_load_balancer(mesh: Mesh, by: str) -> None:
     """Every way brings every request to a backend; sticky to one, the others to several."""
     example = load("load_balancer")
     await mesh.host(example.Balancer(), *(example.Backend() for _ in range(3)))
-    await mesh.registry.wait_until(lambda table: len(table.discover("backend")) == 3, timeout_s=5)
+    await mesh.registry.wait_until(
+        lambda table: len(table.discover("backend")) == 3, timeout_s=PATIENCE_S
+    )
     shares = await mesh.request("balancer", "spread", {"requests": 60, "by": by}, timeout_s=20)
     assert sum(shares.values()) == 60
     assert (len(shares) == 1) == (by == "sticky")
@@ -117,7 +120,9 @@ async def test_worker_pool(mesh: Mesh) -> None:
     """More frames than the workers can hold are all rendered, by all of them."""
     example = load("worker_pool")
     await mesh.host(example.Boss(), *(example.Worker() for _ in range(3)))
-    await mesh.registry.wait_until(lambda table: len(table.discover("worker")) == 3, timeout_s=5)
+    await mesh.registry.wait_until(
+        lambda table: len(table.discover("worker")) == 3, timeout_s=PATIENCE_S
+    )
     shares = await mesh.request("boss", "render", {"frames": 60}, timeout_s=20)
     assert sum(shares.values()) == 60
     assert len(shares) == 3
@@ -128,7 +133,7 @@ async def test_producer_consumer(mesh: Mesh) -> None:
     example = load("producer_consumer")
     await mesh.host(example.Thermometer(), example.Thermostat())
     assert await mesh.request("thermometer", "measure", {"count": 5}) == 5
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(await mesh.request("thermostat", "heard")) < 5:
             await asyncio.sleep(0)
     heard = await mesh.request(named("thermostat"), "heard", returns=list[example.Measured])

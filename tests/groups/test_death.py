@@ -17,7 +17,7 @@ from agent99.groups._parts import open_bucket
 from agent99.groups._place import Place, encode
 from agent99.groups._view import Keys
 from agent99.store import Migration, Store, Transaction, open_store
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.groups.conftest import OpenMesh
 from tests.groups.test_group import QUICK, Seen, fill, held
 
@@ -106,7 +106,7 @@ async def test_a_member_that_is_taken_for_dead(open_mesh: OpenMesh, store: Store
         await eventually(lambda: held(ghost, alive) == [32, 32])
         await fill(two, 20, range(40, 50))
         expected = {f"k{key}": list(range(50)) for key in range(20)}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while sum(map(len, (await effects(store)).values())) < 1_000:
                 await asyncio.sleep(0)
     assert expected == await effects(store)

@@ -87,7 +87,7 @@ class Load:
             each = range(number, number + AT_ONCE)
             await asyncio.gather(*(self._append(one, is_poison=one in bad) for one in each))
         self.count = last
-        await eventually(lambda: all(one in self._mill.took_us for one in good), timeout_s=30)
+        await eventually(lambda: all(one in self._mill.took_us for one in good))
         took_us = sorted(self._mill.took_us[number] for number in good)
         return took_us[ceil(0.99 * len(took_us)) - 1] / 1e6
 
@@ -125,7 +125,7 @@ async def test_poison_among_events(mesh: Mesh, tmp_path: Path, fault: Fault, see
         rounds = [(await load.round(0), await load.round(POISON)) for _ in range(ROUNDS)]
         before_s, beside_s = map(min, zip(*rounds, strict=True))
         poison = len(load.poison)
-        await eventually(lambda: group.statistics().buried == poison, timeout_s=20)
+        await eventually(lambda: group.statistics().buried == poison)
         await eventually(lambda: sum(map(len, mill.done.values())) == load.count - poison)
         kept = [one async for one in mesh.quarantine.records()]
         mill.is_mended = True
@@ -140,7 +140,7 @@ async def test_poison_among_events(mesh: Mesh, tmp_path: Path, fault: Fault, see
         )
         took_s = (_wall_us() - began_us) / 1e6
         await load.round(0)
-        await eventually(lambda: sum(map(len, mill.done.values())) == load.count, timeout_s=20)
+        await eventually(lambda: sum(map(len, mill.done.values())) == load.count)
         left = [one async for one in mesh.quarantine.records()]
     assert (0, 0) == (dry.code, done.code), dry.err + done.err
     assert {_key(n) for n in load.poison} == {one.key for one in kept}

@@ -31,12 +31,12 @@ async def test_a_server_of_three_that_is_killed(tmp_path: Path, seed: int) -> No
         async with Mesh(settings=settings) as one, Mesh(settings=settings) as two:
             groups = [Group(each, "billing", ["order.*"], seen.handle) for each in (one, two)]
             async with groups[0], groups[1]:
-                await eventually(lambda: held(*groups) == [32, 32], timeout_s=30)
+                await eventually(lambda: held(*groups) == [32, 32])
                 await fill(one, 20, range(5))
                 cluster.servers[luck.choice(sorted(cluster.servers))].kill()
                 await fill(one, 20, range(5, 10))
-                await eventually(lambda: seen.count >= 200, timeout_s=30)
-                await eventually(lambda: held(*groups) == [32, 32], timeout_s=30)
+                await eventually(lambda: seen.count >= 200)
+                await eventually(lambda: held(*groups) == [32, 32])
     finally:
         cluster.close()
     assert {f"k{key}": set(range(10)) for key in range(20)} == {
@@ -70,7 +70,7 @@ async def test_a_server_that_is_killed(start_nats_server: Callable[..., NatsServ
             await eventually(lambda: seen.count == 100)
             server.restart()
             await fill(one, 20, range(5, 10))
-            await eventually(lambda: seen.count >= 200, timeout_s=15)
+            await eventually(lambda: seen.count >= 200)
             assert [32, 32] == held(*groups)
             assert [0, 0] == [group.statistics().fenced for group in groups]
     seen.check(20, 10)

@@ -13,7 +13,7 @@ from agent99.groups import Broadcast, Event, EventGroup, follow_events
 from agent99.ids import SystemIds
 from agent99.testing import ChaosProxy
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.groups.conftest import delete_streams
 
 TOPICS = 1_000
@@ -81,7 +81,7 @@ async def test_only_what_matches_is_sent(nats_server: NatsServer, enter: Enter) 
         Mesh(f"nats://127.0.0.1:{proxy.port}", mesh=name) as mesh,
         enter(mesh, heard),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not heard:  # who follows hears what comes from then on
                 await append(other, ["few.first"])
         before = proxy.bytes["to_client"]

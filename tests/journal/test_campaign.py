@@ -11,6 +11,7 @@ import pytest
 from agent99.errors import DeadlineExceededError, JournalError, TransportError
 from agent99.journal import Bucket, BucketConfig, Change, JetStreamJournal, Snapshot
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 from tests.journal.conftest import connect
 
 _CONFIG = BucketConfig(name="b")
@@ -30,7 +31,7 @@ class _Mirror:
             await self._read(changes, ready)
 
     async def until(self, done: Callable[[dict[str, bytes]], bool]) -> None:
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: done(self.entries))
 
     async def _read(self, changes: AsyncIterator[Snapshot | Change], ready: asyncio.Event) -> None:
@@ -87,7 +88,7 @@ async def test_followers_end_with_what_the_bucket_holds(
     writing = [asyncio.create_task(_write(buckets[2 + i % 2], seed + i, stop)) for i in range(4)]
     try:
         for _ in range(4):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 for each in ready:
                     await each.wait()
                     each.clear()

@@ -196,7 +196,7 @@ async def _lose_leaders(
         await _wait_ready(journal)
         load = _Load(wires[:3], journal)
         try:
-            await eventually(lambda: load.acknowledged, timeout_s=30)
+            await eventually(lambda: load.acknowledged)
             for _ in range(rounds):
                 await load.go_on(200, seconds=_CALM_S + draw.random())
                 await _lose_leader(cluster, journal, how, load)

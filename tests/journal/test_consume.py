@@ -20,7 +20,7 @@ from agent99.testing import ChaosProxy
 from agent99.wire import NatsWire
 from tests._faults import Fault, Figure
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.journal.conftest import connect
 
 StartNatsServer = Callable[..., NatsServer]
@@ -39,7 +39,7 @@ async def _fill(journal: JetStreamJournal, name: str, *payloads: bytes) -> None:
 
 
 async def _next(deliveries: Deliveries) -> Delivery:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         return await anext(deliveries)
 
 
@@ -247,12 +247,12 @@ async def test_consumer_survives_kill(
         consuming = asyncio.ensure_future(_consume(journal, log))
         for _ in range(4):
             enough = len(log.handled) + draw.randrange(50, 300)
-            await eventually(partial(lambda count: len(log.handled) > count, enough), timeout_s=30)
+            await eventually(partial(lambda count: len(log.handled) > count, enough))
             log.killed_s.append(time.monotonic())
             await asyncio.to_thread(server.restart)
         stop.set()
         count = await appending
-        await eventually(lambda: len(log.acknowledged_s) == count, timeout_s=30)
+        await eventually(lambda: len(log.acknowledged_s) == count)
         await _cancel(consuming)
     is_work = retention == "work"
     fault.report(

@@ -20,6 +20,7 @@ from agent99.errors import StreamFullError
 from agent99.journal import BucketConfig, ConsumerConfig, JetStreamJournal, StreamConfig
 from tests._faults import Fault, Figure
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 from tests.journal.conftest import connect
 
 StartNatsServer = Callable[..., NatsServer]
@@ -182,7 +183,7 @@ async def test_an_agent_on_a_full_disk_is_red(
         small_disk(60)
         assert "STREAM_FULL" == await write("frozen")
         server.restart()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while await write("again"):
                 await mesh.wait_for("scribe")
         assert ("ready", []) == await health()

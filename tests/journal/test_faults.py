@@ -27,6 +27,7 @@ from agent99.journal import (
 from agent99.journal._follow import JetStreamFollower
 from agent99.wire import Message, NatsWire
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 from tests.journal.conftest import connect
 
 StartNatsServer = Callable[..., NatsServer]
@@ -43,7 +44,7 @@ async def _journal(url: str, *, timeout_s: float = 5.0) -> AsyncIterator[JetStre
 
 
 async def _next_snapshot(changes: Changes) -> dict[str, bytes]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         async for item in changes:
             if isinstance(item, Snapshot):
                 return {entry.key: entry.value for entry in item.entries}
@@ -51,7 +52,7 @@ async def _next_snapshot(changes: Changes) -> dict[str, bytes]:
 
 
 async def _change(changes: Changes) -> Change:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         item = await anext(changes)
     assert isinstance(item, Change)
     return item
@@ -59,7 +60,7 @@ async def _change(changes: Changes) -> Change:
 
 async def _put_when_back(bucket: Bucket, key: str) -> None:
     """Put until it is stored: a server that was killed may have taken the first receipt with it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 await bucket.put(key, key.encode())
@@ -111,7 +112,8 @@ async def test_many_followers_come_back_without_a_storm(
         assert 20 == await _consumers(server.url, "KV_b")
         for follower in followers:
             await follower.__aexit__(None, None, None)
-        async with asyncio.timeout(5):  # the server removes them some time after it was told
+        # The server removes them some time after it was told.
+        async with asyncio.timeout(PATIENCE_S):
             while await _consumers(server.url, "KV_b"):
                 pass
 
@@ -188,7 +190,7 @@ async def test_idle_follower_is_left_alone(wire: NatsWire, oracle: Client, name:
 
 async def _no_consumer(oracle: Client, name: str) -> None:
     """Return once the bucket has none: the server removes one some time after it was told."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while await oracle.jetstream().consumers_info(f"KV_{name}"):
             pass
 
@@ -231,7 +233,7 @@ async def test_wire_closed(nats_server: NatsServer, name: str) -> None:
         await wire.flush()
         await wire.aclose()
         with pytest.raises(ClosedError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await waiting
     with pytest.raises(ClosedError):
         await bucket.put("k", b"")
@@ -245,7 +247,7 @@ async def test_bucket_deleted_while_followed(wire: NatsWire, name: str) -> None:
         await _next_snapshot(changes)
         await journal.delete_stream(f"KV_{name}")
         with pytest.raises(StreamNotFoundError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await anext(changes)
         await journal.bucket(BucketConfig(name=name))
         await bucket.put("again", b"1")
@@ -261,7 +263,7 @@ async def test_appends_survive_kill(start_nats_server: StartNatsServer) -> None:
         going = [asyncio.create_task(_append_numbered(journal, writer, 200)) for writer in range(8)]
         for _ in range(2):
             before = await _last_sequence(journal)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while await _last_sequence(journal) < before + 20:
                     continue
             await asyncio.to_thread(server.restart)
@@ -344,7 +346,7 @@ async def test_cancelled_reader_of_a_follower_goes_on(
             await _next_snapshot(changes)
             await asyncio.to_thread(server.restart)
             items: list[Snapshot | Change] = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while not items:
                     try:
                         items.append(await asyncio.wait_for(anext(changes), 0.21))

@@ -19,6 +19,7 @@ from nats.js.api import (
 
 from agent99.journal import ConsumerConfig, Delivery, JetStreamJournal, StreamConfig
 from agent99.wire import NatsWire
+from tests._wait import PATIENCE_S
 
 
 async def _journal(wire: NatsWire, name: str, count: int) -> JetStreamJournal:
@@ -203,7 +204,7 @@ async def test_half_and_half(wire: NatsWire, oracle: Client, name: str) -> None:
     async with journal.consume(ConsumerConfig(stream=name, name="c"), prefetch_max=4) as deliveries:
         consuming = asyncio.ensure_future(ours())
         subscription = await js.pull_subscribe_bind("c", name)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while len(done) < 60:
                 with suppress(nats.errors.TimeoutError):  # we were quicker
                     await theirs(await subscription.fetch(3, timeout=0.3))

@@ -14,7 +14,7 @@ from agent99.journal import JetStreamJournal, StreamConfig, Tail
 from agent99.testing import ChaosProxy
 from agent99.wire import NatsWire
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.journal.conftest import connect
 
 StartNatsServer = Callable[..., NatsServer]
@@ -33,7 +33,7 @@ async def _append(journal: JetStreamJournal, name: str, count: int) -> None:
 
 async def _sequences(tail: Tail, count: int) -> list[int]:
     seen: list[int] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(seen) < count:
             seen += [record.sequence for record in await tail.read(count - len(seen))]
     return seen

@@ -8,6 +8,7 @@ from typing import Self
 
 from agent99 import Mesh
 from agent99.projections import Projector
+from tests._wait import PATIENCE_S
 from tests.projections._revenue import Fold, Sale, caught_up, rows, sales
 
 
@@ -60,7 +61,7 @@ class Watch:
         """
         await caught_up(self._revenue)
         generation, found = await self._revenue.read(lambda t: (t.generation, rows(t)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while generation not in self.generations and not self.faults:
                 await asyncio.sleep(0)
         if self.fold.rows != found:

@@ -14,6 +14,7 @@ from agent99.ids import SystemIds
 from agent99.projections import Projector
 from agent99.store import open_store
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 from tests.projections._keeper import OPTIONS
 from tests.projections._revenue import QUICK, Revenue
 from tests.projections._watch import Watch
@@ -39,7 +40,7 @@ class Keepers:
         keeper = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=root)
         self.running.append(keeper)
         assert keeper.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert b"ready\n" == await keeper.stdout.readline()
 
     async def kill(self, keeper: asyncio.subprocess.Process) -> None:

@@ -12,6 +12,7 @@ from agent99.errors import ClosedError, InvalidNameError, LogIncompleteError, St
 from agent99.groups import Event, list_groups
 from agent99.projections import Projection, ProjectionOptions, Projector, Tables
 from agent99.store import Store, Transaction, open_store
+from tests._wait import PATIENCE_S
 from tests.groups.conftest import OpenMesh
 from tests.projections._revenue import (
     QUICK,
@@ -107,11 +108,11 @@ async def test_rebuild(mesh: Mesh, store: Store) -> None:
         after = await revenue.read(lambda tables: (tables.generation, tables.digest()))
         assert ((1, before[1]), (2, before[1])) == (before, after)
         assert fold.rows == await revenue.read(rows)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await revenue.status()).others:
                 await asyncio.sleep(0)
         tables = await store.read(names_of_tables)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(await list_groups(mesh)) > 1:
             await asyncio.sleep(0)
     assert ["revenue_2_shop"] == [name for name in tables if name.startswith("revenue")]
@@ -125,7 +126,7 @@ async def test_a_newer_version(open_mesh: OpenMesh, store: Store) -> None:
     async with Projector(one, Revenue(), store, options=QUICK) as old:
         await caught_up(old)
         async with Projector(other, RevenueInPounds(), store, options=QUICK) as new:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while await new.read(lambda tables: tables.version) < 2:
                     await asyncio.sleep(0)
             found = await new.read(lambda t: t.execute("SELECT sum(pounds) FROM {pounds}").scalar())
@@ -190,7 +191,7 @@ async def test_a_log_that_drops_events_meanwhile(mesh: Mesh, store: Store) -> No
     async with Projector(mesh, Stuck(), store, options=QUICK) as revenue:
         await caught_up(revenue)
         rebuilding = asyncio.ensure_future(revenue.rebuild())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (building := (await revenue.status()).building) is None or not building.failures:
                 await asyncio.sleep(0)
         assert (3, 0.0) == (building.backlog, building.progress)
@@ -217,7 +218,7 @@ async def test_a_rebuild_that_does_not_get_on(mesh: Mesh, store: Store) -> None:
         await fill(mesh, fold, 2, [1])
         await caught_up(revenue)
         rebuilding = asyncio.ensure_future(revenue.rebuild())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await store.read(held):
                 await asyncio.sleep(0)
         await fill(mesh, fold, 2, [2, 4])
@@ -241,7 +242,7 @@ async def test_an_event_that_waits(mesh: Mesh, store: Store) -> None:
     async with Projector(mesh, Broken(), store, options=QUICK) as revenue:
         bad = await mesh.append("order.placed", Sale(5), key="bad")
         await mesh.append("order.placed", Sale(6), key="good")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not (status := await revenue.status()).live.failures or not await revenue.read(
                 sales
             ):
@@ -279,7 +280,7 @@ async def test_an_event_that_is_set_aside(mesh: Mesh, store: Store) -> None:
         live = (await revenue.status()).live
         assert (2, [3, 1]) == (live.set_aside, [each.sequence for each in live.failures])
         await mesh.append("order.placed", {}, key="shop-0")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (live := (await revenue.status()).live).failures[0].is_set_aside:
                 await asyncio.sleep(0)
         assert (2, 1, 5) == (live.set_aside, live.backlog, live.failures[0].sequence)

@@ -14,6 +14,7 @@ from agent99.groups import Batch
 from agent99.projections import Projector
 from agent99.projections._fold import Fold as Folding
 from agent99.store import Store, Transaction
+from tests._wait import PATIENCE_S
 from tests.projections._revenue import QUICK, Revenue
 from tests.projections._watch import Watch
 
@@ -40,7 +41,7 @@ async def test_rebuild_while_live(mesh: Mesh, store: Store, seed: int) -> None:
         async with Watch(mesh, revenue) as watch:
             loading = asyncio.ensure_future(load(watch, 600, luck))
             for after in (100, 350):
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE_S):
                     while watch.count < after:
                         await asyncio.sleep(0)
                     await revenue.rebuild()
@@ -108,7 +109,7 @@ async def test_planted_faults_are_found(
         Watch(mesh, revenue) as watch,
     ):
         loading = asyncio.ensure_future(load(watch, 400, random.Random(seed)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while watch.count < 100:
                 await asyncio.sleep(0)
         await revenue.rebuild()

@@ -14,6 +14,7 @@ import pytest
 
 from agent99.journal import JetStreamJournal
 from agent99.registry import Registry, RegistryOptions, Table
+from tests._wait import PATIENCE_S
 from tests.conftest import StartNatsServer
 from tests.registry._describe import describe
 from tests.registry._mesh import RealMesh, until
@@ -37,7 +38,7 @@ async def _child(
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             assert b"ready\n" == await process.stdout.readline()
         yield process
     finally:
@@ -53,11 +54,11 @@ async def test_others_see_what_is_announced(real_mesh: RealMesh) -> None:
     assert (mine,) == here.table.discover("shop")
     assert (mine,) == await there.wait_for("shop", timeout_s=5)
     paused = await here.announce(describe("i1", "orders", "shop", state="paused"))
-    await there.wait_until(lambda table: table.get("i1") == paused, timeout_s=5)
+    await there.wait_until(lambda table: table.get("i1") == paused, timeout_s=PATIENCE_S)
     assert () == there.table.discover("shop")
     await here.withdraw("i1")
     assert here.table.get("i1") is None
-    await there.wait_until(lambda table: table.get("i1") is None, timeout_s=5)
+    await there.wait_until(lambda table: table.get("i1") is None, timeout_s=PATIENCE_S)
 
 
 async def test_a_killed_process_is_removed(real_mesh: RealMesh) -> None:
@@ -70,7 +71,7 @@ async def test_a_killed_process_is_removed(real_mesh: RealMesh) -> None:
         await process.wait()
         killed_s = time.monotonic()
         for registry in (here, watcher):
-            await registry.wait_until(lambda table: table.get("i2") is None, timeout_s=5)
+            await registry.wait_until(lambda table: table.get("i2") is None, timeout_s=PATIENCE_S)
     assert time.monotonic() - killed_s < 6  # lease 1 s, notice 0.25 s, at most one grace of 1 s
     assert watcher.table.get("i1") is not None
 
@@ -94,11 +95,11 @@ async def test_a_clean_stop_withdraws_at_once(real_mesh: RealMesh) -> None:
     long = RegistryOptions(lease_s=60, lease_refresh_s=0.3, keeper_s=60, keeper_refresh_s=0.3)
     here, there = await real_mesh.join(long), await real_mesh.join(long)
     await here.announce(describe("i1"))
-    await there.wait_until(lambda table: len(table) == 1, timeout_s=5)
+    await there.wait_until(lambda table: len(table) == 1, timeout_s=PATIENCE_S)
     await _until_keeper(there, here)
     await here.aclose()
     await here.aclose()
-    await there.wait_until(lambda table: len(table) == 0, timeout_s=5)
+    await there.wait_until(lambda table: len(table) == 0, timeout_s=PATIENCE_S)
     await _until_keeper(there)
 
 
@@ -113,7 +114,7 @@ async def test_after_a_crash_of_the_server_all_is_back(start_nats_server: StartN
     for n, instance in enumerate(sorted(instances)):
         await registries[n % 3].announce(describe(instance))
     for registry in registries:
-        await registry.wait_until(lambda table: len(table) == 9, timeout_s=5)
+        await registry.wait_until(lambda table: len(table) == 9, timeout_s=PATIENCE_S)
     lease_and_more_s = 3.5
     server.kill()
     await mesh.clock.sleep(lease_and_more_s)  # all leases run out, and nobody can refresh his
@@ -121,10 +122,10 @@ async def test_after_a_crash_of_the_server_all_is_back(start_nats_server: StartN
     back_s = time.monotonic()
     await mesh.leased(*registries, timeout_s=5)
     newcomer = await mesh.join(unhurried)
-    await newcomer.wait_until(lambda table: _ids(table) == instances, timeout_s=5)
+    await newcomer.wait_until(lambda table: _ids(table) == instances, timeout_s=PATIENCE_S)
     assert time.monotonic() - back_s < 5
     for registry in registries:
-        await registry.wait_until(lambda table: _ids(table) == instances, timeout_s=5)
+        await registry.wait_until(lambda table: _ids(table) == instances, timeout_s=PATIENCE_S)
     await mesh.clock.sleep(lease_and_more_s)  # long enough for a hasty keeper to err
     assert instances == _ids(newcomer.table)
     assert 0 == sum(registry.statistics().removed for registry in registries)
@@ -140,7 +141,7 @@ async def test_a_lost_bucket_is_made_again(real_mesh: RealMesh, lost: str) -> No
     here, there = await real_mesh.join(), await real_mesh.join()
     await here.announce(describe("i1"))
     await there.announce(describe("i2"))
-    await here.wait_until(lambda table: len(table) == 2, timeout_s=5)
+    await here.wait_until(lambda table: len(table) == 2, timeout_s=PATIENCE_S)
     await _until_keeper(here, there)
     journal = JetStreamJournal(real_mesh.wires[here])
     await journal.delete_stream(f"KV_a99_{real_mesh.name}_{lost}")
@@ -167,7 +168,7 @@ async def test_a_store_lost_with_the_server_is_filled_again(
     await mesh.stored("i1", "i2", timeout_s=10)
     assert time.monotonic() - back_s < 5
     for registry in (here, there):
-        await registry.wait_until(lambda table: _ids(table) == {"i1", "i2"}, timeout_s=5)
+        await registry.wait_until(lambda table: _ids(table) == {"i1", "i2"}, timeout_s=PATIENCE_S)
     await mesh.aclose()
 
 

@@ -20,6 +20,7 @@ from agent99.registry import Description, OperationCounts, Services
 from agent99.registry._services import semantic_version
 from agent99.wire import NatsWire, open_wire
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 from tests.registry._describe import describe
 
 _STARTED_US = 1_700_000_000_123_456
@@ -86,7 +87,7 @@ async def _ask(client: Client, subject: str, count: int) -> list[dict[str, Any]]
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     await client.publish(subject, b"", reply=inbox)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         async for message in subscription.messages:
             answers.append(json.loads(message.data))
             if len(answers) >= count:
@@ -148,7 +149,8 @@ async def test_everybody_answers_the_bare_verb(stock: Client, running: list[Desc
     inbox = stock.new_inbox()
     subscription = await stock.subscribe(inbox)
     await stock.publish("$SRV.PING", b"", reply=inbox)
-    async with asyncio.timeout(5):  # other tests' services on the shared server may answer, too
+    # Other tests' services on the shared server may answer, too.
+    async with asyncio.timeout(PATIENCE_S):
         async for message in subscription.messages:
             seen.add(json.loads(message.data)["id"])
             if wanted <= seen:

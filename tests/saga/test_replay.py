@@ -13,6 +13,7 @@ import pytest
 from agent99.errors import Failure, NoAgentError, NonDeterminismError, RemoteError, UsageError
 from agent99.saga import Drive, Saga, SagaLog, Step, Undo, saga
 from agent99.testing import SagaStage
+from tests._wait import PATIENCE_S
 from tests.saga._programme import JumpClock
 
 
@@ -248,7 +249,7 @@ async def test_a_branch_that_waits_ends_with_the_function(notes: Notes, how: str
         raise Failure("no", code="NO")
 
     stage = SagaStage()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         if how == "returns":
             await stage.play(trip, type(None), key="k")
         else:
@@ -285,7 +286,7 @@ async def test_a_branch_that_looks_when_the_function_ends_is_ended(notes: Notes)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SagaLog, "catch_up", catch_up)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(Failure, match="no"):
                 await stage.play(trip, type(None), key="k")
     (ended,) = await asyncio.gather(*waiting, return_exceptions=True)

@@ -10,7 +10,7 @@ from agent99 import Mesh
 from agent99.envelope import Name
 from agent99.saga import Desk, _keeper, _patrol
 from agent99.saga._markers import Marker
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.saga._journals import OWNER, Hand, done, id_of, started, stuck
 from tests.saga._trips import Trips, World
 
@@ -21,7 +21,7 @@ def _marker(operation: str = "book", **how: object) -> Marker:
 
 async def _until_open(hand: Hand, *ids: str) -> None:
     """Return once markers stand of these sagas alone."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while list(ids) != [each.saga_id for each in await hand.markers.every()]:
             await asyncio.sleep(0)
 

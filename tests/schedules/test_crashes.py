@@ -21,7 +21,7 @@ from agent99.schedules._cron import micros_of
 from agent99.schedules._firing import Firing
 from agent99.schedules._parts import parts_of
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.schedules._fired import Fired, fired, moment, wait_fired
 
 S = 1_000_000
@@ -299,7 +299,7 @@ async def test_a_server_that_dies_while_they_fire(
                 await firers.start(2 - len(firers.alive))
             await until(clock, micros_of(start) + 2 * rounds * S)
             await wait_fired(mesh, 10 * rounds, timeout_s=30)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while any(isinstance(one.rule, At) for one in await schedules.list()):
                     await clock.sleep(0.1)
             events = await fired(mesh)

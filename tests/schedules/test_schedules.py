@@ -13,7 +13,7 @@ from agent99 import Agent, Mesh, UsageError, operation
 from agent99.errors import ClosedError, InvalidNameError, PayloadTooLargeError
 from agent99.schedules import At, Cron, Every, Schedules
 from agent99.schedules._cron import micros_of
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.schedules._fired import fired, moment, wait_fired
 from tests.schedules.conftest import OpenMesh
 
@@ -276,7 +276,7 @@ async def test_entered_once(mesh: Mesh) -> None:
 
 async def test_a_mesh_that_closes_first(mesh: Mesh) -> None:
     """When the mesh is closed under what fires, it ends without a noise."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         async with Schedules(mesh) as schedules:
             await schedules.every(3600, "rest.due")
             await mesh.aclose()

@@ -12,7 +12,7 @@ import pytest
 from agent99.clock import SystemClock
 from agent99.errors import InvalidNameError, UsageError
 from agent99.store import Migration, StoreOptions, StoreStatistics, Transaction, open_store
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 
 
 class ShiftedClock(SystemClock):
@@ -169,7 +169,7 @@ async def test_messages_seen_long_ago_are_cleaned_up(url: str) -> None:
         assert 0 == store.statistics().purged
         clock.ahead_s = 3700
         assert await is_new("new")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while store.statistics().purged < 5:  # two at a time; each call goes on
                 await store.transaction(lambda _: None)
         assert [True, False] == [await is_new("old-0"), await is_new("new")]

@@ -15,7 +15,7 @@ from agent99.envelope import Name
 from agent99.ids import SystemIds
 from tests._faults import Fault, Figure
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 
 POISON = 1_000
 GOOD = 400
@@ -87,21 +87,21 @@ async def test_what_always_fails_harms_nothing_else(mesh: Mesh, fault: Fault) ->
     await p99_s(mesh, mill)  # to get warm
     before_s = await p99_s(mesh, mill)
     await asyncio.gather(*(mesh.post("mill", "bad", {"number": n}) for n in range(POISON)))
-    await eventually(lambda: len(mill.tried) == POISON, timeout_s=20)
+    await eventually(lambda: len(mill.tried) == POISON)
     beside_s = await p99_s(mesh, mill)
     tries = POISON * ATTEMPTS_MAX
     await eventually(lambda: sum(map(len, mill.tried.values())) >= tries, timeout_s=90)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while len(records := [one async for one in mesh.quarantine.records()]) < POISON:
             await asyncio.sleep(0)
     waits = [b - a for times in mill.tried.values() for a, b in pairwise(times)]
     mill.is_fixed = True
     for record in records:
         await mesh.quarantine.redrive(record)
-    await eventually(lambda: len(mill.mended) == POISON, timeout_s=20)
+    await eventually(lambda: len(mill.mended) == POISON)
     left = [one async for one in mesh.quarantine.records()]
     after_s = await p99_s(mesh, mill)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (count := (await mesh.ledger.jobs(Name("mill")))[0]).left:
             await asyncio.sleep(0)
     off = [wait_s for wait_s in waits if not 0.8 * DELAY_S <= wait_s <= 1.2 * DELAY_S]

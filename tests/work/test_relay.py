@@ -18,7 +18,7 @@ from agent99.journal import JetStreamJournal, Journal, MemoryJournal, StreamConf
 from agent99.store import Store, open_store
 from agent99.work import StreamBounds
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.work._relays import OPTIONS, TOPIC, Sent, World, add, connected
 
 BYTES_MAX = 64 * 1024
@@ -112,7 +112,7 @@ async def test_a_row_that_is_refused_holds_its_key_alone(store: Store, world: Wo
     await add(store, "big", range(1, 300))
     await add(store, "small", range(3))
     relay.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (await store.outbox.counts()).waiting > 300:
             await asyncio.sleep(0)
     await eventually(lambda: relay.statistics().trouble)

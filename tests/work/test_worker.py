@@ -17,7 +17,7 @@ from agent99.journal import JetStreamJournal, Journal, StreamConfig
 from agent99.work import jobs_for
 from agent99.work._streams import ADVISORIES
 from tests._nats_server import NatsServer
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.work._fragile import ATTEMPTS_MAX, with_ack_wait
 from tests.work._relays import connected
 
@@ -137,7 +137,7 @@ async def test_a_redriven_event_that_the_server_gave_up_on_is_buried(mesh: Mesh)
     subject = Subjects(mesh.name, "me").job(Name("reader"), Name("gone"))
     stream = f"A99_{mesh.name}_JOB_reader"
     await mesh.host(Reader())
-    async with connected(mesh.url) as wire, asyncio.timeout(10):
+    async with connected(mesh.url) as wire, asyncio.timeout(PATIENCE_S):
         journal = JetStreamJournal(wire)
         while ADVISORIES not in [one.config.name for one in await journal.streams()] or (
             stream not in [one.config.name for one in await journal.streams()]

@@ -60,7 +60,7 @@ class Nodes:
 
     async def settled(self, copies: int) -> None:
         """Wait until every node sees owners and copies of all partitions, and nothing to do."""
-        await eventually(lambda: all(_is_settled(one, copies) for one in self.agents), timeout_s=30)
+        await eventually(lambda: all(_is_settled(one, copies) for one in self.agents))
 
     async def stop(self, agent: CacheNodeAgent) -> None:
         """End one node's stay at once: it hands over nothing."""

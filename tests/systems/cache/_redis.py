@@ -42,7 +42,7 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([binary, *words], stdout=log, stderr=log, cwd=folder)
     try:
-        wait_until(lambda: process.poll() is not None or _answers(port), timeout_s=30.0)
+        wait_until(lambda: process.poll() is not None or _answers(port))
         if process.poll() is not None:
             pytest.fail(f"redis-server ended at once: {(folder / 'log').read_text()}")
         yield port

@@ -40,7 +40,7 @@ class Stand:
 
     async def settled(self, copies: int) -> None:
         """Wait until all nodes own something, and each partition has so many copies in sync."""
-        await eventually(lambda: all(_is_settled(one, copies) for one in self.nodes), timeout_s=30)
+        await eventually(lambda: all(_is_settled(one, copies) for one in self.nodes))
 
     def owner(self, key: str) -> Stay:
         """Return the stay of the node that owns a full key."""

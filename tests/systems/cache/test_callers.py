@@ -20,6 +20,7 @@ from agent99.ids import SystemIds
 from agent99.systems.cache import CacheNodeAgent
 from agent99.systems.cache._table import Table
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 from tests.systems.cache._callers import LOAD_S, NAMESPACE
 from tests.systems.cache._timed import Stand
 
@@ -45,7 +46,7 @@ async def mesh_name(nats_server: NatsServer) -> AsyncIterator[str]:
             await mesh.host(CacheNodeAgent(memory_bytes=NODE_BYTES))
         cache = await mesh.cache(NAMESPACE)
         await cache.get("none")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not is_settled(cache.table):
                 await asyncio.sleep(0)
         yield name

@@ -71,7 +71,7 @@ def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
         assert family
         programme.process.send_signal(signal.SIGINT)
         assert 130 == programme.wait(), programme.text
-    wait_until(lambda: not any(map(is_alive, family)), timeout_s=20.0)
+    wait_until(lambda: not any(map(is_alive, family)))
 
 
 async def test_the_checker_finds_what_was_lost() -> None:

@@ -53,7 +53,7 @@ class Campaign:
         began_s = now_s()
         if is_back:
             await self._crew.start("node")
-        await eventually(lambda: not self._has(node), timeout_s=20)
+        await eventually(lambda: not self._has(node))
         self.removed_s.append(now_s() - began_s)
         await self._crew.wait_whole()
         self.whole_s.append(now_s() - began_s)

@@ -75,7 +75,7 @@ async def test_a_node_that_serves_without_a_lease(
         stale = [key for key in KEYS if late.owner(key) == frozen.instance]
         _hear_nothing(late)
         frozen.freeze()
-        await eventually(lambda: not _has(crew.table, frozen), timeout_s=20)
+        await eventually(lambda: not _has(crew.table, frozen))
         for key in stale:
             await session.set(key, "second")
         frozen.thaw()
@@ -89,7 +89,7 @@ async def test_a_node_that_serves_without_a_lease(
 
 async def _know(cache: Cache[Any], table: Table) -> None:
     """Wait until another client knows a table."""
-    await eventually(lambda: cache.table.epoch >= table.epoch, timeout_s=10)
+    await eventually(lambda: cache.table.epoch >= table.epoch)
 
 
 def _has(table: Table, member: Member) -> bool:

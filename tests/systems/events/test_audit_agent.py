@@ -19,6 +19,7 @@ from agent99.systems.events._anchors import EVERY_ENTRIES, Anchoring, Anchors
 from agent99.systems.events._audit import audit_url
 from agent99.systems.events._entry import Head
 from agent99.testing import ManualClock
+from tests._wait import PATIENCE_S
 from tests.groups.conftest import OpenMesh
 
 
@@ -33,7 +34,7 @@ async def _entries(mesh: Mesh, **request: Any) -> AuditAnswer:
 
 
 async def _until_kept(mesh: Mesh, count: int) -> AuditAnswer:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             answer = await _entries(mesh, limit=1_000)
             if answer.count >= count:
@@ -226,7 +227,7 @@ async def test_an_answer_is_bounded(mesh: Mesh, database: str) -> None:
     for number in range(4):
         await mesh.append("order.placed", {"number": number, "text": "x" * 200_000}, key="7")
     found: list[int] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(found) < 4:
             answer = await _entries(mesh, after=len(found))
             found += [entry.audit_id for entry in answer.audit_entries]

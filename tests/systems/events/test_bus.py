@@ -25,7 +25,7 @@ from agent99.systems.events import (
     Subscribed,
     Subscriptions,
 )
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.groups.conftest import OpenMesh
 
 BODY_BYTES_MAX = 1024 * 1024 - ENVELOPE_BYTES
@@ -394,7 +394,7 @@ async def test_a_subscriber_without_the_operation(mesh: Mesh) -> None:
     await mesh.host(EventBusAgent(), Deaf())
     subscription = (await subscribe(mesh)).subscription
     await publish(mesh, 0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (await inspect_group(mesh, subscription)).failures:
             await asyncio.sleep(0)
 

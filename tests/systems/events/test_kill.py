@@ -15,6 +15,7 @@ from agent99.ids import SystemIds
 from agent99.systems.events import AuditLog, reader_of
 from agent99.systems.events._anchors import Anchors
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 
 KEEPER = Path(__file__).with_name("_keeper.py")
 EVENTS = 3_000
@@ -36,7 +37,7 @@ class Keepers:
         keeper = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
         self.running.append(keeper)
         assert keeper.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert b"ready\n" == await keeper.stdout.readline()
 
     async def kill(self, keeper: asyncio.subprocess.Process) -> None:

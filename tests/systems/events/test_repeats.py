@@ -13,7 +13,7 @@ from agent99.groups import Event, EventGroup, EventOptions, read_events, reset_g
 from agent99.journal import StreamConfig
 from agent99.store import Migration, Store, Transaction, open_store
 from agent99.systems.events import EventBusAgent
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.systems.events.test_bus import number_of, publish
 
 WINDOW_S = 0.2
@@ -77,7 +77,7 @@ async def test_a_publish_that_is_repeated_late(mesh: Mesh, url: str, way: str) -
             assert [("a", 0)] == await stored(mesh), "within the window it is one"
             await shorten_window(mesh)
             await put(1, "b")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(await stored(mesh)) < 3:
                     await put(1, "b")
             await put(2, "c")

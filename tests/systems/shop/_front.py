@@ -19,6 +19,7 @@ from agent99.systems.shop._order import Order, Refusal
 from agent99.systems.shop._orders import Orders
 from agent99.systems.shop._states import INITIAL, TRANSITIONS, OrderEvent
 from agent99.testing import SagaStage
+from tests._wait import PATIENCE_S
 from tests.saga._programme import Crash, Deaths, JumpClock, MortalJournal
 from tests.systems.shop._shop import MUG, ORDER, PRICES, TEA, Faults, Local, Shop
 
@@ -92,7 +93,7 @@ class Front:
     async def place(self, order: PlaceOrder = ORDER, key: str = "k") -> OrderConfirmation:
         """Place an order, or go on with it; what goes round for ever is found out."""
         journey = partial(self.journey.place, order)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.stage.play(journey, OrderConfirmation, key=key)
 
     async def refused(self, order: PlaceOrder = ORDER, key: str = "k") -> RequestError:

@@ -19,6 +19,7 @@ from agent99.systems.shop._stock import Stock
 from agent99.systems.shop._stock_model import Commit, TakeBack, TakenBack
 from agent99.systems.shop._tables import STOCK_MIGRATIONS, STOCK_SCHEMA
 from agent99.testing import ManualClock
+from tests._wait import PATIENCE_S
 from tests.systems.shop._shop import an_id
 
 TEA, MUG, BAG = an_id("tea"), an_id("mug"), an_id("bag")
@@ -107,7 +108,7 @@ def taken(order: object, name: object, products: int, units: int) -> TakenBack:
 
 async def until_expired(stock: Stock, order_id: UUID) -> None:
     """Wait until the reservation of an order has expired: by others, in real time."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await stock.reservation(order_id)).state != "expired":
             await asyncio.sleep(0.005)
 

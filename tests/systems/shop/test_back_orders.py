@@ -45,7 +45,7 @@ from agent99.systems.shop._order import CANCELS_REST, Order, take_apart
 from agent99.systems.shop._returns import Returns
 from agent99.systems.shop._states import OrderEvent
 from agent99.testing import SagaStage
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.saga._programme import Crash, Deaths, JumpClock
 from tests.systems.shop._front import PENCE, Books, Front, rejected
 from tests.systems.shop._shop import (
@@ -532,7 +532,7 @@ async def _short_stand(folder: Path, tea: int = 1, mugs: int = 1) -> AsyncIterat
 
 async def _events_of_rest(stand: Stand, wanted: list[str]) -> None:
     """Wait until so much has happened to the back-order: it begins by itself."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(Failure, RemoteError):
                 if wanted == await stand.events(order_uuid(_KEY), len(wanted)):

@@ -25,6 +25,7 @@ from agent99.systems.shop._payment_model import Authorisation, Authorise, Refund
 from agent99.systems.shop._return_model import GiveBack, GivenBack
 from agent99.systems.shop._returns import Returns
 from agent99.testing import SagaStage
+from tests._wait import PATIENCE_S
 from tests.saga._programme import Crash, Deaths, JumpClock, MortalJournal
 from tests.systems.shop._front import PENCE, Books, Front
 from tests.systems.shop._shop import (
@@ -165,7 +166,7 @@ async def test_it_waits_for_what_is_on_its_way_back(open_shop: OpenShop) -> None
     with pytest.raises(Crash):
         await giving.give_back((TEA, 1, "1.10"))
     cancelling = asyncio.ensure_future(office.cancel())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while ["refund"] != (await front.events())[5:]:
             await asyncio.sleep(0)
     assert not (await asyncio.wait((cancelling,), timeout=0.1))[0]
@@ -267,7 +268,7 @@ async def _cancel(stand: Stand) -> OrderCancelled:
 async def _turned(stand: Stand) -> None:
     """Return once the journal of the only order says that it is to be undone."""
     desk = Desk(stand.client)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not any(view.history.is_cancel_wanted for view in (await desk.open_sagas()).sagas):
             await asyncio.sleep(0)
 

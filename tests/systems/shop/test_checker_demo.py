@@ -124,7 +124,7 @@ def test_what_was_wrong_for_a_moment_outlives_the_checker(
             link.execute(f"DELETE FROM ledger WHERE transaction_id = '{name}'")
     checker = demo.family()[-1]
     os.kill(checker, signal.SIGKILL)
-    wait_until(lambda: f"checker/1 (process {checker}) was killed" in demo.text, timeout_s=20.0)
+    wait_until(lambda: f"checker/1 (process {checker}) was killed" in demo.text)
     demo.process.wait(120)
     assert 1 == demo.wait(), demo.text
     faults = [line for line in demo.lines if line.startswith("FAULT")]

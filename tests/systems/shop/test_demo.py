@@ -306,8 +306,8 @@ def test_kill_of_the_demo_leaves_nothing(start: Start, tiny: Path, tmp_path: Pat
     family = demo.family()
     assert list(tmp_path.glob("agent99-*"))
     demo.kill()
-    wait_until(lambda: not any(map(is_alive, family[1:])), timeout_s=10.0)
-    wait_until(lambda: not list(tmp_path.glob("agent99-*")), timeout_s=10.0)
+    wait_until(lambda: not any(map(is_alive, family[1:])))
+    wait_until(lambda: not list(tmp_path.glob("agent99-*")))
 
 
 @pytest.mark.slow
@@ -388,7 +388,7 @@ def test_a_nursery_that_is_killed_ends_the_demo(start: Start, tiny: Path) -> Non
     os.kill(family[1], signal.SIGKILL)
     assert 1 == demo.wait()
     assert "the process that starts the agents ended" in demo.text
-    wait_until(lambda: not any(map(is_alive, family)), timeout_s=10.0)
+    wait_until(lambda: not any(map(is_alive, family)))
 
 
 @pytest.mark.slow
@@ -454,7 +454,7 @@ def test_a_link_that_breaks_is_told_as_by_run(start: Start, tiny: Path, tmp_path
     with closing(NatsServer(tmp_path / "nats")) as server:
         environ = {"AGENT99_URL": server.url}
         demo = start("--data", str(tiny), "--speed", "0.1", "--json", environ=environ)
-        wait_until(lambda: len(demo.family()) == 10, timeout_s=20)
+        wait_until(lambda: len(demo.family()) == 10)
         server.restart()
         demo.wait_line("the link to the server is back")
         assert 0 == demo.wait(), demo.text

@@ -24,7 +24,7 @@ from agent99.systems.shop._model import Ship, Shipment
 from agent99.systems.shop._opening import open_messages
 from agent99.systems.shop._return_model import GiveBack
 from agent99.work import Quarantined
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.systems.shop._shop import MUG, ORDER, TEA, an_id, order_of
 from tests.systems.shop._stand import Listener, Stand, a_stand
 
@@ -91,7 +91,7 @@ async def _told(stand: Stand, count: int) -> list[tuple[str, int, str]]:
     """Return what customers were told, once nothing is owed any more and it is so much."""
     store, _ = await open_messages(stand.settings, SystemClock(), SystemIds())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 backlog = await stand.ask("order_processing", None, "backlog")
                 rows = await store.read(lambda tx: tx.execute(_SENT).all())
@@ -137,7 +137,7 @@ async def test_a_shipment_that_cannot_be_made_is_kept_with_its_reason(tmp_path: 
         fulfilment = StubbornFulfillment(stand.settings)
         await stand.host_all(fulfilment)
         answer = await stand.place()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not (found := await _quarantined(stand)):
                 await asyncio.sleep(0)
         (record,) = found
@@ -216,7 +216,7 @@ async def test_an_event_that_comes_twice_ships_once(tmp_path: Path) -> None:
         async def is_done() -> bool:
             return all(job.left == 0 for job in await stand.client.ledger.jobs())
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await is_done():
                 await asyncio.sleep(0)
         other = await stand.place(key="other")  # whose events come after anything of the first

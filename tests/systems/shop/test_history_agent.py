@@ -13,6 +13,7 @@ from agent99.errors import RemoteError
 from agent99.systems.shop import OrderHistoryAgent
 from agent99.systems.shop._history_model import HistoryDigest, OrderAudit, OrderRecord, Rebuilt
 from tests._nats_server import NatsServer
+from tests._wait import PATIENCE_S
 from tests.systems.shop._shop import an_id
 from tests.systems.shop._stand import Stand, a_stand
 from tests.systems.shop._told import steps_of
@@ -37,7 +38,7 @@ async def _rebuilt(stand: Stand) -> Rebuilt:
 
 async def _complete(stand: Stand, order_id: UUID) -> OrderRecord:
     """Return the record of a confirmed order, once all is told of it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 found: OrderRecord = await _ask(
@@ -103,7 +104,7 @@ async def test_an_event_that_cannot_be_read_is_kept_with_its_reason(tmp_path: Pa
         await stand.client.append("order.received", {"order_id": 7}, key=key)
         for moved in steps_of("tea"):
             await stand.client.append(f"order.{moved.state}", moved, key=key)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await _digest(stand)).by_state != {"confirmed": 1}:
                 pass
         (record,) = [record async for record in stand.client.quarantine.records()]

@@ -33,6 +33,7 @@ from agent99.systems.shop._provider import PretendProvider, Receipt
 from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.testing import ManualClock, MemoryEngine
 from agent99.work import checked_curve
+from tests._wait import PATIENCE_S
 from tests.systems.shop._shop import an_id
 from tests.systems.shop.test_templates import NEEDED
 
@@ -261,13 +262,13 @@ async def test_a_provider_is_switched_while_it_runs(tmp_path: Path) -> None:
         await mesh.post("notification", "request", SAID)
         await mesh.post("notification", "request", Notify("order_refunded", ANN, an_id("order")))
         found: list[Any] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not found:
                 found = [record async for record in mesh.quarantine.records()]
         assert [("TEMPLATE_ERROR", 1)] == [(each.code, each.attempts) for each in found]
         assert 0 == (await provider()).calls
         assert {"email": "down", "sms": "up"} == (await provider(channel="sms", mode="up")).modes
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await provider()).sent == 0:
                 await asyncio.sleep(0)
         assert "sms" == (await mesh.request("notification", payload=SAID, returns=Notified)).channel

@@ -31,7 +31,7 @@ from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.systems.shop._shipments import Shipments
 from agent99.testing import ManualClock, MemoryEngine
 from tests._postgres import Postgres
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.systems.shop._shop import an_id, order_of
 
 TEA, MUG = an_id("tea"), an_id("mug")
@@ -292,7 +292,7 @@ async def test_a_hold_outlasts_its_process(
         await clock.advance(59.0)
         assert 1 == caplog.text.count("what is held back does not leave")
         assert ["prepared"] == [topic for topic, _ in await OURS.told(store)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(await OURS.told(store)) < 2:
                 await clock.advance(LOOK_S / 10)
                 await eventually(lambda: not looking.is_looking)
@@ -326,6 +326,6 @@ async def test_a_shipment_on_the_mesh(tmp_path: Path) -> None:
         await mesh.request("fulfillment", payload=brief)
         await mesh.stop(agent)
         await mesh.host(FulfillmentAgent(settings_in(tmp_path)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while await states(mesh, brief.order_id) != ["shipped"]:
                 await asyncio.sleep(0)
