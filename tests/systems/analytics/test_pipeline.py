@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -102,7 +101,7 @@ async def _asynchronous(quantity: int) -> int:
         ({"window": CountOf(5), "key": ("quantity",)}, "one shard"),
     ],
 )
-def test_what_does_not_fit_is_named(changed: Mapping[str, Any], named: str) -> None:
+def test_what_does_not_fit_is_named(changed: dict[str, Any], named: str) -> None:
     """A pipeline that cannot be is refused where it is written, by the name of what is wrong."""
     with pytest.raises(UsageError, match=named):
         _pipeline(**changed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -66,7 +65,7 @@ class Nested(msgspec.Struct):
         ({"ahead_s_max": float("inf")}, "ahead_s_max"),
     ],
 )
-def test_what_does_not_fit_is_named(changed: Mapping[str, Any], named: str) -> None:
+def test_what_does_not_fit_is_named(changed: dict[str, Any], named: str) -> None:
     """A source that cannot be is refused where it is written, by the name of what is wrong."""
     right: dict[str, Any] = {"name": "lines", "kind": Line, "time": "sold_at"}
     with pytest.raises(UsageError, match=named):
