@@ -118,9 +118,9 @@ class Mover:
         handing: list[tuple[Holding, str]] = []
         edits: list[Edit] = []
         for holding in tuple(self._owner.holdings.values()):
-            step, partition = self._step(holding), holding.partition
-            if partition in self._bringing or not holding.is_ready:
+            if holding.partition in self._bringing or not holding.is_ready:
                 continue
+            step = self._step(holding)
             if isinstance(step, HandOver):
                 handing.append((holding, step.node))
             elif isinstance(step, Drop):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Final
 
 import msgspec
@@ -102,8 +102,8 @@ def new_table(replicas: int, epoch: int = 0) -> Table:
 
 def encode_table(table: Table) -> bytes:
     """Return the table as JSON: with ten nodes and two replicas 8 KB at most, mostly 5."""
-    index = {node.id: number for number, node in enumerate(table.nodes)}
-    parts = tuple(_packed(part, index) for part in table.parts)
+    ids = tuple([node.id for node in table.nodes])
+    parts = tuple([_packed(part, ids) for part in table.parts])
     return _encode(
         {
             "epoch": table.epoch,
@@ -121,20 +121,26 @@ def decode_table(data: bytes) -> Table | None:
         packed = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    ids = [node.id for node in packed.nodes]
+    ids = tuple([node.id for node in packed.nodes])
     if "" in ids or len(set(ids)) != len(ids):
         return None
-    parts = tuple(_unpacked(part, ids) for part in packed.parts if _is_sound(part, len(ids)))
+    parts = tuple([part for each in packed.parts if (part := _unpacked(each, ids)) is not None])
     if len(parts) != PARTITIONS:
         return None
     return Table(packed.epoch, packed.replicas, packed.nodes, parts, packed.lost)
 
 
-def _packed(part: Part, index: dict[str, int]) -> tuple[object, ...]:
+# Mostly a table is the one before it but for a part or two: what was worked out then is that still.
+_remembered = lru_cache(2 * PARTITIONS)
+
+
+@_remembered
+def _packed(part: Part, ids: tuple[str, ...]) -> tuple[object, ...]:
+    index = {node: number for number, node in enumerate(ids)}
     owner = index.get(part.owner, _NOBODY)
-    replicas = [index[node] for node in part.replicas]
+    replicas = tuple([index[node] for node in part.replicas])
     if part.goal != _holders(part.owner, part.replicas):
-        goal = [index[node] for node in part.goal]
+        goal = tuple([index[node] for node in part.goal])
     elif part.is_anew:
         goal = None
     else:
@@ -142,7 +148,11 @@ def _packed(part: Part, index: dict[str, int]) -> tuple[object, ...]:
     return (part.epoch, owner, replicas, goal, *((True,) if part.is_anew else ()))
 
 
-def _unpacked(part: _PackedPart, ids: Sequence[str]) -> Part:
+@_remembered
+def _unpacked(part: _PackedPart, ids: tuple[str, ...]) -> Part | None:
+    """Return the part; None if it is none that could be."""
+    if not _is_sound(part, len(ids)):
+        return None
     owner = "" if part.owner == _NOBODY else ids[part.owner]
     replicas = tuple(ids[index] for index in part.replicas)
     if part.goal is None:
