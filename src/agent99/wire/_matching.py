@@ -30,7 +30,8 @@ class InterestTable(Generic[Target]):
     def __init__(self, draw: Callable[[], float]) -> None:
         self._draw = draw
         self._literal: dict[bytes, list[tuple[bytes, Target]]] = {}
-        self._wild: list[tuple[bytes, bytes, Target]] = []
+        self._wild: list[tuple[bytes, bytes, bytes, Target]] = []
+        """Each begins with what its pattern begins with: that alone rules out nearly all."""
 
     def __repr__(self) -> str:
         return f"InterestTable(literal={len(self._literal)}, wild={len(self._wild)})"
@@ -38,13 +39,14 @@ class InterestTable(Generic[Target]):
     def add(self, pattern: bytes, queue: bytes, target: Target) -> None:
         """Enter an interest."""
         if b"*" in pattern or b">" in pattern:
-            self._wild.append((pattern, queue, target))
+            head = pattern.partition(b"*")[0].partition(b">")[0]
+            self._wild.append((head, pattern, queue, target))
         else:
             self._literal.setdefault(pattern, []).append((queue, target))
 
     def remove(self, pattern: bytes, target: Target) -> None:
         """Take an interest out; does nothing when it is not there."""
-        self._wild = [row for row in self._wild if row[0] != pattern or row[2] != target]
+        self._wild = [row for row in self._wild if row[1] != pattern or row[3] != target]
         rows = [row for row in self._literal.pop(pattern, []) if row[1] != target]
         if rows:
             self._literal[pattern] = rows
@@ -54,7 +56,11 @@ class InterestTable(Generic[Target]):
         targets: list[Target] = []
         groups: dict[bytes, list[Target]] = {}
         rows = list(self._literal.get(subject, ()))
-        rows += [(queue, to) for row, queue, to in self._wild if subject_matches(row, subject)]
+        rows += [
+            (queue, target)
+            for head, pattern, queue, target in self._wild
+            if subject.startswith(head) and subject_matches(pattern, subject)
+        ]
         for queue, target in rows:
             if queue:
                 groups.setdefault(queue, []).append(target)
