@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from hypothesis import strategies as st
 
 from agent99.errors import UsageError
 from agent99.systems.analytics._delta import WindowRow
-from agent99.systems.analytics._demo_check import Quantile, Ranking, compare
+from agent99.systems.analytics._demo_books import Books, read_books
+from agent99.systems.analytics._demo_check import Ranking, Spread, compare
+from agent99.systems.analytics._demo_judge import judge
 from agent99.systems.analytics._demo_retail import Line, Order, Retail, read_retail
 from agent99.systems.analytics._demo_schedule import (
     HOLD_US_MAX,
@@ -24,7 +28,7 @@ from agent99.systems.analytics._demo_schedule import (
     make_schedule,
     time_us,
 )
-from agent99.systems.analytics._demo_truth import DAY_US, VISIT_GAP_US, read_truth
+from agent99.systems.analytics._demo_truth import DAY_US, VISIT_GAP_US, Truth, read_truth
 
 ROWS: tuple[tuple[str, str, int, str, float, int | None, str], ...] = (
     ("100001", " 22001a ", 2, "2010-01-01T09:59:00", 1.25, 7, "Eire"),
@@ -222,8 +226,8 @@ def test_each_kind_of_difference_is_found() -> None:
 )
 def test_a_quantile_is_right_within_its_error(said: float, is_right: bool) -> None:
     """One per cent below the lower rank's value, or above the higher one's."""
-    truth = {(1, 2, ("k",)): {"median": Quantile(100.0, 110.0)}}
-    verdict = compare("p", [row(1, {"median": said})], truth)
+    truth = {(1, 2, ("k",)): {"quantiles": Spread({"0.5": (100.0, 110.0)})}}
+    verdict = compare("p", [row(1, {"quantiles": {"0.5": said}})], truth)
     assert is_right == verdict.is_sound
     assert (verdict.error > 0) == (not 100 <= said <= 110)
 
@@ -242,3 +246,58 @@ def test_a_ranking_is_right_whichever_of_equal_ones_it_names(said: Any, is_right
     """But each with its weight, the heaviest first."""
     truth = {(1, 2, ("k",)): {"top": Ranking({"a": 3, "b": 2, "c": 2, "d": 1}, 2)}}
     assert is_right == compare("p", [row(1, {"top": said})], truth).is_sound
+
+
+# --- the judgement --------------------------------------------------------------------------------
+
+
+COUNTS = ("records", "on_time", "late", "dropped", "skipped", "refused")
+ROW = ("start_us", "end_us", "key", "figures", "records", "revision", "is_retracted")
+
+
+def write_books(path: Path, counts: dict[str, int], figures: str, revision: int = 1) -> Path:
+    """Write a database of one pipeline with one window, as a processor would."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"CREATE TABLE analytics_count (pipeline, {', '.join(COUNTS)})")
+        database.execute(f"CREATE TABLE analytics_row (pipeline, {', '.join(ROW)})")
+        numbers = [counts.get(name, 0) for name in COUNTS]
+        database.execute("INSERT INTO analytics_count VALUES ('p', ?, ?, ?, ?, ?, ?)", numbers)
+        database.execute(
+            "INSERT INTO analytics_row VALUES ('p', 1, 2, '[\"k\"]', ?, 3, ?, 0)",
+            (figures, revision),
+        )
+    return path
+
+
+GOOD = {"records": 3, "on_time": 2, "late": 1}
+
+
+@pytest.mark.parametrize(
+    ("counts", "figures", "finding"),
+    [
+        (GOOD, '{"sum": 5}', ""),
+        (GOOD, '{"sum": 6}', "p: 0 windows missing, 0 too many, 1 wrong"),
+        ({**GOOD, "on_time": 1}, '{"sum": 5}', "p: its counts do not close"),
+        ({**GOOD, "records": 4, "on_time": 3}, '{"sum": 5}', "p: 4 records were counted, 3 were"),
+        ({**GOOD, "late": 0, "dropped": 1}, '{"sum": 5}', "p: 1 records were dropped"),
+        ({**GOOD, "late": 0, "skipped": 1}, '{"sum": 5}', "p: 1 records were skipped, not 0"),
+    ],
+    ids=["good", "figure", "open", "more", "dropped", "skipped"],
+)
+def test_the_judgement_finds_what_was_planted(
+    tmp_path: Path, counts: dict[str, int], figures: str, finding: str
+) -> None:
+    """A wrong figure, counts that do not close, and records that are in no window."""
+    books = read_books(write_books(tmp_path / "a.db", counts, figures, revision=4))
+    truth = Truth({"p": {(1, 2, ("k",)): {"sum": 5}}}, lines=3, orders=0, guests=0)
+    pipelines, findings = judge(books, truth, {"lines": 3, "orders": 0})
+    assert 3 == pipelines["p"].corrections
+    assert bool(finding) == bool(findings)
+    assert all(each.startswith(finding) for each in findings)
+
+
+def test_what_was_not_sent_is_found() -> None:
+    """Though windows and counts agree with what was."""
+    truth = Truth({}, lines=3, orders=1, guests=0)
+    _, findings = judge(Books({}, {}), truth, {"lines": 3, "orders": 0})
+    assert ("0 orders were sent; the file has 1",) == findings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -33,16 +34,23 @@ class Ranking(NamedTuple):
         return is_true and heaviest == [weight for _, weight in said]
 
 
-class Quantile(NamedTuple):
-    """What an estimate must say: between the values of the ranks around it, or near them."""
+class Spread(NamedTuple):
+    """What quantiles must say: each is between the values of the ranks around it, or near them."""
 
-    low: float
-    high: float
+    bounds: Mapping[str, tuple[float, float]]
+    """By fraction: the values of the lower and of the higher rank."""
 
-    def error(self, said: float) -> float:
-        """Return how far an estimate is from there, as a share of the value."""
-        off = max(self.low - said, said - self.high, 0.0)
-        return off / (self.low if said < self.low else self.high) if off else 0.0
+    def error(self, said: Mapping[str, float]) -> float:
+        """Return how far the worst is from there, as a share of the value."""
+        return max(
+            _error(said.get(fraction, inf), *values) for fraction, values in self.bounds.items()
+        )
+
+
+def _error(said: float, low: float, high: float) -> float:
+    if said < low:
+        return (low - said) / low
+    return (said - high) / high if said > high else 0.0
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -100,7 +108,7 @@ def _differences(
         value = said.get(name)
         if value is None:
             is_right = False
-        elif isinstance(figure, Quantile):
+        elif isinstance(figure, Spread):
             error = figure.error(value)
             verdict.error = max(verdict.error, error)
             is_right = error <= ERROR_MAX

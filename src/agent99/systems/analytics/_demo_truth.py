@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from agent99.systems.analytics._demo_check import Quantile, Ranking, Window, Windows
+from agent99.systems.analytics._demo_check import Ranking, Spread, Window, Windows
 
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
@@ -121,7 +121,12 @@ def _order_values(orders: pl.DataFrame) -> Windows:
             "orders": count,
             "revenue_pence": total,
             "largest_pence": largest,
-            "quantiles": [Quantile(*bounds[at : at + 2]) for at in range(0, len(bounds), 2)],
+            "quantiles": Spread(
+                {
+                    str(share): (bounds[2 * at], bounds[2 * at + 1])
+                    for at, share in enumerate(QUANTILES)
+                }
+            ),
         }
         for start, count, total, largest, *bounds in grouped.iter_rows()
     }
