@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,8 @@ from agent99.systems.analytics import (
     Source,
     Tumbling,
 )
-from agent99.systems.analytics._board import Board
+from agent99.systems.analytics._board import Board, key_order
+from agent99.systems.analytics._board_cells import Chunks
 from agent99.systems.analytics._delta import Panes, WindowRow
 from agent99.systems.analytics._watermark import FOREVER_US
 from agent99.systems.analytics._windows import Window
@@ -27,18 +29,17 @@ from ._naive import Bag, Name, Tick, delta_of, name_of, ordinals_of, windows_of
 
 TICKS = Source("ticks", Tick, time="at_us", delay_s=0.0)
 US = 1e-6
-TIME_US_MAX = 60
+TIME_US_MAX = 30
 
-windows = st.one_of(
-    st.builds(Tumbling, st.integers(1, 20).map(lambda us: us * US)),
-    st.tuples(st.integers(1, 20), st.integers(1, 20)).map(
-        lambda both: Hopping(max(both) * US, min(both) * US)
-    ),
-    st.builds(Sliding, st.integers(1, 20).map(lambda us: us * US)),
-    st.builds(Session, st.integers(1, 20).map(lambda us: us * US)),
-    st.builds(CountOf, st.integers(1, 4)),
-)
-Step = tuple[Literal["add", "close", "reload", "compact"], Any]
+LENGTHS = st.integers(1, 8)
+WINDOWS: dict[str, st.SearchStrategy[Window]] = {
+    "tumbling": LENGTHS.map(lambda us: Tumbling(us * US)),
+    "hopping": st.tuples(LENGTHS, LENGTHS).map(lambda us: Hopping(max(us) * US, min(us) * US)),
+    "sliding": LENGTHS.map(lambda us: Sliding(us * US)),
+    "session": LENGTHS.map(lambda us: Session(us * US)),
+    "count": st.integers(1, 4).map(CountOf),
+}
+Step = tuple[Literal["add", "close", "prune", "reload", "compact"], Any]
 steps = st.lists(
     st.one_of(
         st.tuples(
@@ -50,9 +51,9 @@ steps = st.lists(
             ),
         ),
         st.tuples(st.just("close"), st.integers(0, 15)),
-        st.tuples(st.sampled_from(("reload", "compact")), st.none()),
+        st.tuples(st.sampled_from(("prune", "reload", "compact")), st.none()),
     ),
-    max_size=20,
+    max_size=25,
 )
 
 
@@ -99,29 +100,35 @@ class Desk:
         ]
 
     def close(self, watermark_us: int) -> None:
-        """Close windows, keep their rows, and delete what nobody needs."""
+        """Close windows, and keep their rows."""
         for row in self.board.close(watermark_us):
             before = self.latest.get(name_of(row))
             assert row.revision == (before.revision if before else 0) + 1
             assert (row.state, row.pipeline) == ("closed", "figures")
             self.latest[name_of(row)] = row
+
+    def prune(self) -> None:
+        """Delete what nobody needs."""
         done = set(self.board.done_chunks())
         self.stored = [(chunk, panes) for chunk, panes in self.stored if chunk not in done]
+        assert self.board.open_rows() == self.again().open_rows()
+
+    def again(self) -> Board:
+        """Return a board that is made of what is kept."""
+        board, watermark_us = Board(self.pipeline), self.board.watermark_us
+        for _, panes in self.stored:
+            board.merge(deepcopy(panes))
+        if watermark_us is not None:
+            horizon_us = watermark_us - self.pipeline.lateness_us
+            kept = [row for row in self.latest.values() if row.end_us > horizon_us]
+            board.settle(watermark_us, kept)
+        return board
 
     def reload(self) -> None:
-        """Go on with another board, made of what is kept."""
-        watermark_us = self.board.watermark_us
-        if watermark_us is None:
-            return
-        self.close(watermark_us)  # a board is left between two closings: with nothing to show
-        horizon_us = self.board.horizon_us
-        assert horizon_us is not None
-        self.board = Board(self.pipeline)
-        for _, panes in self.stored:
-            self.board.merge(deepcopy(panes))
-        self.board.settle(
-            watermark_us, [row for row in self.latest.values() if row.end_us > horizon_us]
-        )
+        """Go on with another board, which was not there when this one was left."""
+        if self.board.watermark_us is not None:
+            self.close(self.board.watermark_us)  # a board is left with nothing to show
+            self.board = self.again()
 
     def compact(self) -> None:
         """Keep one delta instead of all."""
@@ -153,6 +160,8 @@ def run(pipeline: Pipeline, program: list[Step]) -> Desk:
                 watermark_us += argument
                 desk.close(watermark_us)
                 check(desk, ordinals)
+            case "prune":
+                desk.prune()
             case "reload":
                 desk.reload()
             case "compact":
@@ -180,14 +189,111 @@ def check(desk: Desk, ordinals: dict[int, int]) -> None:
     assert desk.board.unwanted_rows == 0
 
 
-@given(windows, st.integers(0, 30), steps)
-def test_windows_by_definition(window: Window, lateness_us: int, program: list[Step]) -> None:
+@pytest.mark.parametrize("kind", WINDOWS)
+@given(st.data(), st.integers(0, 40), steps)
+def test_windows_by_definition(
+    kind: str, data: st.DataObject, lateness_us: int, program: list[Step]
+) -> None:
     """At every watermark, closed and open windows have the records that they have by definition.
 
     Revisions go up by one, and a board made again of the chunks that are not done goes on alike.
     """
+    window = data.draw(WINDOWS[kind])
     desk = run(pipeline_of(window, lateness_us), [*program, ("close", TIME_US_MAX + 50)])
     if not isinstance(window, CountOf):
         assert desk.opened() == {}
         desk.close(FOREVER_US)
+        desk.prune()
         assert desk.stored == []
+
+
+def test_too_late_for_the_board() -> None:
+    """Records of forgotten windows are in none, and counted; what is needed is kept beside them."""
+    desk = Desk(pipeline_of(Session(2 * US)))
+    ticks = [Tick(0, "a", 0), Tick(20, "a", 1)]
+    desk.add(ticks, {})
+    desk.close(10)
+    desk.prune()
+    desk.board.merge(delta_of(desk.pipeline, [Tick(5, "a", 2), Tick(5, "b", 3)], {}))
+    desk.close(10)
+    desk.prune()
+    assert desk.board.unwanted_rows == 2
+    assert [0] == [row.values["numbers"][0] for row in desk.latest.values()]
+    assert [(0, 1)] == [(chunk, len(panes)) for chunk, panes in desk.stored if 20 in panes]
+
+
+def test_order_of_rows() -> None:
+    """Rows come by their ends, then by their keys; None before numbers before text."""
+    keys = [("b",), (None,), (2,), ("a",), (True,)]
+    assert sorted(keys, key=key_order) == [(None,), (True,), (2,), ("a",), ("b",)]
+    board = Board(pipeline_of(Sliding(5 * US)))
+    ticks = [Tick(1, "b", 0), Tick(1, "a", 1), Tick(0, "b", 2)]
+    board.merge(delta_of(pipeline_of(Sliding(5 * US)), ticks, {}))
+    assert [(1, "b"), (2, "a"), (2, "b")] == [(row.end_us, *row.key) for row in board.close(9)]
+
+
+def test_joined_sessions() -> None:
+    """A late record that joins two closed sessions takes both back, and shows the one they are."""
+    desk = Desk(pipeline_of(Session(10 * US), lateness_us=100))
+    desk.add([Tick(0, "a", 0), Tick(15, "a", 1)], {})
+    desk.close(30)
+    desk.add([Tick(8, "a", 2)], {})
+    rows = desk.board.close(30)
+    assert [
+        (0, 10, 2, True, []),
+        (15, 25, 2, True, []),
+        (0, 25, 1, False, [0, 1, 2]),
+    ] == [
+        (row.start_us, row.end_us, row.revision, row.is_retracted, row.values.get("numbers", []))
+        for row in rows
+    ]
+
+
+def test_session_opened_again() -> None:
+    """A closed session that a late record makes longer is open again, if its end is to come."""
+    desk = Desk(pipeline_of(Session(10 * US), lateness_us=100))
+    desk.add([Tick(0, "a", 0)], {})
+    desk.close(12)
+    desk.add([Tick(9, "a", 1)], {})
+    assert [(0, 10, True)] == [
+        (one.start_us, one.end_us, one.is_retracted) for one in desk.board.close(12)
+    ]
+    assert [(0, 19, 2)] == [(one.start_us, one.end_us, one.rows) for one in desk.board.open_rows()]
+    assert [(0, 19, 1)] == [
+        (one.start_us, one.end_us, one.revision) for one in desk.board.close(19)
+    ]
+
+
+def test_open_rows_of_a_key_and_time() -> None:
+    """Open windows can be asked for by key, and by the time that they are to touch."""
+    pipeline = pipeline_of(Hopping(10 * US, 5 * US))
+    board = Board(pipeline)
+    board.merge(delta_of(pipeline, [Tick(7, "a", 0), Tick(12, "b", 1)], {}))
+    assert [(0, "a"), (5, "a"), (5, "b"), (10, "b")] == [
+        (row.start_us, *row.key) for row in board.open_rows()
+    ]
+    assert [0, 5] == [row.start_us for row in board.open_rows(("a",))]
+    assert [10] == [row.start_us for row in board.open_rows(from_us=15)]
+    assert [0] == [row.start_us for row in board.open_rows(to_us=5)]
+
+
+def test_watermark_does_not_go_back() -> None:
+    """A watermark before the last one counts as the last one."""
+    board = Board(pipeline_of(Tumbling(10 * US), lateness_us=3))
+    assert (board.watermark_us, board.horizon_us) == (None, None)
+    board.close(50)
+    board.close(20)
+    assert (board.watermark_us, board.horizon_us) == (50, 47)
+
+
+def test_chunk_needed_again() -> None:
+    """A chunk of which something came after all else was done is not done."""
+    chunks = Chunks()
+    chunks.hold(1)
+    chunks.release(1)
+    chunks.hold(1)
+    assert chunks.take_done() == []
+    chunks.release(1)
+    chunks.pass_by(2)
+    assert chunks.take_done() == [1, 2]
+    assert chunks.take_done() == []
