@@ -20,6 +20,14 @@ from agent99.systems.analytics._aggregates import (
     Sum,
     Variance,
 )
+from agent99.systems.analytics._ingested import (
+    Finished,
+    Flushed,
+    Ingested,
+    IngestionOptions,
+    IngestionStats,
+)
+from agent99.systems.analytics._ingestion import DataIngestionAgent
 from agent99.systems.analytics._pipeline import Job, Pipeline
 from agent99.systems.analytics._source import Source
 from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
@@ -28,7 +36,13 @@ __all__ = [
     "Aggregate",
     "Count",
     "CountOf",
+    "DataIngestionAgent",
+    "Finished",
+    "Flushed",
     "Hopping",
+    "Ingested",
+    "IngestionOptions",
+    "IngestionStats",
     "Job",
     "Max",
     "Mean",

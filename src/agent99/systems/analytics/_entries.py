@@ -1,0 +1,110 @@
+"""What is stored, and who waits for it: from entries of a parcel to events of the log. Pure."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+from hashlib import blake2b
+from re import compile as pattern
+from typing import Any
+
+import msgspec
+
+from agent99.systems.analytics._columns import (
+    ColumnBatch,
+    Origin,
+    columns_of,
+    encode_batch,
+    shard_key,
+)
+from agent99.systems.analytics._source import Source
+
+_is_batch_id = pattern(r"[!-~]{1,48}").fullmatch
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """One event of the log."""
+
+    topic: str
+    key: str
+    event_id: str
+    body: bytes
+    rows: int
+
+
+class Entry(msgspec.Struct, eq=False, kw_only=True):
+    """A record, or a batch of them, and who waits for it."""
+
+    source: Source[Any]
+    shard: int
+    rows: int
+    origin: Origin
+    done: Future[None]
+    """Ends when it is stored, or will not be; cancelled: nobody waits any more."""
+    record: Any = None
+    """A single one, which is stored with others."""
+    pieces: tuple[Piece, ...] = ()
+    """Of a batch, which is stored alone."""
+    is_in_doubt: bool = False
+    """It may be stored, or is being stored: it cannot be taken back any more."""
+
+
+def batch_id_of(text: str) -> str:
+    """Return the id by which a batch is known: the text, or where that is long, its hash."""
+    return text if _is_batch_id(text) else blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def event_id_of(source: Source[Any], shard: int, batch_id: str) -> str:
+    """Return the id of a batch's event: the same whenever, and to whomever, it is sent.
+
+    At most 48 + 63 + 4 characters, which leaves room for the halves of halves.
+    """
+    return f"{batch_id}.{source.name}.{shard}"
+
+
+def pieces_of(
+    source: Source[Any], batch: ColumnBatch, event_id: str, bytes_max: int
+) -> tuple[Piece, ...]:
+    """Return a batch as events that the log takes: one, or its halves, or theirs.
+
+    Columns can be larger than the rows were, as where fields have defaults that were left out.
+    """
+    body = bytes(encode_batch(source, batch))
+    if len(body) <= bytes_max or batch.rows < 2:
+        return (Piece(source.topic, shard_key(source, batch.shard), event_id, body, batch.rows),)
+    middle = batch.rows // 2
+    parts = (_part(batch, 0, middle), _part(batch, middle, batch.rows))
+    return tuple(
+        piece
+        for number, part in enumerate(parts)
+        for piece in pieces_of(source, part, f"{event_id}.{number}", bytes_max)
+    )
+
+
+def gathered(entries: Sequence[Entry], event_id: str, bytes_max: int) -> tuple[Piece, ...]:
+    """Return single records of one shard as events."""
+    source, shard = entries[0].source, entries[0].shard
+    batch = ColumnBatch(
+        source=source.name,
+        shard=shard,
+        rows=len(entries),
+        columns=columns_of(source, [entry.record for entry in entries]),
+        origins=tuple(entry.origin for entry in entries),
+    )
+    return pieces_of(source, batch, event_id, bytes_max)
+
+
+def _part(batch: ColumnBatch, start: int, end: int) -> ColumnBatch:
+    origins: list[Origin] = []
+    first = 0
+    for origin in batch.origins:
+        rows = min(first + origin.rows, end) - max(first, start)
+        if rows > 0:
+            origins.append(msgspec.structs.replace(origin, rows=rows))
+        first += origin.rows
+    return msgspec.structs.replace(
+        batch,
+        rows=end - start,
+        columns={name: values[start:end] for name, values in batch.columns.items()},
+        origins=tuple(origins),
+    )
