@@ -29,11 +29,18 @@ from agent99.systems.analytics._ingested import (
 )
 from agent99.systems.analytics._ingestion import DataIngestionAgent
 from agent99.systems.analytics._pipeline import Job, Pipeline
+from agent99.systems.analytics._produced import (
+    BatchFailedError,
+    ProducerOptions,
+    ProducerStatistics,
+)
+from agent99.systems.analytics._producer import Producer
 from agent99.systems.analytics._source import Source
 from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
 
 __all__ = [
     "Aggregate",
+    "BatchFailedError",
     "Count",
     "CountOf",
     "DataIngestionAgent",
@@ -48,6 +55,9 @@ __all__ = [
     "Mean",
     "Min",
     "Pipeline",
+    "Producer",
+    "ProducerOptions",
+    "ProducerStatistics",
     "Rate",
     "Session",
     "Sliding",
