@@ -19,6 +19,10 @@ from agent99.clock import SystemClock
 
 START_S_MAX = 30.0
 STOP_S_MAX = 20.0
+_END_OTHERS = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 _numbers = itertools.count(1)
 
 
@@ -61,6 +65,8 @@ class Postgres:
         self.folder = folder
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self._empty: list[str] = []
+        """The addresses of databases that were given back."""
         self._log = folder / "log"  # no pipe: a full one stops the server
         self._as = unprivileged()
         if self._as:
@@ -123,11 +129,21 @@ class Postgres:
         return f"postgresql://agent99@127.0.0.1:{self.port}/{database}"
 
     def make_database(self) -> str:
-        """Make a new database; returns its address."""
+        """Return the address of an empty database: one that was given back, or a new one."""
+        if self._empty:
+            return self._empty.pop()
         name = f"test_{next(_numbers)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url(name)
+
+    def give_back(self, url: str) -> None:
+        """Empty a database for the next test: that takes a tenth of the time of a new one."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_END_OTHERS)
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        self._empty.append(url)
 
     def _wait_ready(self) -> None:
         """Ask until the server says yes; `pg_isready` itself waits for an answer."""

@@ -91,6 +91,22 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """Give the address of an empty database of PostgreSQL."""
+    url = postgres.make_database()
+    yield url
+    postgres.give_back(url)
+
+
+@pytest.fixture(scope="module")
+def shared_postgres_url(postgres: Postgres) -> Iterator[str]:
+    """Give the address of a database of PostgreSQL that the tests of one file share."""
+    url = postgres.make_database()
+    yield url
+    postgres.give_back(url)
+
+
+@pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """Give a seed for a randomised test; `SEED=n` replays, and a failure prints the one it had."""
     given = os.environ.get("SEED")

@@ -9,19 +9,12 @@ import pytest
 
 from agent99.store import Migration, Store, StoreOptions, open_store
 from agent99.testing.store import MakeStore
-from tests._postgres import Postgres
 
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """Give the address of a file that is not there yet."""
     return f"sqlite:///{tmp_path}/store.db"
-
-
-@pytest.fixture
-def postgres_url(postgres: Postgres) -> str:
-    """Give the address of an empty database."""
-    return postgres.make_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests._postgres import Postgres
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the address of an empty database, of either kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/system.db"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.make_database()
+    address: str = request.getfixturevalue("postgres_url")
+    return address

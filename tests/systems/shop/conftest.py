@@ -35,7 +35,6 @@ from agent99.systems.shop._tables_aftercare import (
     SHIPMENTS_SCHEMA,
 )
 from agent99.systems.shop._year import Year
-from tests._postgres import Postgres
 from tests.systems.shop._shelves import Shelves
 from tests.systems.shop._shop import OpenShop, Shop
 from tests.systems.shop._till import OpenTill, tills
@@ -108,8 +107,8 @@ def till_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Give the address of a database of either kind, for all tests of a file: a till opens soon."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path_factory.mktemp('till')}/till.db"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.make_database()
+    address: str = request.getfixturevalue("shared_postgres_url")
+    return address
 
 
 @pytest.fixture
@@ -124,8 +123,8 @@ def shelves_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """Give the address of a database that the tests of one file share."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path_factory.mktemp('shelves')}/stock.db"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.make_database()
+    address: str = request.getfixturevalue("shared_postgres_url")
+    return address
 
 
 @pytest.fixture

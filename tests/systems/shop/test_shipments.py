@@ -30,7 +30,6 @@ from agent99.systems.shop._opening import open_shipments
 from agent99.systems.shop._settings import settings_in, settings_on
 from agent99.systems.shop._shipments import Shipments
 from agent99.testing import ManualClock, MemoryEngine
-from tests._postgres import Postgres
 from tests._wait import PATIENCE_S, eventually
 from tests.systems.shop._shop import an_id, order_of
 
@@ -76,8 +75,8 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Give the address of a database in which each test has an order of its own."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path_factory.mktemp('shipments')}/shop.db"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.make_database()
+    address: str = request.getfixturevalue("shared_postgres_url")
+    return address
 
 
 @asynccontextmanager
