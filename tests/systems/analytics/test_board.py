@@ -25,7 +25,7 @@ from agent99.systems.analytics._delta import Panes, WindowRow
 from agent99.systems.analytics._watermark import FOREVER_US
 from agent99.systems.analytics._windows import Window
 
-from ._naive import Bag, Name, Tick, delta_of, name_of, ordinals_of, windows_of
+from ._by_definition import Bag, Name, Tick, delta_of, name_of, ordinals_of, windows_of
 
 TICKS = Source("ticks", Tick, time="at_us", delay_s=0.0)
 US = 1e-6

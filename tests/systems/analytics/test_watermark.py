@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent99.systems.analytics import Source
 from agent99.systems.analytics._watermark import FOREVER_US, Watermark
 
-from ._naive import Tick
+from ._by_definition import Tick
 
 S = 1_000_000
 Note = tuple[int, int, int, bool]
