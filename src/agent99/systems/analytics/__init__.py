@@ -35,6 +35,7 @@ from agent99.systems.analytics._produced import (
     ProducerStatistics,
 )
 from agent99.systems.analytics._producer import Producer
+from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source
 from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
 
@@ -44,6 +45,7 @@ __all__ = [
     "Count",
     "CountOf",
     "DataIngestionAgent",
+    "Distinct",
     "Finished",
     "Flushed",
     "Hopping",
@@ -58,11 +60,13 @@ __all__ = [
     "Producer",
     "ProducerOptions",
     "ProducerStatistics",
+    "Quantiles",
     "Rate",
     "Session",
     "Sliding",
     "Source",
     "Sum",
+    "TopK",
     "Tumbling",
     "Variance",
     "Window",

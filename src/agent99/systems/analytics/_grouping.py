@@ -1,0 +1,94 @@
+"""Which records of a batch go into which cell: by pane and key. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from agent99.systems.analytics._compute import Table
+from agent99.systems.analytics._delta import Key
+from agent99.systems.analytics._pipeline import Pipeline
+from agent99.systems.analytics._windows import CountOf, Session, Sliding
+
+
+class Group(NamedTuple):
+    """The records of a cell."""
+
+    pane: int
+    key: Key
+    places: Sequence[int]
+    """Their places in the table; at least one."""
+
+
+def groups_of(
+    pipeline: Pipeline, table: Table, rows: int, ordinals: Mapping[Key, int]
+) -> Iterator[Group]:
+    """Yield the records of each cell; together they are all, each once.
+
+    Args:
+        pipeline: By whose window and key.
+        table: The columns, in the order of the time, but for windows by count.
+        rows: How many records it has, at least one.
+        ordinals: How many records each key had so far, for windows by count.
+    """
+    window = pipeline.window
+    times = table[pipeline.source.time]
+    if isinstance(window, CountOf):
+        for key, places in _by_key(pipeline, table, 0, rows):
+            yield from _counted(window.records, ordinals.get(key, 0), key, places)
+    elif isinstance(window, Session):
+        for key, places in _by_key(pipeline, table, 0, rows):
+            yield from _fragments(window.gap_us, times, key, places)
+    else:
+        pane_us = 1 if isinstance(window, Sliding) else window.pane_us
+        first = 0
+        while first < rows:
+            pane = times[first] // pane_us
+            end = bisect_left(times, (pane + 1) * pane_us, first)
+            for key, places in _by_key(pipeline, table, first, end):
+                yield Group(pane, key, places)
+            first = end
+
+
+def _by_key(
+    pipeline: Pipeline, table: Table, first: int, end: int
+) -> Iterable[tuple[Key, Sequence[int]]]:
+    """Return where the records of each key are, from the place `first` on, before `end`."""
+    if not pipeline.key:
+        return [((), range(first, end))]
+    columns = [table[name][first:end] for name in pipeline.key]
+    if len(columns) > 1:
+        return _places(zip(*columns, strict=True), first).items()
+    # A tuple for each key, not for each record.
+    return [((value,), places) for value, places in _places(columns[0], first).items()]
+
+
+def _places(values: Iterable[Any], first: int) -> dict[Any, list[int]]:
+    places: dict[Any, list[int]] = defaultdict(list)
+    for place, value in enumerate(values, first):
+        places[value].append(place)
+    return places
+
+
+def _fragments(
+    gap_us: int, times: Sequence[int], key: Key, places: Sequence[int]
+) -> Iterator[Group]:
+    """Cut the records of a key where the next one is a gap or more away."""
+    first = 0
+    for last, (place, following) in enumerate(pairwise(places)):
+        if times[following] - times[place] >= gap_us:
+            yield Group(times[places[first]], key, places[first : last + 1])
+            first = last + 1
+    yield Group(times[places[first]], key, places[first:])
+
+
+def _counted(records: int, before: int, key: Key, places: Sequence[int]) -> Iterator[Group]:
+    """Cut the records of a key, which had some before, where a window of so many is full."""
+    first = 0
+    while first < len(places):
+        end = first + records - (before + first) % records
+        yield Group((before + first) // records, key, places[first:end])
+        first = end
