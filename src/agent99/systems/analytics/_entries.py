@@ -22,6 +22,13 @@ from agent99.systems.analytics._source import Source
 _is_batch_id = pattern(r"[!-~]{1,48}").fullmatch
 
 
+class _Held(msgspec.Struct):
+    columns: msgspec.Raw
+
+
+_decode = msgspec.json.Decoder(_Held).decode
+
+
 class Piece(msgspec.Struct, frozen=True):
     """One event of the log."""
 
@@ -32,17 +39,22 @@ class Piece(msgspec.Struct, frozen=True):
     rows: int
 
 
-class Entry(msgspec.Struct, eq=False, kw_only=True):
-    """A record, or a batch of them, and who waits for it."""
+class Single(msgspec.Struct, frozen=True):
+    """A record that is stored with others."""
 
     source: Source[Any]
     shard: int
-    rows: int
+    record: Any
     origin: Origin
+
+
+class Entry(msgspec.Struct, eq=False, kw_only=True):
+    """A record, or a batch of them, and who waits for it."""
+
+    rows: int
     done: Future[None]
     """Ends when it is stored, or will not be; cancelled: nobody waits any more."""
-    record: Any = None
-    """A single one, which is stored with others."""
+    single: Single | None = None
     pieces: tuple[Piece, ...] = ()
     """Of a batch, which is stored alone."""
     is_in_doubt: bool = False
@@ -83,15 +95,24 @@ def pieces_of(
 
 def gathered(entries: Sequence[Entry], event_id: str, bytes_max: int) -> tuple[Piece, ...]:
     """Return single records of one shard as events."""
-    source, shard = entries[0].source, entries[0].shard
+    singles = [entry.single for entry in entries if entry.single is not None]
+    source = singles[0].source
     batch = ColumnBatch(
         source=source.name,
-        shard=shard,
-        rows=len(entries),
-        columns=columns_of(source, [entry.record for entry in entries]),
-        origins=tuple(entry.origin for entry in entries),
+        shard=singles[0].shard,
+        rows=len(singles),
+        columns=columns_of(source, [single.record for single in singles]),
+        origins=tuple(single.origin for single in singles),
     )
     return pieces_of(source, batch, event_id, bytes_max)
+
+
+def has_same_columns(there: bytes, body: bytes) -> bool:
+    """Tell whether two events have the same records, whenever and from wherever these came."""
+    try:
+        return bytes(_decode(there).columns) == bytes(_decode(body).columns)
+    except msgspec.DecodeError:  # a stranger's
+        return False
 
 
 def _part(batch: ColumnBatch, start: int, end: int) -> ColumnBatch:

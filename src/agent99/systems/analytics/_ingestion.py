@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
@@ -14,10 +14,15 @@ from agent99 import Agent, Failure, operation
 from agent99.agent import host_of, link_of
 from agent99.clock import wait_ended
 from agent99.errors import BadRequestError, UsageError
-from agent99.systems.analytics._buffer import Buffer
 from agent99.systems.analytics._columns import ColumnBatch, Columns, Origin, refusal, shard_key
-from agent99.systems.analytics._door import Door, Put
-from agent99.systems.analytics._entries import Entry, batch_id_of, event_id_of, pieces_of
+from agent99.systems.analytics._door import Put
+from agent99.systems.analytics._entries import (
+    Entry,
+    Single,
+    batch_id_of,
+    event_id_of,
+    pieces_of,
+)
 from agent99.systems.analytics._ingested import (
     ACTIONS,
     INVALID_ACTION,
@@ -28,13 +33,11 @@ from agent99.systems.analytics._ingested import (
     IngestionOptions,
     IngestionStats,
     is_bad,
-    is_full,
     is_unknown,
 )
 from agent99.systems.analytics._intake import DATA, Intake, Taken
-from agent99.systems.analytics._shelf import LogShelf
 from agent99.systems.analytics._source import Source
-from agent99.systems.analytics._writer import Writer
+from agent99.systems.analytics._storing import Storing
 
 RECORD_BYTES = 256
 """What a record that waits takes besides its own bytes."""
@@ -64,8 +67,7 @@ class DataIngestionAgent(Agent):
     sources: tuple[Source[Any], ...] = ()
     options: IngestionOptions = IngestionOptions()
 
-    _door: Door
-    _writer: Writer
+    _storing: Storing
 
     def __init__(
         self,
@@ -82,23 +84,16 @@ class DataIngestionAgent(Agent):
             raise UsageError("two sources have one name")
         self._only = several[0].name if len(several) == 1 else ""
         self._counts = Counts()
-        self._buffer: Buffer[Entry] = Buffer(self._options)
 
     async def start(self) -> None:
         """Take in records from now on."""
-        link = link_of(self)
-        await link.durable.streams.ensure_log()
-        self._writer = Writer(
-            self._buffer, LogShelf(self), self._counts, link.clock, link.ids, self._look
-        )
-        self._door = Door(
-            self._buffer, self._options.overflow, self._counts, link.deadlines, self._writer.wake
-        )
-        host_of(self).duty(lambda _host: _Flushing(self._flush))
+        self._storing = storing = Storing(self, self._options, self._counts)
+        await storing.open()
+        host_of(self).duty(lambda _host: _Flushing(storing))
 
     async def stop(self) -> None:
         """End what could not be stored until now; its callers were told."""
-        await self._writer.aclose()
+        await self._storing.aclose()
 
     # --- what is asked for ------------------------------------------------------------------------
 
@@ -140,16 +135,16 @@ class DataIngestionAgent(Agent):
             nothing: Columns = {name: [] for name in intake.source.fields}
             puts: list[Put] = []
             for number in shards:
-                self._buffer.seal(shard_key(intake.source, number))  # it stands behind the records
+                self._storing.seal(shard_key(intake.source, number))  # it stands behind the records
                 puts.append(self._batch(intake.source, number, origin, nothing, is_final=True))
-            await self._store(puts)
+            await self._storing.store(puts, self._until_s())
             return Finished(finished=True, shards=tuple(shards))
 
     @operation(idempotent=True)
     async def flush(self) -> Flushed:
         """Store what waits now; answered = it is, or its callers know that it is not."""
         with self._refusals():
-            waiting = self._flush()
+            waiting = self._storing.flush()
             if waiting:
                 all_of_it = asyncio.gather(
                     *(entry.done for entry in waiting), return_exceptions=True
@@ -164,11 +159,11 @@ class DataIngestionAgent(Agent):
         """Return what waits, and what this instance did since it started."""
         counts, options = self._counts, self._options
         return IngestionStats(
-            buffer_size=self._buffer.records,
+            buffer_size=self._storing.buffer.records,
             batch_size=options.batch_records_max,
             flush_interval=options.linger_s,
-            buffer_bytes=self._buffer.bytes,
-            blocked=self._door.blocked,
+            buffer_bytes=self._storing.buffer.bytes,
+            blocked=self._storing.blocked,
             records=counts.records,
             batches=counts.batches,
             repeated=counts.repeated,
@@ -177,7 +172,7 @@ class DataIngestionAgent(Agent):
             abandoned=counts.abandoned,
             retries=counts.retries,
             spilled=counts.spilled,
-            spilled_waiting=0,
+            spilled_waiting=self._storing.spilled_waiting,
         )
 
     # --- inside -----------------------------------------------------------------------------------
@@ -208,17 +203,11 @@ class DataIngestionAgent(Agent):
         data_id = link_of(self).ids.uuid()
         now_s = link_of(self).clock.monotonic_s()
         due_s = now_s + min(self._options.linger_s, self._remaining_s() / 2)
-        entry = Entry(
-            source=intake.source,
-            shard=number,
-            rows=1,
-            origin=self._origin(data_id, 1),
-            done=_future(),
-            record=taken.records[0],
-        )
+        single = Single(intake.source, number, taken.records[0], self._origin(data_id, 1))
+        entry = Entry(rows=1, done=_future(), single=single)
         lane = shard_key(intake.source, number)
-        await self._store([Put(lane, entry, size + RECORD_BYTES, due_s)])
-        return Ingested(ingested=True, data_id=data_id, buffer_size=self._buffer.records)
+        await self._storing.store([Put(lane, entry, size + RECORD_BYTES, due_s)], self._until_s())
+        return Ingested(ingested=True, data_id=data_id, buffer_size=self._storing.buffer.records)
 
     async def _ingest_batch(
         self, intake: Intake, taken: Taken, known_as: str, shard: int | None
@@ -228,13 +217,12 @@ class DataIngestionAgent(Agent):
         if shard is None and not source.shard_by:  # a repetition goes to the same one
             shard = crc32(batch_id.encode()) % source.shards
         origin = self._origin(batch_id, taken.rows)
-        await self._store(
-            [
-                self._batch(source, number, origin, columns)
-                for number, columns in intake.part(taken, shard)
-            ]
-        )
-        size = self._buffer.records
+        puts = [
+            self._batch(source, number, origin, columns)
+            for number, columns in intake.part(taken, shard)
+        ]
+        await self._storing.store(puts, self._until_s())
+        size = self._storing.buffer.records
         return Ingested(ingested=True, data_id=batch_id, buffer_size=size, records=taken.rows)
 
     def _batch(
@@ -257,29 +245,9 @@ class DataIngestionAgent(Agent):
             is_final=is_final,
         )
         event_id = event_id_of(source, shard, origin.data_id)
-        pieces = pieces_of(source, batch, event_id, self._writer.bytes_max)
-        entry = Entry(
-            source=source, shard=shard, rows=rows, origin=origin, done=_future(), pieces=pieces
-        )
+        pieces = pieces_of(source, batch, event_id, self._storing.bytes_max)
+        entry = Entry(rows=rows, done=_future(), pieces=pieces)
         return Put(shard_key(source, shard), entry, sum(len(piece.body) for piece in pieces))
-
-    async def _store(self, puts: Sequence[Put]) -> None:
-        """Have entries stored, and wait for it.
-
-        Raises:
-            Failure: they are not, or it is unknown.
-        """
-        entries = [put.entry for put in puts]
-        all_of_it = asyncio.gather(*(entry.done for entry in entries))
-        try:
-            await self._door.put(puts, self._until_s())
-            if not await wait_ended(link_of(self).deadlines, all_of_it, self._until_s()):
-                is_open = any(entry.is_in_doubt or entry.done.done() for entry in entries)
-                raise is_unknown() if is_open else is_full("it could not be stored in time")
-            await all_of_it
-        finally:
-            for entry in entries:  # nobody waits any more: what is certainly not stored is left out
-                entry.done.cancel()
 
     def _origin(self, data_id: str, rows: int) -> Origin:
         header = self.context.header
@@ -302,35 +270,27 @@ class DataIngestionAgent(Agent):
         remaining_s = self._remaining_s()
         return link_of(self).clock.monotonic_s() + remaining_s - min(ANSWER_S, remaining_s / 4)
 
-    def _flush(self) -> list[Entry]:
-        waiting = self._buffer.flush()
-        self._writer.wake_all()
-        return waiting
-
-    def _look(self) -> None:
-        self._door.look()
-
 
 class _Flushing:
     """Has an agent that leaves store at once what it has: its callers need not wait longer."""
 
-    def __init__(self, flush: Callable[[], object]) -> None:
-        self._flush = flush
+    def __init__(self, storing: Storing) -> None:
+        self._storing = storing
 
     def __repr__(self) -> str:
-        return "_Flushing()"
+        return f"_Flushing({self._storing!r})"
 
     def start(self) -> None:
         """Nothing to do."""
 
     async def leave(self) -> None:
         """Store what waits."""
-        self._flush()
+        self._storing.flush()
 
     async def stop(self, timeout_s: float) -> bool:
         """Store what waits; the operations wait for it."""
         del timeout_s
-        self._flush()
+        self._storing.flush()
         return True
 
 

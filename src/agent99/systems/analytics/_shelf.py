@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from agent99.agent import Agent, link_of
 from agent99.envelope import (
     ENVELOPE_BYTES,
@@ -14,14 +12,7 @@ from agent99.envelope import (
     split_message,
 )
 from agent99.errors import BadRequestError, IdempotencyConflictError
-from agent99.systems.analytics._entries import Piece
-
-
-class _Held(msgspec.Struct):
-    columns: msgspec.Raw
-
-
-_decode = msgspec.json.Decoder(_Held).decode
+from agent99.systems.analytics._entries import Piece, has_same_columns
 
 
 class LogShelf:
@@ -63,15 +54,14 @@ class LogShelf:
         if not stored.duplicate:
             return True
         record = await link.journal.get(link.durable.streams.log, stored.sequence)
-        if record is not None and not _has_same_columns(record.payload, piece.body):
+        if record is not None and not _is_repeat(record.payload, piece.body):
             raise IdempotencyConflictError(piece.event_id)
         return False
 
 
-def _has_same_columns(message: bytes, body: bytes) -> bool:
-    """Tell whether what is stored has the same records, whenever and from wherever they came."""
+def _is_repeat(message: bytes, body: bytes) -> bool:
     try:
         _, there = split_message(message)
-        return bytes(_decode(there).columns) == bytes(_decode(body).columns)
-    except (BadRequestError, msgspec.DecodeError):  # a stranger's
+    except BadRequestError:  # a stranger's
         return False
+    return has_same_columns(there, body)

@@ -165,7 +165,6 @@ class Writer:
                 await self._clock.sleep(most_s * (0.5 + self._ids.fraction() / 2))
             else:
                 self._counts.batches += len(pieces)
-                self._counts.records += sum(entry.rows for entry in waiting)
                 _end(waiting, None)
                 return
 
