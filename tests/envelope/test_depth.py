@@ -41,6 +41,10 @@ def deepest(text: str) -> int:
 @given(st.lists(_PIECES, max_size=40).map("".join))
 @example('["]",' * 100)
 @example('"\\"' + "[" * 100)
+@example('"\\n"' + "[" * 100)
+@example('"\\\\"' + "[" * 100)
+@example("[" * 40 + '\\"' + "]" * 40 + '"' + "[" * 40)
+@example('["[","' + "{" * 100 + '\\""]' * 20)
 @example("[" * 65)
 @example("[{" * 40)
 @example("[" + "[]," * 1000 + "]")
@@ -56,7 +60,7 @@ def test_what_is_too_deep_is_refused_whatever_stands_in_strings(text: str) -> No
     assert refused == (deepest(padded) > DEPTH_MAX)
 
 
-@pytest.mark.parametrize("shape", ["[{}]", '[["a"],{"b":[1]}]'])
+@pytest.mark.parametrize("shape", ["[{}]", '[["a"],{"b":[1]}]', '{"a":"\\\\","b":"12\\" {"}'])
 def test_many_shallow_ones_are_not_deep(shape: str) -> None:
     """A long list is not refused for its length."""
     body = ",".join([shape] * 5_000)

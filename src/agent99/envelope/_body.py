@@ -90,7 +90,7 @@ def _bad(path: str, rule: str) -> BadRequestError:
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NO_MARKS = bytes(set(range(256)) - set(b'[]{}"\\'))
 
 
 def refuse_depth(data: bytes) -> None:
@@ -115,13 +115,16 @@ def refuse_depth(data: bytes) -> None:
 def _is_shallow(data: bytes) -> bool:
     """Tell quickly whether text is certainly not too deep; False: it may be either.
 
-    A long list of short ones is no work for a loop in Python. What stands between quotes is left
-    out, then pairs of brackets with nothing between them, again and again: each round takes away
-    two levels at most, so that few rounds mean few levels.
+    A long list of short ones is no work for a loop in Python. Escaped quotes are taken out, then
+    everything but quotes, brackets and backslashes. Two quotes side by side say nothing of a
+    bracket, be they one text or the end of one and the beginning of the next; what stands between
+    those that are left is within a text. Then pairs of brackets with nothing between them are taken
+    away, again and again: two levels at most each time, so that few rounds mean few levels.
     """
-    if b"\\" in data:  # a quote may not be one
-        return False
-    brackets = b"".join(data.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+    if b"\\" in data:  # one that stays outside of a text is in no pair, and the answer is False
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"\\")
+    marks = data.translate(None, _NO_MARKS).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
     for _ in range(DEPTH_MAX // 2):
         if not brackets:
             return True
