@@ -506,6 +506,16 @@ def test_user_headers_stand_beside_our_own() -> None:
     assert decode_header(data) == HEADER
 
 
+def test_headers_are_read_wherever_they_stand_and_whatever_is_in_them() -> None:
+    """A header may stand behind the body, as Ruby peers may write it, and hold a brace."""
+    plain = encode_message(HEADER, b"{}", encode_user_headers({"a": '{"}"}', "b": "é"}))
+    header = plain.removeprefix(b'{"header":').removesuffix(b"}")
+    expected = decode_user_headers(plain)
+    assert ('{"}"}', "é") == (expected["a"], expected["b"])
+    assert expected == decode_user_headers(b'{"header":%b,"lines":[{"a":1}]}' % header)
+    assert expected == decode_user_headers(b'{"lines":[{"a":1}],"header": %b}' % header)
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from agent99.envelope._body import HEAD
 from agent99.envelope._codec import Header
 from agent99.errors import PayloadTooLargeError, UsageError
 
@@ -17,7 +19,14 @@ HEADERS_MAX = 32
 _HEADER_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Header))
 _HEADER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+
+
+class _Enveloped(msgspec.Struct):
+    header: dict[str, Any]
+
+
+_decode_enveloped = msgspec.json.Decoder(_Enveloped).decode
+_decode_header = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def encode_user_headers(headers: Mapping[str, str]) -> bytes:
@@ -51,5 +60,15 @@ def encode_user_headers(headers: Mapping[str, str]) -> bytes:
 
 def decode_user_headers(data: bytes) -> dict[str, str]:
     """Return all that stands in a message's header as text, the envelope's own fields included."""
-    header = _decode(data)["header"]
+    header = _header(data)
     return {name: value if isinstance(value, str) else str(value) for name, value in header.items()}
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """Return the header alone: of a message that we write, the rest is not even looked at."""
+    if data.startswith(HEAD):
+        try:
+            return _decode_header(data[len(HEAD) : data.find(b"}") + 1])
+        except msgspec.DecodeError:
+            pass  # a brace within a text: the long way
+    return _decode_enveloped(data).header
