@@ -55,29 +55,37 @@ class Board:
         """Merge a delta. Its cells are the board's from now on: it changes them."""
         self.unwanted_rows += self._windows.add(panes)
 
-    def close(self, watermark_us: int) -> list[WindowRow]:
+    def close(self, watermark_us: int, *, horizon_us: int | None = None) -> list[WindowRow]:
         """Return the rows of the windows that are closed now, or have changed since they were.
 
         By their ends, then by their keys; what is taken back first. A watermark before the last one
         counts as the last one.
+
+        Args:
+            horizon_us: Up to where windows are forgotten, if that is before the watermark less the
+                lateness: where others fold, it takes a while until they know of a horizon.
         """
         if self.watermark_us is not None:
             watermark_us = max(watermark_us, self.watermark_us)
         self.watermark_us = watermark_us
         rows = self._windows.close(watermark_us)
-        self._windows.forget(watermark_us - self._pipeline.lateness_us)
+        own_us = watermark_us - self._pipeline.lateness_us
+        self._windows.forget(own_us if horizon_us is None else min(horizon_us, own_us))
         rows.sort(key=_place)
         return rows
 
-    def settle(self, watermark_us: int, shown: Iterable[WindowRow] = ()) -> None:
+    def settle(
+        self, watermark_us: int, shown: Iterable[WindowRow] = (), *, horizon_us: int | None = None
+    ) -> None:
         """Take over from another board: all that has been merged was shown at this watermark.
 
         Args:
             watermark_us: At which the other one closed windows last.
             shown: The latest rows of windows that end after the horizon; those of revision 1 may be
                 left out, the others are needed for the revisions to go on.
+            horizon_us: As of `close`.
         """
-        self.close(watermark_us)
+        self.close(watermark_us, horizon_us=horizon_us)
         for row in shown:
             if not row.is_retracted:
                 self._windows.recall(row)
