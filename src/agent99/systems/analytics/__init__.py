@@ -4,8 +4,8 @@ Given:       records of typed sources; pipelines that say key, window and aggreg
              URL of a database.
 Gives:       an agent that stores what it acknowledges, one that keeps the windows, their rows
              while they are open and when they are closed; every record in exactly one count.
-May import:  errors clock ids settings envelope journal store dispatch registry work groups agent
-             agent99; msgspec polars datasketches ddsketch sqlalchemy rich
+May import:  errors clock ids settings envelope wire journal store dispatch registry work groups
+             agent agent99; msgspec polars datasketches ddsketch sqlalchemy rich
 Never:       acknowledges what is not stored, changes a closed window without saying so, drops a
              record uncounted, lets a sum depend on the order of its parts.
 """
@@ -20,6 +20,9 @@ from agent99.systems.analytics._aggregates import (
     Sum,
     Variance,
 )
+from agent99.systems.analytics._changes import Change
+from agent99.systems.analytics._client import Analytics
+from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._ingested import (
     Finished,
     Flushed,
@@ -29,19 +32,40 @@ from agent99.systems.analytics._ingested import (
 )
 from agent99.systems.analytics._ingestion import DataIngestionAgent
 from agent99.systems.analytics._pipeline import Job, Pipeline
+from agent99.systems.analytics._processor import AnalyticsProcessor, ProcessorOptions
 from agent99.systems.analytics._produced import (
     BatchFailedError,
     ProducerOptions,
     ProducerStatistics,
 )
 from agent99.systems.analytics._producer import Producer
+from agent99.systems.analytics._questions import (
+    JobInfo,
+    JobStats,
+    PipelineStats,
+    RowsPage,
+    RowsQuery,
+)
+from agent99.systems.analytics._results import ClosedWindows
 from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source
-from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
+from agent99.systems.analytics._windows import (
+    CountOf,
+    Hopping,
+    Session,
+    Sliding,
+    Tumbling,
+    Window,
+)
+from agent99.systems.analytics._work import LateRecords
 
 __all__ = [
     "Aggregate",
+    "Analytics",
+    "AnalyticsProcessor",
     "BatchFailedError",
+    "Change",
+    "ClosedWindows",
     "Count",
     "CountOf",
     "DataIngestionAgent",
@@ -53,15 +77,22 @@ __all__ = [
     "IngestionOptions",
     "IngestionStats",
     "Job",
+    "JobInfo",
+    "JobStats",
+    "LateRecords",
     "Max",
     "Mean",
     "Min",
     "Pipeline",
+    "PipelineStats",
+    "ProcessorOptions",
     "Producer",
     "ProducerOptions",
     "ProducerStatistics",
     "Quantiles",
     "Rate",
+    "RowsPage",
+    "RowsQuery",
     "Session",
     "Sliding",
     "Source",
@@ -70,4 +101,5 @@ __all__ = [
     "Tumbling",
     "Variance",
     "Window",
+    "WindowRow",
 ]

@@ -1,0 +1,202 @@
+"""A job's figures, for who asks: rows, counts, and what changes as it changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from agent99.agent import Agent, Peer, link_of
+from agent99.envelope import Pattern, parse_topic
+from agent99.errors import Agent99Error, NoAgentError, RemoteError, UsageError
+from agent99.systems.analytics._changes import Change, Changes
+from agent99.systems.analytics._closer import turned_topic
+from agent99.systems.analytics._jobs import group_of
+from agent99.systems.analytics._questions import (
+    LIMIT_MAX,
+    UNKNOWN_JOB,
+    JobStats,
+    RowsPage,
+    RowsQuery,
+    StatsQuery,
+    Which,
+)
+
+if TYPE_CHECKING:
+    from agent99.agent import Mesh
+    from agent99.systems.analytics._delta import Scalar, WindowRow
+
+CAPABILITY: Final = "analytics_processor"
+POLL_S: Final = 1.0
+"""Between two looks of who follows, where no hint comes."""
+TIMEOUT_S: Final = 10.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+T = TypeVar("T")
+
+
+class Analytics:
+    """Asks the processors of a job.
+
+        figures = Analytics(mesh, "retail")
+        for row in await figures.query("revenue", key="France", since=monday):
+            ...
+
+    Args:
+        of: The open mesh, or an agent that runs on it.
+        job: The job's name.
+        version: Of the job; 0: the one that is asked for.
+    """
+
+    def __init__(self, of: Mesh | Agent, job: str, *, version: int = 0) -> None:
+        self._of: Final = of
+        self._job: Final = job
+        self._version: Final = version
+        self._last = ""
+        """The instance that has answered last."""
+
+    def __repr__(self) -> str:
+        return f"Analytics({self._job!r}, version={self._version})"
+
+    async def query(
+        self,
+        pipeline: str,
+        *,
+        key: Scalar | Iterable[Scalar] = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        state: Which = "all",
+    ) -> list[WindowRow]:
+        """Return rows of a pipeline: the closed ones in the order of their ends, then open ones.
+
+        Args:
+            key: Only of this key: its value, or one for each of its columns. None: of all.
+            since: Only windows that end after it.
+            until: Only windows that start before it.
+            state: Which windows.
+
+        Raises:
+            UsageError: a moment without a time zone.
+            RemoteError: the job, or the pipeline, is unknown (`UNKNOWN_JOB`).
+            NoAgentError: nobody is there.
+            DeadlineExceededError, TransportError, ClosedError
+        """
+        query = RowsQuery(
+            pipeline=pipeline,
+            job=self._job,
+            version=self._version,
+            key=_key(key),
+            since_us=_micros(since),
+            until_us=_micros(until),
+            state=state,
+            limit=LIMIT_MAX,
+        )
+        rows, _ = await self._all(query)
+        return rows
+
+    async def stats(self) -> JobStats:
+        """Return the counts of the job, and what one of its processors does.
+
+        Raises:
+            as `query`.
+        """
+        return await self._ask("stats", StatsQuery(self._job, self._version), JobStats)
+
+    async def follow(
+        self, pipeline: str, *, poll_s: float = POLL_S
+    ) -> AsyncGenerator[Change, None]:
+        """Yield the closed rows that there are, then those that come, for ever; use `aclosing`.
+
+        Args:
+            poll_s: Seconds after which it asks, where nobody has told it of anything.
+
+        Delivery: each row, or a later revision of it, at least once, within `poll_s` at the latest:
+            hints are lost with the link, and are asked for then.
+
+        Raises:
+            as `query`, at first; later it goes on as soon as it can.
+        """
+        wanted = RowsQuery(
+            pipeline=pipeline,
+            job=self._job,
+            version=self._version,
+            state="closed",
+            limit=LIMIT_MAX,
+        )
+        page = await self._ask("query", msgspec.structs.replace(wanted, limit=1), RowsPage)
+        topic = turned_topic(group_of(self._job, page.version), pipeline)
+        link = link_of(self._of) if isinstance(self._of, Agent) else self._of.link
+        subject = link.subjects.event_listen(Pattern(parse_topic(topic)))
+        changes = Changes(lambda turn: self._all(msgspec.structs.replace(wanted, after_turn=turn)))
+        heard = link.wire.subscribe(subject, changes.hear)
+        try:
+            rows, page = await self._all(wanted)
+            changes.turn = page.turn
+            yield Change(rows=rows, watermark_us=page.watermark_us, is_snapshot=True)
+            while True:
+                change = await changes.next(poll_s)
+                if change is not None:
+                    yield change
+        finally:
+            heard.unsubscribe()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _all(self, query: RowsQuery) -> tuple[list[WindowRow], RowsPage]:
+        """Return all rows, and the first page."""
+        first = page = await self._ask("query", query, RowsPage)
+        rows = list(page.rows)
+        while page.after is not None:
+            query = msgspec.structs.replace(query, after=page.after, version=first.version)
+            page = await self._ask("query", query, RowsPage)
+            rows += page.rows
+        return rows, first
+
+    async def _ask(self, operation: str, question: Any, returns: type[T]) -> T:
+        """Ask the processors of the job, one after the other, until one knows it.
+
+        Raises:
+            as `query`.
+        """
+        refused: Agent99Error | None = None
+        for peer in await self._peers():
+            try:
+                answer = await self._of.request(
+                    peer, operation, question, returns=returns, timeout_s=TIMEOUT_S
+                )
+            except RemoteError as error:
+                if error.code != UNKNOWN_JOB:
+                    raise
+                refused = error
+            except NoAgentError as error:  # it is going: another one is there, or comes
+                refused = refused or error
+            else:
+                self._last = peer.instance
+                return answer
+        raise refused or NoAgentError(f"no analytics processor is running for job {self._job!r}")
+
+    async def _peers(self) -> list[Peer]:
+        peers = await self._of.discover(CAPABILITY)
+        return sorted(peers, key=lambda peer: (peer.instance != self._last, peer.instance))
+
+
+def _key(key: Scalar | Iterable[Scalar]) -> list[Scalar] | None:
+    if key is None:
+        return None
+    if isinstance(key, int | float | str | bool):
+        return [key]
+    return list(key)
+
+
+def _micros(moment: datetime | None) -> int | None:
+    """Return a moment in microseconds since the epoch.
+
+    Raises:
+        UsageError: it has no time zone.
+    """
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise UsageError(f"{moment!r} has no time zone")
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,224 @@
+"""Writes what was folded, with the position, in one transaction; reads what folding needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from agent99.systems.analytics._columns import shard_key
+from agent99.systems.analytics._delta import Counts, Key
+from agent99.systems.analytics._fold import pack_panes
+from agent99.systems.analytics._windows import CountOf
+from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
+
+if TYPE_CHECKING:
+    from agent99.groups import Batch
+    from agent99.store import Transaction
+    from agent99.systems.analytics._pipeline import Job
+
+_READ_MARKS: Final = (
+    "SELECT source, shard, max_us, is_final FROM analytics_mark WHERE reader = :reader"
+)
+_READ_ORDINALS: Final = (
+    "SELECT pipeline, key, records FROM analytics_ordinal WHERE reader = :reader AND part = :part"
+)
+_READ_HORIZONS: Final = (
+    "SELECT pipeline, horizon_us FROM analytics_closer WHERE reader = :reader ORDER BY pipeline"
+)
+_ADD_DELTA: Final = (
+    "INSERT INTO analytics_delta (reader, pipeline, part, sequence, chunk, states)"
+    " VALUES (:reader, :pipeline, :part, :sequence, :chunk, :states)"
+)
+_SET_MARK: Final = (
+    "INSERT INTO analytics_mark (reader, source, shard, max_us, seen_us, is_final)"
+    " VALUES (:reader, :source, :shard, :max_us, :seen_us, :is_final)"
+    " ON CONFLICT (reader, source, shard) DO UPDATE SET max_us = excluded.max_us,"
+    " seen_us = excluded.seen_us, is_final = excluded.is_final"
+)
+_ADD_COUNT: Final = (
+    "INSERT INTO analytics_count"
+    " (reader, pipeline, part, records, on_time, late, dropped, skipped, refused)"
+    " VALUES (:reader, :pipeline, :part, :records, :on_time, :late, :dropped, :skipped, :refused)"
+    " ON CONFLICT (reader, pipeline, part) DO UPDATE SET"
+    " records = analytics_count.records + excluded.records,"
+    " on_time = analytics_count.on_time + excluded.on_time,"
+    " late = analytics_count.late + excluded.late,"
+    " dropped = analytics_count.dropped + excluded.dropped,"
+    " skipped = analytics_count.skipped + excluded.skipped,"
+    " refused = analytics_count.refused + excluded.refused"
+)
+_SET_ORDINAL: Final = (
+    "INSERT INTO analytics_ordinal (reader, pipeline, part, key, records)"
+    " VALUES (:reader, :pipeline, :part, :key, :records)"
+    " ON CONFLICT (reader, pipeline, part, key) DO UPDATE SET records = excluded.records"
+)
+_encode = msgspec.json.Encoder().encode
+_decode_key = msgspec.json.Decoder(tuple[int | float | str | bool | None, ...]).decode
+
+
+class StaleError(Exception):
+    """What the work was based on is not so any more: it has to be done anew. Private to the room.
+
+    Args:
+        done: The sequences of what has its effect already.
+    """
+
+    def __init__(self, done: Collection[int] = ()) -> None:
+        super().__init__(f"{len(done)} events have their effects already")
+        self.done = frozenset(done)
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """What one transaction writes."""
+
+    work: Work
+    taken: Sequence[Taken]
+    """What the work is of."""
+    handled: Collection[int]
+    """The sequences of what the work is of, and of what was refused."""
+    refused: Mapping[str, int]
+    """By pipeline: the events that were refused."""
+    chunks: Mapping[str, Callable[[int], int]]
+    """By pipeline: in which chunk a pane is stored."""
+    ordinals: Mapping[str, Mapping[Key, int]]
+    seen_us: int
+    """By the wall clock."""
+
+
+def load_known(transaction: Transaction, job: Job, reader: str, part: int) -> Known:
+    """Return what the records of a partition are folded by."""
+    marks = {
+        (row.source, row.shard): Mark(row.max_us, bool(row.is_final))
+        for row in transaction.execute(_READ_MARKS, {"reader": reader})
+    }
+    ordinals: dict[str, dict[Key, int]] = {
+        one.name: {} for one in job.pipelines.values() if isinstance(one.window, CountOf)
+    }
+    if ordinals:
+        values = {"reader": reader, "part": part}
+        for pipeline, key, records in transaction.tuples(_READ_ORDINALS, values):
+            ordinals[pipeline][_decode_key(key)] = records
+    return Known(marks, read_horizons(transaction, reader), ordinals)
+
+
+def read_horizons(transaction: Transaction, reader: str) -> dict[str, int | None]:
+    """Return by pipeline before which time nothing is taken any more."""
+    return dict(transaction.tuples(_READ_HORIZONS, {"reader": reader}))
+
+
+def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> None:
+    """Write everything, and move the position on.
+
+    Raises:
+        StaleError: some of it has its effect already, or a horizon has moved over records that
+            were taken.
+        LeaseLostError: another member owns the partition.
+        as `Transaction.execute`.
+    """
+    fresh = {record.sequence for record in batch.fresh(transaction)}
+    if not fresh:
+        return
+    if done := set(folded.handled) - fresh:
+        raise StaleError(done)
+    if again := [
+        one.sequence
+        for one in folded.taken
+        if not transaction.first_time(one.event_id, reader=batch.reader)
+    ]:
+        raise StaleError(again)
+    _check_horizons(transaction, batch.reader, folded.work.lowest)
+    at = {"reader": batch.reader, "part": batch.partition}
+    _write_deltas(transaction, job, at | {"sequence": batch.position}, folded)
+    _write_counts(transaction, at, folded)
+    _write_late(transaction, job, folded.work)
+    marks: list[dict[str, Any]] = [
+        {
+            "reader": batch.reader,
+            "source": source,
+            "shard": shard,
+            "max_us": mark.max_us,
+            "seen_us": folded.seen_us,
+            "is_final": int(mark.is_final),
+        }
+        for (source, shard), mark in sorted(folded.work.marks.items())
+    ]
+    if marks:
+        transaction.execute(_SET_MARK, marks)
+
+
+def _check_horizons(transaction: Transaction, reader: str, lowest: Mapping[str, int]) -> None:
+    """Hold the horizons where they are until the transaction ends, and check what was taken."""
+    shared = " FOR SHARE" if transaction.dialect == "postgresql" else ""
+    for pipeline, horizon_us in transaction.tuples(_READ_HORIZONS + shared, {"reader": reader}):
+        if horizon_us is not None and lowest.get(pipeline, horizon_us) < horizon_us:
+            raise StaleError
+
+
+def _write_deltas(
+    transaction: Transaction, job: Job, at: Mapping[str, Any], folded: Folded
+) -> None:
+    deltas: list[dict[str, Any]] = []
+    for name, panes in folded.work.panes.items():
+        chunk_of = folded.chunks[name]
+        by_chunk: dict[int, Any] = {}
+        for pane, cells in panes.items():
+            by_chunk.setdefault(chunk_of(pane), {})[pane] = cells
+        deltas += [
+            {
+                **at,
+                "pipeline": name,
+                "chunk": chunk,
+                "states": pack_panes(job.pipelines[name], by_chunk[chunk]),
+            }
+            for chunk in sorted(by_chunk)
+        ]
+    if deltas:
+        transaction.execute(_ADD_DELTA, deltas)
+    ordinals: list[dict[str, Any]] = [
+        {
+            "reader": at["reader"],
+            "part": at["part"],
+            "pipeline": name,
+            "key": _encode(key).decode(),
+            "records": known[key],
+        }
+        for name, known in folded.ordinals.items()
+        for key in dict.fromkeys(folded.work.keys_of(name))
+    ]
+    if ordinals:
+        transaction.execute(_SET_ORDINAL, ordinals)
+
+
+def _write_counts(transaction: Transaction, at: Mapping[str, Any], folded: Folded) -> None:
+    counts = folded.work.counts
+    rows: list[dict[str, Any]] = [
+        {
+            **at,
+            "pipeline": name,
+            **msgspec.structs.asdict(counts.get(name, Counts())),
+            "refused": folded.refused.get(name, 0),
+        }
+        for name in sorted(counts.keys() | folded.refused.keys())
+    ]
+    if rows:
+        transaction.execute(_ADD_COUNT, rows)
+
+
+def _write_late(transaction: Transaction, job: Job, work: Work) -> None:
+    for name, taken, dropped in work.late:
+        batch = taken.batch
+        event = LateRecords(
+            job=job.name,
+            version=job.version,
+            pipeline=name,
+            source=batch.source,
+            shard=batch.shard,
+            rows=len(dropped),
+            columns={
+                column: [values[at] for at in dropped] for column, values in batch.columns.items()
+            },
+        )
+        key = shard_key(job.pipelines[name].source, batch.shard)
+        transaction.append(f"late.{job.name}.{name}", event, key=key)

@@ -1,0 +1,237 @@
+"""Folds stored batches of records: their deltas, marks and counts, with the position, at once.
+
+What costs time (to decode, compute, group) is done before the transaction, which only writes. It
+checks there what the work was based on; if that has changed meanwhile, the work is done anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from agent99.envelope import Name, parse_log, peek_header
+from agent99.errors import (
+    Agent99Error,
+    BadRequestError,
+    HandlerError,
+    InvalidNameError,
+    UsageError,
+    text_of,
+)
+from agent99.groups import Batch, event_of
+from agent99.systems.analytics._board import Board
+from agent99.systems.analytics._columns import decode_batch
+from agent99.systems.analytics._folded_rows import (
+    Folded,
+    StaleError,
+    load_known,
+    read_horizons,
+    write,
+)
+from agent99.systems.analytics._work import Known, Taken, Work
+from agent99.work import Outcome, Place
+
+if TYPE_CHECKING:
+    from agent99.journal import Record
+    from agent99.systems.analytics._ground import Ground
+
+ATTEMPTS_MAX: Final = 5
+"""So often a batch comes again at an event that breaks us; then the event is refused."""
+ROWS_PER_TURN: Final = 5_000
+"""After so many records others have a turn of the event loop."""
+REFUSED: Final = Name("records")
+"""Under which the quarantine keeps, by the name of the group, events that could not be folded."""
+
+
+class Hand(msgspec.Struct):
+    """A batch in the hands of the handler."""
+
+    batch: Batch
+    taken: dict[int, Taken]
+    """By sequence: what is to be folded."""
+    refused: dict[int, Exception]
+    """By sequence: what cannot be, and why."""
+
+
+class Share(msgspec.Struct):
+    """What is remembered of a partition that is ours."""
+
+    epoch: int
+    known: Known
+
+
+class Folding:
+    """The handler of the group that reads the records of a job.
+
+    Invariant: what is remembered of a partition is what its last transaction has left; it is
+    forgotten when a transaction fails, or the partition comes anew.
+
+    Args:
+        ground: What it stands on.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground: Final = ground
+        self._chunks: Final = {
+            one.name: Board(one).chunk_of for one in ground.job.pipelines.values()
+        }
+        self._sources: Final = {
+            pipelines[0].source.topic: pipelines[0].source
+            for pipelines in ground.by_source.values()
+        }
+        self._shares: Final[dict[int, Share]] = {}
+        self.topic: Final = f"analytics.folded.{ground.group}"
+        """Of the hint that something was folded."""
+
+    def __repr__(self) -> str:
+        return f"Folding({self._ground!r}, partitions={len(self._shares)})"
+
+    async def handle(self, batch: Batch) -> None:
+        """Fold a batch; returned = its effect is in the database.
+
+        Raises:
+            LeaseLostError: another member owns the partition.
+            StoreError or one of its kinds.
+            JournalError, DeadlineExceededError, TransportError, ClosedError: an event could not be
+                put into quarantine.
+        """
+        hand = Hand(batch, {}, {})
+        try:
+            await self._decode(hand)
+            while not await self._is_done(hand):
+                self._shares.pop(batch.partition, None)
+        except BaseException:
+            self._shares.pop(batch.partition, None)
+            raise
+        await self._ground.tell(self.topic, None)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _decode(self, hand: Hand) -> None:
+        rows = 0
+        for record in hand.batch.records:
+            try:
+                event = event_of(record)
+                source = self._sources[event.type]
+                batch = decode_batch(source, bytes(event.data))
+            except Exception as error:  # noqa: BLE001 - what others wrote: it is told where it goes
+                self._refuse(hand, record.sequence, error)
+                continue
+            hand.taken[record.sequence] = Taken(record.sequence, event.id, batch)
+            rows += batch.rows
+            if rows > ROWS_PER_TURN:
+                rows = 0
+                await asyncio.sleep(0)
+
+    async def _is_done(self, hand: Hand) -> bool:
+        """Fold and write once; returns False where that is to be done anew."""
+        ground, batch = self._ground, hand.batch
+        known = await self._known(batch)
+        work = Work(ground.by_source, known)
+        if not await self._is_folded(hand, work):
+            return False
+        for record in batch.records:
+            if record.sequence in hand.refused:
+                await self._bury(record, hand)
+        folded = Folded(
+            work=work,
+            taken=list(hand.taken.values()),
+            handled=hand.taken.keys() | hand.refused.keys(),
+            refused=self._refused(hand),
+            chunks=self._chunks,
+            ordinals=known.ordinals,
+            seen_us=ground.clock.wall_us(),
+        )
+        try:
+            await ground.store.transaction(
+                partial(write, job=ground.job, batch=batch, folded=folded)
+            )
+        except StaleError as stale:
+            for sequence in stale.done:
+                hand.taken.pop(sequence, None)
+                hand.refused.pop(sequence, None)
+            return False
+        known.marks |= work.marks
+        return True
+
+    async def _known(self, batch: Batch) -> Known:
+        ground, share = self._ground, self._shares.get(batch.partition)
+        if share is None or share.epoch != batch.epoch:
+            load = partial(load_known, job=ground.job, reader=ground.reader, part=batch.partition)
+            share = Share(batch.epoch, await ground.store.read(load))
+            self._shares[batch.partition] = share
+        else:
+            look = partial(read_horizons, reader=ground.reader)
+            share.known.horizons = await ground.store.read(look)
+        return share.known
+
+    async def _is_folded(self, hand: Hand, work: Work) -> bool:
+        """Fold all that can be; returns False after the first event that cannot."""
+        rows = 0
+        for sequence, taken in hand.taken.items():
+            try:
+                work.add(taken)
+            except Exception as error:  # noqa: BLE001 - a user's code: it is told where the event goes
+                self._refuse(hand, sequence, error)
+                del hand.taken[sequence]
+                return False
+            rows += taken.batch.rows
+            if rows > ROWS_PER_TURN:
+                rows = 0
+                await asyncio.sleep(0)
+        return True
+
+    def _refuse(self, hand: Hand, sequence: int, error: Exception) -> None:
+        """Leave an event out for good; what is not its own fault may pass.
+
+        Raises:
+            the error: it is to be tried again.
+        """
+        is_its_own = isinstance(error, BadRequestError | UsageError)
+        if not is_its_own and hand.batch.attempt < ATTEMPTS_MAX:
+            raise error
+        hand.refused[sequence] = error
+
+    def _refused(self, hand: Hand) -> dict[str, int]:
+        """Count by pipeline what was refused; what is of no known source counts for all."""
+        counts: dict[str, int] = {}
+        for record in hand.batch.records:
+            if record.sequence not in hand.refused:
+                continue
+            try:
+                source = self._sources.get(parse_log(record.subject).topic)
+            except InvalidNameError:
+                source = None
+            names = [
+                one.name
+                for one in self._ground.job.pipelines.values()
+                if source is None or one.source.name == source.name
+            ]
+            for name in names:
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    async def _bury(self, record: Record, hand: Hand) -> None:
+        """Put an event into quarantine, with the reason; done twice, it is there once."""
+        error, ground = hand.refused[record.sequence], self._ground
+        told = (
+            error
+            if isinstance(error, BadRequestError)
+            else BadRequestError(text_of(error))
+            if isinstance(error, Agent99Error)
+            else HandlerError(f"{type(error).__name__}: {text_of(error)}")
+        )
+        outcome = Outcome(told, "".join(traceback.format_exception(error)))
+        place = Place(ground.streams.log, Name(ground.group), REFUSED, record.subject, "group")
+        await ground.quarantine.bury(
+            record,
+            peek_header(record.payload),
+            outcome,
+            place,
+            reason="unreadable",
+            attempts=hand.batch.attempt,
+        )

@@ -1,0 +1,304 @@
+"""The processor: folds the records of a job, closes its windows, and answers for them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent99 import Agent, Failure, operation
+from agent99.errors import (
+    Agent99Error,
+    BadRequestError,
+    NoAgentError,
+    RequestError,
+    UsageError,
+)
+from agent99.groups import Group, GroupOptions
+from agent99.systems.analytics._closers import Closers
+from agent99.systems.analytics._columns import (
+    ColumnBatch,
+    columns_of,
+    encode_batch,
+    records_decoder,
+    shard_key,
+    split_by_shard,
+)
+from agent99.systems.analytics._folding import Folding
+from agent99.systems.analytics._ground import Ground
+from agent99.systems.analytics._jobs import current_version, register
+from agent99.systems.analytics._query import (
+    Found,
+    closed_rows,
+    find,
+    known_jobs,
+    page_of,
+    pipeline_stats,
+    unknown,
+)
+from agent99.systems.analytics._questions import (
+    INVALID_ACTION,
+    NO_CLOSER,
+    Jobs,
+    JobStats,
+    Processed,
+    RowsPage,
+    RowsQuery,
+    StatsQuery,
+)
+
+if TYPE_CHECKING:
+    from agent99.store import Transaction
+    from agent99.systems.analytics._delta import WindowRow
+    from agent99.systems.analytics._pipeline import Job, Pipeline
+    from agent99.systems.analytics._source import Source
+
+ROWS_MAX = 2_000_000
+"""That one statement of the database may return."""
+OPEN_S_MAX = 3.0
+"""For so long who asks for open windows waits until somebody has them: when the one who had them
+is gone, another one reads them anew."""
+LOOK_S = 0.05
+ACTIONS = ("process_batch", "query", "stats", "jobs")
+_SQLITE = "sqlite:///"
+
+
+class ProcessorOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of a processor.
+
+    Raises:
+        UsageError: a number below 1.
+    """
+
+    batch_max: int = 32
+    """Stored batches that are folded in one transaction."""
+    prefetch_max: int = 64
+    """Stored batches of one partition that wait here."""
+
+    def __post_init__(self) -> None:
+        if self.batch_max < 1 or self.prefetch_max < 1:
+            raise UsageError("batch_max and prefetch_max of a processor are at least 1")
+
+
+class AnalyticsProcessor(Agent):
+    """Keeps the windows of a job, and answers what they say.
+
+    Any number may run on one database: they share the records by the partitions of the log, and the
+    pipelines, whose windows one of them closes each. They may come, go, and be killed at any time.
+
+        await mesh.host(AnalyticsProcessor(job, database="sqlite:///figures.db"))
+
+    Args:
+        job: The pipelines, and their version.
+        database: Its URL; all processors of a job share it.
+        options: The bounds.
+
+    Delivery: each record counts exactly once in each pipeline; so does each row, in the database
+        and as an event of `windows.{job}.{pipeline}`. What comes too late is an event of
+        `late.{job}.{pipeline}`.
+    """
+
+    capabilities = ("analytics_processor",)
+
+    def __init__(self, job: Job, database: str, options: ProcessorOptions | None = None) -> None:
+        self._job = job
+        self._database = database
+        self._options = options or ProcessorOptions()
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open the database, and go on where the job is.
+
+        Raises:
+            UsageError: the database has another definition under the job's version.
+            StoreError or one of its kinds.
+            JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
+        """
+        from agent99.store import StoreOptions, open_store  # noqa: PLC0415 - loads SQLAlchemy
+        from agent99.systems.analytics._tables import MIGRATIONS, SCHEMA  # noqa: PLC0415 - as above
+
+        if self._database.startswith(_SQLITE):
+            path = Path(self._database.removeprefix(_SQLITE))
+            path.parent.mkdir(parents=True, exist_ok=True)
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(
+                open_store(
+                    self._database,
+                    migrations=MIGRATIONS,
+                    schema=SCHEMA,
+                    options=StoreOptions(rows_max=ROWS_MAX, lock_s_max=30.0),
+                )
+            )
+            self._ground = ground = Ground(self, self._job, store)
+            note = partial(register, mesh=ground.mesh, job=self._job, now_us=ground.clock.wall_us())
+            await store.transaction(note)
+            self.relay(store)
+            folding = Folding(ground)
+            self._group = Group(
+                self,
+                ground.group,
+                sorted(pipelines[0].source.topic for pipelines in ground.by_source.values()),
+                folding.handle,
+                store=store,
+                options=GroupOptions(
+                    batch_max=self._options.batch_max, prefetch_max=self._options.prefetch_max
+                ),
+            )
+            self._closers = closers = Closers(ground, lambda: self._group.statistics().members)
+            heard = ground.hear(folding.topic, closers.wake)
+            stack.callback(heard.unsubscribe)
+            closing = asyncio.get_running_loop().create_task(closers.run())
+            stack.push_async_callback(self._end, closing)
+            await stack.enter_async_context(self._group)
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Hand over what is in hand, and close."""
+        await self._stack.aclose()
+
+    async def process_request(self, action: str = "", operation: str = "") -> None:
+        """Refuse what names none of the operations."""
+        message = f"no action {operation or action!r}; there are {', '.join(ACTIONS)}"
+        raise Failure(message, code=INVALID_ACTION)
+
+    @operation
+    async def process_batch(
+        self, batch: msgspec.Raw, batch_size: int = 0, source: str = ""
+    ) -> Processed:
+        """Store a batch of records; answered = stored, and in the windows some moments later."""
+        which = self._source(source)
+        try:
+            records = records_decoder(which)(batch)
+            if batch_size and batch_size != len(records):
+                message = f"batch_size is {batch_size}, and {len(records)} records came"
+                raise BadRequestError(message)
+            await self._store_records(which, columns_of(which, records))
+        except RequestError:
+            raise
+        except Agent99Error as error:
+            raise Failure(str(error), code=error.code, retryable=error.retryable) from error
+        return Processed(len(records), self.context.request.event_uuid)
+
+    @operation(idempotent=True)
+    async def query(self, query: RowsQuery) -> RowsPage:
+        """Return rows of a pipeline: of windows that are closed, that are open, or both."""
+        ground = self._ground
+        rows, after, found = await ground.store.read(partial(self._closed, query=query))
+        pipeline = self._pipeline_of(found, query)
+        page = page_of(found, query, ground.job.name, list(pipeline.key) if pipeline else [])
+        if query.state != "closed" and after is None and query.after_turn < 0:
+            rows = [*rows, *await self._open_rows(found, query, pipeline)]
+        return msgspec.structs.replace(page, rows=rows, after=after)
+
+    @operation(idempotent=True)
+    async def stats(self, query: StatsQuery) -> JobStats:
+        """Return the counts of the job, which close, and what this processor does."""
+        ground, group = self._ground, self._group.statistics()
+        if query.job not in ("", ground.job.name) or query.version not in (0, ground.job.version):
+            raise unknown(
+                f"this processor runs version {ground.job.version} of {ground.job.name!r}"
+            )
+        now_us = ground.clock.wall_us()
+
+        def read(transaction: Transaction) -> tuple[int | None, Any]:
+            return (
+                current_version(transaction, ground.mesh, ground.job.name),
+                pipeline_stats(transaction, ground.reader, now_us),
+            )
+
+        current, pipelines = await ground.store.read(read)
+        return JobStats(
+            job=ground.job.name,
+            version=ground.job.version,
+            current_version=current or ground.job.version,
+            processors=group.members,
+            partitions=len(group.partitions),
+            events=group.events,
+            closes=self._closers.pipelines,
+            pipelines=pipelines,
+        )
+
+    @operation(idempotent=True)
+    async def jobs(self) -> Jobs:
+        """Return all jobs of the mesh that the database knows."""
+        read = partial(known_jobs, mesh=self._ground.mesh)
+        return Jobs(await self._ground.store.read(read))
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _end(self, closing: asyncio.Task[None]) -> None:
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        await self._closers.end()
+
+    def _source(self, name: str) -> Source[Any]:
+        by_source = self._ground.by_source
+        if not name and len(by_source) == 1:
+            (name,) = by_source
+        if name not in by_source:
+            raise Failure(
+                f"the job has no source {name!r}; there are {', '.join(sorted(by_source))}",
+                code="UNKNOWN_SOURCE",
+            )
+        return by_source[name][0].source
+
+    async def _store_records(self, source: Source[Any], columns: dict[str, list[Any]]) -> None:
+        for shard, part in split_by_shard(source, columns):
+            rows = len(part[source.time])
+            batch = ColumnBatch(source=source.name, shard=shard, rows=rows, columns=part)
+            data = encode_batch(source, batch)
+            await self.append(source.topic, data, key=shard_key(source, shard))
+
+    def _closed(
+        self, transaction: Transaction, query: RowsQuery
+    ) -> tuple[list[WindowRow], Any, Found]:
+        ground = self._ground
+        found = find(transaction, ground.mesh, ground.job.name, query)
+        if query.state == "open":
+            return [], None, found
+        rows, after = closed_rows(transaction, found, query)
+        return rows, after, found
+
+    def _pipeline_of(self, found: Found, query: RowsQuery) -> Pipeline | None:
+        is_ours = found.reader == self._ground.reader
+        return self._ground.job.pipelines.get(query.pipeline) if is_ours else None
+
+    async def _open_rows(
+        self, found: Found, query: RowsQuery, pipeline: Pipeline | None
+    ) -> list[WindowRow]:
+        """Return the rows of open windows, from whoever has them, perhaps in a moment.
+
+        Raises:
+            Failure: nobody has, for too long.
+        """
+        clock = self._ground.clock
+        until_s = clock.monotonic_s() + OPEN_S_MAX
+        asked = msgspec.structs.replace(query, state="open", version=found.version)
+        while True:
+            closer = self._closers.find(query.pipeline) if pipeline is not None else None
+            if closer is not None:
+                key = None if query.key is None else tuple(query.key)
+                return closer.board.open_rows(key, from_us=query.since_us, to_us=query.until_us)
+            rows = await self._of_owner(found.owner, asked)
+            if rows is not None:
+                return rows
+            if clock.monotonic_s() >= until_s:
+                message = f"nobody closes the windows of {query.pipeline!r} just now"
+                raise Failure(message, code=NO_CLOSER, retryable=True)
+            await clock.sleep(LOOK_S)
+            _, _, found = await self._ground.store.read(partial(self._closed, query=asked))
+
+    async def _of_owner(self, owner: str, asked: RowsQuery) -> list[WindowRow] | None:
+        """Ask another processor for its open windows; None: it is not there, or not another one."""
+        if owner == self._ground.instance:
+            return None
+        for peer in await self.discover(*self.capabilities):
+            if peer.instance == owner:
+                with suppress(NoAgentError):  # it is going: another one takes over
+                    page = await self.request(peer, "query", asked, returns=RowsPage)
+                    return page.rows
+        return None

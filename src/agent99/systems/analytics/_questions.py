@@ -1,0 +1,141 @@
+"""What a processor is asked, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from agent99.systems.analytics._delta import Scalar, WindowRow
+
+UNKNOWN_JOB = "UNKNOWN_JOB"
+"""Of a question about a job, a version or a pipeline that the database does not know."""
+INVALID_ACTION = "INVALID_ACTION"
+NO_CLOSER = "NO_CLOSER"
+"""Of a question about open windows while nobody closes them."""
+LIMIT_MAX = 2_000
+
+Which = Literal["all", "open", "closed"]
+
+
+class After(msgspec.Struct, frozen=True):
+    """Behind which row the next page begins."""
+
+    end_us: int
+    start_us: int
+    key: str
+    """As JSON."""
+    number: int = 0
+
+
+class RowsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of a pipeline.
+
+    Closed ones come in the order of their ends, a page at a time; open ones with the last page.
+    """
+
+    pipeline: str
+    job: str = ""
+    """Empty: the processor's own."""
+    version: int = 0
+    """0: the one that is asked for of this job."""
+    key: list[Scalar] | None = None
+    """Only of this key: a value for each of its columns. None: of all."""
+    since_us: int | None = None
+    """Only windows that end after it, microseconds since the epoch."""
+    until_us: int | None = None
+    """Only windows that start before it."""
+    state: Which = "all"
+    after_turn: int = -1
+    """Only closed rows that came in a later turn than this one, retracted ones among them."""
+    after: After | None = None
+    """Of the page before."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = 1_000
+
+
+class RowsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of a pipeline."""
+
+    job: str
+    version: int
+    pipeline: str
+    key: list[str]
+    """The columns of the key."""
+    rows: list[WindowRow]
+    turn: int
+    """Of the last change of closed rows: what comes later has a higher one."""
+    watermark_us: int | None
+    """Up to where windows have been closed."""
+    after: After | None = None
+    """Where the next page begins; None: this is the last one."""
+
+
+class StatsQuery(msgspec.Struct, frozen=True):
+    """Of which job the counts are."""
+
+    job: str = ""
+    """Empty: the processor's own."""
+    version: int = 0
+    """0: the processor's own."""
+
+
+class PipelineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What has become of the records of a pipeline: each is in one of the four counts."""
+
+    pipeline: str
+    records: int
+    on_time: int
+    late: int
+    dropped: int
+    skipped: int
+    refused_events: int
+    """Stored batches that could not be folded: they are in quarantine."""
+    rows: int
+    """Closed windows, by key, but for those that were taken back."""
+    deltas: int
+    """Parts of windows that wait in the database to be closed or forgotten."""
+    turn: int
+    watermark_us: int | None
+    lag_s: float | None
+    """From the watermark to the wall clock; None: there is none yet, or the source has ended."""
+    closer: str
+    """The processor that closes its windows; empty: nobody does now."""
+
+
+class JobStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A job, as the database has it, and this processor."""
+
+    job: str
+    version: int
+    current_version: int
+    """Which one is asked for."""
+    processors: int
+    partitions: int
+    """Of 64, whose records this processor folds."""
+    events: int
+    """Stored batches that it has folded."""
+    closes: list[str]
+    """The pipelines whose windows it closes."""
+    pipelines: list[PipelineStats]
+
+
+class Processed(msgspec.Struct, frozen=True):
+    """A batch was stored, and will be in the windows."""
+
+    processed: int
+    batch_id: str
+
+
+class JobInfo(msgspec.Struct, frozen=True):
+    """A version of a job that a database knows."""
+
+    job: str
+    version: int
+    is_current: bool
+    pipelines: list[str]
+
+
+class Jobs(msgspec.Struct, frozen=True):
+    """All jobs of a mesh that a database knows."""
+
+    jobs: list[JobInfo]

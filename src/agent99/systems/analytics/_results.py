@@ -1,0 +1,143 @@
+"""What leaves a pipeline: its rows as events of the log, in columns, and as hints for who watches.
+
+An event has the rows of one turn of the closer, or some of them: at most `ROWS_MAX`, and no more
+than an event can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from agent99.errors import PayloadTooLargeError
+from agent99.systems.analytics._delta import Key, WindowRow
+
+if TYPE_CHECKING:
+    from agent99.store import Transaction
+    from agent99.systems.analytics._pipeline import Job, Pipeline
+
+ROWS_MAX: Final = 1_000
+"""In one event."""
+SHOWN_ROWS_MAX: Final = 200
+"""In one hint; who is to see more has to ask."""
+
+
+class ClosedWindows(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of windows that have closed, or changed since: an event of `windows.{job}.{pipeline}`.
+
+    All lists are of one length: a row has a place in each.
+    """
+
+    job: str
+    version: int
+    pipeline: str
+    turn: int
+    """In which turn of the closer they came: it grows by 1 with each that has rows."""
+    watermark_us: int
+    start_us: list[int]
+    end_us: list[int]
+    number: list[int]
+    key: dict[str, list[Any]]
+    """By the columns of the pipeline's key."""
+    values: dict[str, list[Any]]
+    """By its aggregates; None of a row that is taken back."""
+    rows: list[int]
+    """Records in the window."""
+    revision: list[int]
+    is_retracted: list[bool]
+
+
+class Turned(msgspec.Struct, frozen=True, kw_only=True):
+    """A hint to whoever watches a pipeline: it has closed windows, or changed closed ones."""
+
+    turn: int
+    watermark_us: int
+    rows: list[WindowRow] | None
+    """None: too many to be told here; ask for them."""
+
+
+def put_events(
+    transaction: Transaction,
+    job: Job,
+    pipeline: Pipeline,
+    turned: tuple[int, int],
+    rows: Sequence[WindowRow],
+) -> None:
+    """Put rows into the outbox, in order.
+
+    Args:
+        turned: The turn, and the watermark.
+
+    Delivery: each exactly once in the log, by the outbox's ids; in the order of the turns.
+
+    Raises:
+        PayloadTooLargeError: one row alone is larger than an event may be.
+        as `Transaction.append`.
+    """
+    for first in range(0, len(rows), ROWS_MAX):
+        _put(transaction, job, pipeline, turned, rows[first : first + ROWS_MAX])
+
+
+def _put(
+    transaction: Transaction,
+    job: Job,
+    pipeline: Pipeline,
+    turned: tuple[int, int],
+    rows: Sequence[WindowRow],
+) -> None:
+    event = _columns(job, pipeline, turned, rows)
+    try:
+        transaction.append(
+            f"windows.{job.name}.{pipeline.name}", event, key=f"{job.name}.{pipeline.name}"
+        )
+    except PayloadTooLargeError:
+        if len(rows) == 1:
+            raise
+        middle = len(rows) // 2
+        _put(transaction, job, pipeline, turned, rows[:middle])
+        _put(transaction, job, pipeline, turned, rows[middle:])
+
+
+def _columns(
+    job: Job, pipeline: Pipeline, turned: tuple[int, int], rows: Sequence[WindowRow]
+) -> ClosedWindows:
+    turn, watermark_us = turned
+    return ClosedWindows(
+        job=job.name,
+        version=job.version,
+        pipeline=pipeline.name,
+        turn=turn,
+        watermark_us=watermark_us,
+        start_us=[row.start_us for row in rows],
+        end_us=[row.end_us for row in rows],
+        number=[row.number for row in rows],
+        key={name: [row.key[at] for row in rows] for at, name in enumerate(pipeline.key)},
+        values={name: [row.values.get(name) for row in rows] for name in pipeline.aggregates},
+        rows=[row.rows for row in rows],
+        revision=[row.revision for row in rows],
+        is_retracted=[row.is_retracted for row in rows],
+    )
+
+
+def rows_of(event: ClosedWindows) -> list[WindowRow]:
+    """Return the rows of an event."""
+    keys: list[Key] = list(zip(*event.key.values(), strict=True)) if event.key else []
+    return [
+        WindowRow(
+            pipeline=event.pipeline,
+            start_us=event.start_us[at],
+            end_us=event.end_us[at],
+            key=keys[at] if keys else (),
+            values={}
+            if event.is_retracted[at]
+            else {name: column[at] for name, column in event.values.items()},
+            rows=event.rows[at],
+            state="closed",
+            revision=event.revision[at],
+            is_retracted=event.is_retracted[at],
+            number=event.number[at],
+        )
+        for at in range(len(event.start_us))
+    ]

@@ -1,0 +1,82 @@
+"""The tables of analytics: what processors add, what the closers make of it, who closes.
+
+A *reader* is a version of a job on a mesh, as its group calls it: whatever it has stands under that
+name, so that versions, jobs and meshes share a database side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent99.store import Migration, Transaction
+
+SCHEMA: Final = "analytics"
+
+_PLAIN: Final = (
+    # Which version of a job is asked for, and what each version was when it first ran.
+    """
+    CREATE TABLE analytics_job (
+        mesh TEXT NOT NULL, job TEXT NOT NULL, version BIGINT NOT NULL,
+        PRIMARY KEY (mesh, job))
+    """,
+    """
+    CREATE TABLE analytics_version (
+        reader TEXT PRIMARY KEY, mesh TEXT NOT NULL, job TEXT NOT NULL, version BIGINT NOT NULL,
+        definition TEXT NOT NULL, code TEXT NOT NULL, created_us BIGINT NOT NULL)
+    """,
+    # How far the records of a shard have come.
+    """
+    CREATE TABLE analytics_mark (
+        reader TEXT NOT NULL, source TEXT NOT NULL, shard INTEGER NOT NULL, max_us BIGINT,
+        seen_us BIGINT NOT NULL, is_final INTEGER NOT NULL,
+        PRIMARY KEY (reader, source, shard))
+    """,
+    """
+    CREATE TABLE analytics_count (
+        reader TEXT NOT NULL, pipeline TEXT NOT NULL, part INTEGER NOT NULL,
+        records BIGINT NOT NULL, on_time BIGINT NOT NULL, late BIGINT NOT NULL,
+        dropped BIGINT NOT NULL, skipped BIGINT NOT NULL, refused BIGINT NOT NULL,
+        PRIMARY KEY (reader, pipeline, part))
+    """,
+    # How many records each key of a pipeline of windows by count has had.
+    """
+    CREATE TABLE analytics_ordinal (
+        reader TEXT NOT NULL, pipeline TEXT NOT NULL, part INTEGER NOT NULL, key TEXT NOT NULL,
+        records BIGINT NOT NULL, PRIMARY KEY (reader, pipeline, part, key))
+    """,
+    # `beats` grows while the owner lives, `epoch` with each owner, `turn` with changes of rows.
+    """
+    CREATE TABLE analytics_closer (
+        reader TEXT NOT NULL, pipeline TEXT NOT NULL, owner TEXT NOT NULL, epoch BIGINT NOT NULL,
+        beats BIGINT NOT NULL, turn BIGINT NOT NULL, watermark_us BIGINT, horizon_us BIGINT,
+        forgotten_us BIGINT, cursors TEXT NOT NULL, PRIMARY KEY (reader, pipeline))
+    """,
+    """
+    CREATE TABLE analytics_row (
+        reader TEXT NOT NULL, pipeline TEXT NOT NULL, end_us BIGINT NOT NULL,
+        start_us BIGINT NOT NULL, key TEXT NOT NULL, number BIGINT NOT NULL, figures TEXT NOT NULL,
+        records BIGINT NOT NULL, revision BIGINT NOT NULL, is_retracted INTEGER NOT NULL,
+        turn BIGINT NOT NULL, PRIMARY KEY (reader, pipeline, end_us, start_us, key, number))
+    """,
+    "CREATE INDEX analytics_row_key ON analytics_row (reader, pipeline, key, end_us)",
+    "CREATE INDEX analytics_row_turn ON analytics_row (reader, pipeline, turn)",
+)
+
+
+def _deltas(transaction: Transaction) -> None:
+    binary = "BYTEA" if transaction.dialect == "postgresql" else "BLOB"
+    transaction.execute(
+        f"""
+        CREATE TABLE analytics_delta (
+            reader TEXT NOT NULL, pipeline TEXT NOT NULL, part INTEGER NOT NULL,
+            sequence BIGINT NOT NULL, chunk BIGINT NOT NULL, states {binary} NOT NULL,
+            PRIMARY KEY (reader, pipeline, part, sequence, chunk))
+        """
+    )
+    transaction.execute(
+        "CREATE INDEX analytics_delta_chunk ON analytics_delta (reader, pipeline, chunk)"
+    )
+
+
+MIGRATIONS: Final = (Migration(1, "deltas, marks and rows", (*_PLAIN, _deltas)),)
+"""What is here once is never edited: a change is a new migration."""

@@ -1,0 +1,294 @@
+"""Processors keep the windows of a job: each record counts once, and each row is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from agent99 import Mesh
+from agent99.errors import RemoteError, RequestError, UsageError
+from agent99.groups import read_events
+from agent99.systems.analytics import Tumbling
+from agent99.systems.analytics._client import Analytics
+from agent99.systems.analytics._delta import WindowRow
+from agent99.systems.analytics._processor import AnalyticsProcessor
+from agent99.systems.analytics._results import ClosedWindows, rows_of
+from agent99.systems.analytics._work import LateRecords
+from tests.groups.conftest import OpenMesh
+
+from ._sales import (
+    MINUTE_US,
+    START_US,
+    by_minute,
+    closed,
+    closes,
+    counts_when,
+    finish,
+    job,
+    revenue,
+    rows_when,
+    sale,
+    shown,
+    source,
+    store,
+)
+
+
+async def test_windows_close_as_the_watermark_passes(mesh: Mesh, url: str) -> None:
+    """A window is open while records may come, and closed behind the watermark; both are shown."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    sales = [sale(at, shop) for at in range(0, 150, 5) for shop in ("north", "south")]
+    for shard in (0, 1):
+        await store(mesh, sales, shard=shard)
+    expected = by_minute(sales * 2)
+    rows = await rows_when(figures, lambda rows: len(rows) == 6, state="all")
+    rows = await rows_when(
+        figures, lambda rows: sum(row.state == "closed" for row in rows) == 4, state="all"
+    )
+    assert expected == shown(rows)
+    assert [1, 1, 1, 1, 0, 0] == [row.revision for row in rows]
+    await finish(mesh)
+    rows = await closed(figures, expected)
+    assert {START_US + n * MINUTE_US for n in (1, 2, 3)} == {row.end_us for row in rows}
+    (whole,) = await rows_when(figures, len, pipeline="total")
+    assert {"pence": 2 * 6_000} == whole.values
+
+
+async def test_a_batch_that_comes_again_counts_once(mesh: Mesh, url: str) -> None:
+    """What stands in the log twice under one id counts once: in windows, counts and marks."""
+    sales = [sale(at) for at in range(30)]
+    for _ in range(2):
+        await store(mesh, sales, event_id="once")
+        await store(mesh, [sale(40)], shard=1)
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    await finish(mesh)
+    await closed(figures, by_minute([*sales, sale(40), sale(40)]))
+    assert 32 == (await counts_when(figures, 32)).on_time
+
+
+async def test_late_records_correct_or_are_told(mesh: Mesh, url: str) -> None:
+    """A late record corrects its window by another revision; one too late is in the side stream."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    sales = [sale(10), sale(75)]
+    for shard in (0, 1):
+        await store(mesh, sales, shard=shard)
+    await closed(figures, by_minute([sale(10)] * 2))
+    await store(mesh, [sale(20, pence=7)])  # 53 s behind the watermark of 73
+    corrected = {(START_US, "north"): (3, 207)}
+    (row,) = await closed(figures, corrected)
+    assert 2 == row.revision
+    await store(mesh, [sale(200), sale(20, number=5), sale(21, number=6)])
+    counts = await counts_when(figures, 8)
+    assert (5, 1, 2) == (counts.on_time, counts.late, counts.dropped)
+    assert closes(counts)
+    await finish(mesh)
+    await closed(figures, {**by_minute([sale(75), sale(75), sale(200)]), **corrected})
+    async with asyncio.timeout(20):
+        while not (late := [each async for each in read_events(mesh, "late.shops.revenue")]):
+            await asyncio.sleep(0)
+    assert [[5, 6]] == [each.decode(LateRecords).columns["number"] for each in late]
+
+
+async def test_rows_are_events_once(mesh: Mesh, url: str) -> None:
+    """Each revision of each row is in exactly one event, in the order of the turns."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    for at in (10, 75, 140):
+        for shard in (0, 1):
+            await store(mesh, [sale(at)], shard=shard)
+    await finish(mesh)
+    rows = await rows_when(figures, lambda rows: len(rows) == 3)
+    await rows_when(figures, len, pipeline="total")
+    assert rows == await _told(mesh, 3)
+
+
+async def test_what_cannot_be_folded_holds_up_nobody(mesh: Mesh, url: str) -> None:
+    """What is no batch, or breaks a function, goes into quarantine, counted; others go on."""
+
+    def pence(pence: int) -> int:
+        return 100 // (pence - 13)
+
+    broken = revenue(columns={"share": pence})
+    await mesh.host(AnalyticsProcessor(job(broken), url))
+    figures = Analytics(mesh, "shops")
+    await mesh.append("records.sales", {"no": "batch"}, key="sales.0")
+    await store(mesh, [sale(1), sale(2, pence=13)])
+    await store(mesh, [sale(3)])
+    await finish(mesh)
+    await closed(figures, by_minute([sale(3)]))
+    counts = await counts_when(figures, 1)
+    assert (1, 2) == (counts.on_time, counts.refused_events)
+    buried = [one async for one in mesh.link.durable.quarantine.records()]
+    assert ["shops-v1"] * 2 == [one.capability for one in buried]
+    assert {"records.sales"} == {one.topic for one in buried}
+    assert "division" in buried[1].message + buried[0].message
+
+
+async def test_idle_sources_close_by_the_wall_clock(mesh: Mesh, url: str) -> None:
+    """When nothing comes any more, windows close all the same, soon after the grace (N5)."""
+    quiet = source(idle_s=0.5, delay_s=0.0)
+    await mesh.host(AnalyticsProcessor(job(revenue(quiet, window=Tumbling(1))), url))
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(0.5)])
+    clock = asyncio.get_running_loop()
+    since_s = clock.time()
+    await closed(figures, {(START_US // MINUTE_US * MINUTE_US, "north"): (1, 100)})
+    # Idle after 0.5 s; it is 0.5 s from the record to the end of its window.
+    assert 0.4 <= clock.time() - since_s <= 2.5
+
+
+async def test_processors_share_the_work(open_mesh: OpenMesh, url: str) -> None:
+    """Two processors share the pipelines; either answers for open windows of the other's."""
+    meshes = [await open_mesh(), await open_mesh()]
+    for each in meshes:
+        await each.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(meshes[0], "shops")
+    sales = [sale(at) for at in range(150)]
+    for shard in (0, 1):
+        await store(meshes[0], sales, shard=shard)
+    await rows_when(figures, lambda rows: len(rows) == 3, state="all")
+    async with asyncio.timeout(20):
+        owners: set[str] = set()
+        while len(owners - {""}) < 2:
+            owners = {one.closer for one in (await figures.stats()).pipelines}
+            await asyncio.sleep(0)
+    for each in meshes:
+        for peer in await each.discover("analytics_processor"):
+            question = {"pipeline": "total", "state": "open"}
+            page: Any = await each.request(peer, "query", question)
+            assert [{"pence": 30_000}] == [row["values"] for row in page["rows"]]
+
+
+async def test_who_takes_over_goes_on_alike(open_mesh: OpenMesh, url: str) -> None:
+    """What one processor has shown is not shown again by the next; corrections go on from it."""
+    first, second = await open_mesh(), await open_mesh()
+    agent = AnalyticsProcessor(job(), url)
+    await first.host(agent)
+    figures = Analytics(first, "shops")
+    for shard in (0, 1):
+        await store(first, [sale(10), sale(75)], shard=shard)
+    await closed(figures, by_minute([sale(10)] * 2))
+    await store(first, [sale(21)])
+    await closed(figures, by_minute([sale(10), sale(10), sale(21)]))
+    await first.stop(agent)
+    await store(second, [sale(22), sale(76)])
+    await second.host(AnalyticsProcessor(job(), url))
+    sales = [sale(10), sale(10), sale(21), sale(22)]
+    figures = Analytics(second, "shops")
+    (row,) = await closed(figures, by_minute(sales))
+    assert 3 == row.revision
+    await finish(second)
+    await closed(figures, by_minute([*sales, sale(75), sale(75), sale(76)]))
+    assert [1, 2, 3, 1] == [row.revision for row in await _told(second, 4)]
+
+
+async def test_a_version_stays_what_it_was(mesh: Mesh, url: str) -> None:
+    """A changed definition under the same version is refused; a new version runs beside the old."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    changed = revenue(columns={"double": lambda pence: 2 * pence})
+    with pytest.raises(UsageError, match="raise the version"):
+        await mesh.host(AnalyticsProcessor(job(changed), url))
+    same = revenue(columns={"double": lambda pence: 2 * pence})
+    await mesh.host(AnalyticsProcessor(job(same, version=2), url))
+    other = revenue(columns={"double": lambda pence: 3 * pence})
+    with pytest.raises(UsageError, match="version=3"):
+        await mesh.host(AnalyticsProcessor(job(other, version=2), url))
+    await store(mesh, [sale(1)])
+    await finish(mesh)
+    for version in (0, 1, 2):
+        await closed(Analytics(mesh, "shops", version=version), by_minute([sale(1)]))
+    answer = await mesh.request("analytics_processor", "jobs")
+    assert [("shops", 1, True), ("shops", 2, False)] == [
+        (one["job"], one["version"], one["is_current"]) for one in answer["jobs"]
+    ]
+
+
+async def test_questions_by_key_and_time(mesh: Mesh, url: str) -> None:
+    """Rows are asked for by key, by time and by state, a page at a time."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    sales = [sale(60 * minute, shop) for minute in range(5) for shop in ("a", "b", "c")]
+    await store(mesh, sales)
+    await finish(mesh)
+    await closed(figures, by_minute(sales))
+    of_b = await figures.query("revenue", key="b")
+    assert 5 == len(of_b) == sum(row.key == ("b",) for row in of_b)
+    question: dict[str, Any] = {
+        "pipeline": "revenue",
+        "since_us": START_US + 60_000_000,
+        "until_us": START_US + 180_000_000,
+        "limit": 4,
+    }
+    first: Any = await mesh.request("analytics_processor", "query", question)
+    question["after"] = first["after"]
+    last: Any = await mesh.request("analytics_processor", "query", question)
+    assert (4, 2, None) == (len(first["rows"]), len(last["rows"]), last["after"])
+    assert [] == await figures.query("revenue", state="open")
+
+
+async def test_unknown_questions_are_refused(mesh: Mesh, url: str) -> None:
+    """Who asks for what there is not is told so."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    for figures, pipeline in (
+        (Analytics(mesh, "nothing"), "revenue"),
+        (Analytics(mesh, "shops"), "nothing"),
+        (Analytics(mesh, "shops", version=7), "revenue"),
+    ):
+        with pytest.raises(RemoteError) as refused:
+            await figures.query(pipeline)
+        assert "UNKNOWN_JOB" == refused.value.code
+    with pytest.raises(RemoteError) as refused:
+        await mesh.request("analytics_processor", payload={"action": "dance"})
+    assert "INVALID_ACTION" == refused.value.code
+
+
+async def test_batches_of_records_are_stored(mesh: Mesh, url: str) -> None:
+    """`process_batch` stores records; one that is none refuses all of them."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    records = [{"at_us": START_US + n, "shop": "a", "pence": 5, "number": n} for n in range(10)]
+    batch: dict[str, Any] = {"batch": records, "batch_size": 10}
+    answer = await mesh.request("analytics_processor", "process_batch", batch)
+    assert 10 == answer["processed"]
+    for wrong in (
+        {"batch": [{"shop": "a"}]},
+        {"batch": records, "batch_size": 9},
+        {"batch": records, "source": "none"},
+    ):
+        with pytest.raises(RequestError):
+            await mesh.request("analytics_processor", "process_batch", wrong)
+    await counts_when(Analytics(mesh, "shops"), 10)
+
+
+async def test_who_follows_sees_every_row(mesh: Mesh, url: str) -> None:
+    """A follower is given what is there, then what comes, corrections too."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    for shard in (0, 1):
+        await store(mesh, [sale(10), sale(75)], shard=shard)
+    await closed(figures, by_minute([sale(10)] * 2))
+    async with asyncio.timeout(20), aclosing(figures.follow("revenue")) as changes:
+        first = await anext(changes)
+        assert (True, {(START_US, "north"): (2, 200)}) == (first.is_snapshot, shown(first.rows))
+        await store(mesh, [sale(21)])
+        second = await anext(changes)
+        assert [2] == [row.revision for row in second.rows]
+        await finish(mesh)
+        third = await anext(changes)
+        assert {(START_US + MINUTE_US, "north"): (2, 200)} == shown(third.rows)
+
+
+async def _told(mesh: Mesh, count: int) -> list[WindowRow]:
+    """Return the rows of `revenue` that events have told, once there are so many."""
+    rows: list[WindowRow] = []
+    async with asyncio.timeout(20):
+        while len(rows) < count:
+            await asyncio.sleep(0)
+            events = [each async for each in read_events(mesh, "windows.shops.revenue")]
+            rows = [row for each in events for row in rows_of(each.decode(ClosedWindows))]
+    return rows
