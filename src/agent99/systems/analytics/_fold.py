@@ -109,7 +109,7 @@ def merge_panes(pipeline: Pipeline, into: Panes, other: Panes) -> None:
         cells = into.setdefault(pane, {})
         for key, cell in added.items():
             known = cells.get(key)
-            cells[key] = cell if known is None else merge_cells(pipeline, (known, cell))
+            cells[key] = list(cell) if known is None else merge_cells(pipeline, (known, cell))
 
 
 def _watermark(pipeline: Pipeline, max_us: int | None, horizon_us: int | None) -> int | None:
