@@ -15,7 +15,7 @@ from agent99.systems.analytics._delta import Panes
 from agent99.systems.analytics._pipeline import Pipeline
 from agent99.systems.analytics._windows import CountOf
 
-from ._naive import Tick, delta_of, name_of, ordinals_of
+from ._by_definition import Tick, delta_of, name_of, ordinals_of
 from .test_board import WINDOWS, Desk, Step, check, pipeline_of, steps
 
 
