@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 TIMEOUT_S = 30.0
 """Longer than anything here takes on a machine with much else to do."""
@@ -28,6 +29,10 @@ class Done(NamedTuple):
     def document(self) -> Any:
         """What it printed, as the one JSON document that it must be."""
         return json.loads(self.out)
+
+
+Ask: TypeAlias = Callable[..., Done]
+"""Runs the words of a command to its end."""
 
 
 class Started:
@@ -169,3 +174,7 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+Within: TypeAlias = Callable[[Cli], Ask]
+"""Gives what runs the commands of a project in this process."""

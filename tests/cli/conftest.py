@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent99.cli._app import run_app
-from tests.cli._cli import Cli, Done
+from tests.cli._cli import Ask, Cli, Done, Within
 from tests.cli._programmes import CREW
 
 
@@ -34,16 +34,28 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 
 
 @pytest.fixture
-def ask(crew: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Give `ask(*words)`: the command line in this process, which saves its start."""
-    monkeypatch.chdir(crew.folder)
-    for key in ("AGENT99_STATE", "AGENT99_LINGER_S", "NO_COLOR"):
-        monkeypatch.setenv(key, crew.environ[key])
+def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Within:
+    """Give `within(cli)`: what runs a project's commands in this process, which saves a start."""
 
-    def run(*words: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["agent99", *words])
-        code = run_app()
-        out, err = capsys.readouterr()
-        return Done(code, out, err)
+    def of(cli: Cli) -> Ask:
+        monkeypatch.chdir(cli.folder)
+        for key in [key for key in os.environ if key.startswith("AGENT99_")]:
+            monkeypatch.delenv(key)
+        for key in ("AGENT99_STATE", "AGENT99_LINGER_S", "NO_COLOR"):
+            monkeypatch.setenv(key, cli.environ[key])
 
-    return run
+        def run(*words: str) -> Done:
+            monkeypatch.setattr("sys.argv", ["agent99", *words])
+            code = run_app()
+            out, err = capsys.readouterr()
+            return Done(code, out, err)
+
+        return run
+
+    return of
+
+
+@pytest.fixture
+def ask(crew: Cli, within: Within) -> Ask:
+    """Give `ask(*words)`: the crew's command line, in this process."""
+    return within(crew)

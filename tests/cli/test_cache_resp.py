@@ -12,7 +12,7 @@ import pytest
 from agent99.cli._cache_resp import RespChoice, resp_classes
 from agent99.cli._exits import RefusalError
 from agent99.systems.cache import RespAgent
-from tests.cli._cli import Cli
+from tests.cli._cli import Cli, Within
 
 
 def test_clients_of_redis_and_agents_share_a_namespace(tmp_path: Path) -> None:
@@ -51,13 +51,11 @@ def test_clients_of_redis_and_agents_share_a_namespace(tmp_path: Path) -> None:
         ("--resp 0 --resp-host 0.0.0.0", 2, "open to others: set a password"),
     ],
 )
-def test_a_mistake_is_one_sentence(tmp_path: Path, words: str, code: int, part: str) -> None:
+def test_a_mistake_is_one_sentence(
+    cli: Cli, within: Within, words: str, code: int, part: str
+) -> None:
     """And an exit code."""
-    cli = Cli(tmp_path / "project")
-    try:
-        done = cli.run("cache", "serve", *words.split())
-    finally:
-        cli.close()
+    done = within(cli)("cache", "serve", *words.split())
     assert part in done.err
     assert code == done.code
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli._cli import Cli
+from tests.cli._cli import Cli, Within
 from tests.cli.test_help import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -44,18 +44,19 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 
 
 @pytest.mark.parametrize("line", _examples())
-def test_an_example_works(examples: Cli, line: str) -> None:
+def test_an_example_works(examples: Cli, within: Within, line: str) -> None:
     """Typed as it stands, it ends with exit code 0."""
+    run = within(examples)
     words = shlex.split(line.partition(" | ")[0], comments=True)[1:]
     if SOME_INSTANCE in words:
-        found = examples.run("ps", "--json").document["instances"]
+        found = run("ps", "--json").document["instances"]
         some = next(i["instance"][:8] for i in found if i["name"] == "worker")
         words = [some if word == SOME_INSTANCE else word for word in words]
     if words[0] == "trace":
-        traced = examples.run("call", "greeter", "greet", "--trace").err.split()[1].rstrip(":")
+        traced = run("call", "greeter", "greet", "--trace").err.split()[1].rstrip(":")
         words = [traced if word.replace("-", "") == SOME_TRACE else word for word in words]
-    done = examples.run(*words)
+    done = run(*words)
     if "pause" in words:
-        examples.run("ctl", "resume", "all")
+        run("ctl", "resume", "all")
     assert 0 == done.code, (done.out, done.err)
     assert bool(done.err) == ("--trace" in words), done.err

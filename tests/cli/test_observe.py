@@ -19,7 +19,7 @@ from agent99.cli._exits import RefusalError
 from agent99.cli._observe import PORT_MAX, LogForm, LogLevel, ObserveOptions
 from agent99.cli._workers import relay
 from tests._wait import wait_until
-from tests.cli._cli import TIMEOUT_S, Cli, Started, children_of
+from tests.cli._cli import TIMEOUT_S, Cli, Started, Within, children_of
 
 TALKER = '''
 import logging
@@ -227,10 +227,10 @@ def test_a_missing_library_is_one_sentence(cli: Cli) -> None:
     ],
 )
 def test_what_it_does_not_understand_is_one_sentence(
-    cli: Cli, words: tuple[str, ...], part: str
+    cli: Cli, within: Within, words: tuple[str, ...], part: str
 ) -> None:
     """Before anything runs."""
-    done = cli.run("run", "nowhere.py", *words)
+    done = within(cli)("run", "nowhere.py", *words)
     assert (2, 1) == (done.code, len(done.err.splitlines()))
     assert part in done.err
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli._cli import TIMEOUT_S, Cli
+from tests.cli._cli import TIMEOUT_S, Cli, Within
 from tests.cli._programmes import CREW
 
 SOURCES = str(Path(__file__).parents[2] / "src")
@@ -28,9 +28,13 @@ SOURCES = str(Path(__file__).parents[2] / "src")
     ],
     ids=" ".join,
 )
-def test_without_a_mesh_a_command_says_where_it_looked(cli: Cli, words: tuple[str, ...]) -> None:
+def test_without_a_mesh_a_command_says_where_it_looked(
+    cli: Cli, within: Within, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
     """It starts nothing, and says what would."""
-    done = cli.run(*words, AGENT99_MESH="blue")
+    run = within(cli)
+    monkeypatch.setenv("AGENT99_MESH", "blue")
+    done = run(*words)
     state = cli.folder / "state"
     assert 5 == done.code
     assert done.err == (
@@ -134,14 +138,17 @@ def test_an_output_that_cannot_be_written(cli: Cli, words: list[str], unbuffered
         (("run", "x.py", "--count", "0"), "invalid value for '--count' / '-c': 0 is not in"),
     ],
 )
-def test_words_that_cannot_be_parsed(cli: Cli, words: tuple[str, ...], part: str) -> None:
+def test_words_that_cannot_be_parsed(
+    cli: Cli, within: Within, words: tuple[str, ...], part: str
+) -> None:
     """One sentence that says where help is; with --json one document as well."""
-    done = cli.run(*words)
+    run = within(cli)
+    done = run(*words)
     assert (2, "", 1) == (done.code, done.out, len(done.err.splitlines()))
     assert done.err.startswith(f"agent99: {part}")
     assert done.err.endswith("--help` explains\n")
     if len(words) > 1:
-        error = cli.run(*words, "--json").document["error"]
+        error = run(*words, "--json").document["error"]
         assert ("USAGE", False) == (error["code"], error["retryable"])
         assert error["message"].startswith(part)
 

@@ -20,7 +20,7 @@ from agent99.observe import RequestFinished
 from agent99.testing import MemoryEngine
 from tests._wait import wait_until
 from tests.agent._agents import Greeter
-from tests.cli._cli import TIMEOUT_S, Cli, Done, Started
+from tests.cli._cli import TIMEOUT_S, Cli, Done, Started, Within
 from tests.cli._programmes import CHAIN
 from tests.observe._records import EVENT, finished, make_trace
 
@@ -154,10 +154,10 @@ def test_who_keeps_nothing_is_named(chain: Chain) -> None:
     ],
 )
 def test_what_is_not_found_is_one_sentence(
-    chain: Chain, words: tuple[str, ...], code: int, part: str
+    chain: Chain, within: Within, words: tuple[str, ...], code: int, part: str
 ) -> None:
     """It says where ids are to be found."""
-    done = chain.cli.run("trace", *words)
+    done = within(chain.cli)("trace", *words)
     assert (code, "", 1) == (done.code, done.out, len(done.err.splitlines()))
     assert part in done.err
 
