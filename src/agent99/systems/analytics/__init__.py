@@ -22,7 +22,8 @@ from agent99.systems.analytics._aggregates import (
 )
 from agent99.systems.analytics._changes import Change
 from agent99.systems.analytics._client import Analytics
-from agent99.systems.analytics._delta import WindowRow
+from agent99.systems.analytics._delta import Counts, WindowRow
+from agent99.systems.analytics._files import read_file, run_file
 from agent99.systems.analytics._ingested import (
     Finished,
     Flushed,
@@ -47,6 +48,7 @@ from agent99.systems.analytics._questions import (
     RowsQuery,
 )
 from agent99.systems.analytics._results import ClosedWindows
+from agent99.systems.analytics._run import Run, run
 from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source
 from agent99.systems.analytics._windows import (
@@ -68,6 +70,7 @@ __all__ = [
     "ClosedWindows",
     "Count",
     "CountOf",
+    "Counts",
     "DataIngestionAgent",
     "Distinct",
     "Finished",
@@ -93,6 +96,7 @@ __all__ = [
     "Rate",
     "RowsPage",
     "RowsQuery",
+    "Run",
     "Session",
     "Sliding",
     "Source",
@@ -102,4 +106,7 @@ __all__ = [
     "Variance",
     "Window",
     "WindowRow",
+    "read_file",
+    "run",
+    "run_file",
 ]

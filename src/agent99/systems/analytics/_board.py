@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from agent99.systems.analytics._board_cells import Cells, Windows
+from agent99.systems.analytics._board_cells import NEVER_US, Cells, Windows
 from agent99.systems.analytics._board_counts import CountWindows
 from agent99.systems.analytics._board_panes import PaneWindows
 from agent99.systems.analytics._board_sessions import SessionWindows
@@ -55,32 +55,39 @@ class Board:
         """Merge a delta. Its cells are the board's from now on: it changes them."""
         self.unwanted_rows += self._windows.add(panes)
 
-    def close(self, watermark_us: int, *, horizon_us: int | None = None) -> list[WindowRow]:
+    def close(self, watermark_us: int | None, *, horizon_us: int | None = None) -> list[WindowRow]:
         """Return the rows of the windows that are closed now, or have changed since they were.
 
-        By their ends, then by their keys; what is taken back first. A watermark before the last one
-        counts as the last one.
+        By their ends, then by their keys; what is taken back first.
 
         Args:
+            watermark_us: One before the last one counts as the last one. None: there is none yet,
+                so that only windows by count close.
             horizon_us: Up to where windows are forgotten, if that is before the watermark less the
                 lateness: where others fold, it takes a while until they know of a horizon.
         """
-        if self.watermark_us is not None:
+        if watermark_us is None:
+            watermark_us = self.watermark_us
+        elif self.watermark_us is not None:
             watermark_us = max(watermark_us, self.watermark_us)
         self.watermark_us = watermark_us
-        rows = self._windows.close(watermark_us)
-        own_us = watermark_us - self._pipeline.lateness_us
-        self._windows.forget(own_us if horizon_us is None else min(horizon_us, own_us))
-        rows.sort(key=_place)
+        rows = self._windows.close(NEVER_US if watermark_us is None else watermark_us)
+        if (own_us := self.horizon_us) is not None:
+            self._windows.forget(own_us if horizon_us is None else min(horizon_us, own_us))
+        rows.sort(key=row_order)
         return rows
 
     def settle(
-        self, watermark_us: int, shown: Iterable[WindowRow] = (), *, horizon_us: int | None = None
+        self,
+        watermark_us: int | None,
+        shown: Iterable[WindowRow] = (),
+        *,
+        horizon_us: int | None = None,
     ) -> None:
         """Take over from another board: all that has been merged was shown at this watermark.
 
         Args:
-            watermark_us: At which the other one closed windows last.
+            watermark_us: At which the other one closed windows last; None: there was none yet.
             shown: The latest rows of windows that end after the horizon; those of revision 1 may be
                 left out, the others are needed for the revisions to go on.
             horizon_us: As of `close`.
@@ -105,7 +112,7 @@ class Board:
             for row in self._windows.open_rows(key)
             if (from_us is None or row.end_us > from_us) and (to_us is None or row.start_us < to_us)
         ]
-        rows.sort(key=_place)
+        rows.sort(key=row_order)
         return rows
 
     def panes(self) -> Panes:
@@ -139,7 +146,8 @@ def _windows_of(pipeline: Pipeline) -> Windows:
     return PaneWindows(cells, window)
 
 
-def _place(row: WindowRow) -> tuple[Any, ...]:
+def row_order(row: WindowRow) -> tuple[Any, ...]:
+    """Return by what rows are ordered: by ends, keys, and what is taken back first."""
     return row.end_us, key_order(row.key), not row.is_retracted, row.start_us, row.number
 
 
