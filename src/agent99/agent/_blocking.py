@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agent99.agent._facilities import blocking_cache, open_cache
@@ -185,6 +185,23 @@ class Blocking:
         """Store work for whoever offers a capability, now or later; see `Mesh.post`."""
         how: dict[str, Any] = {"headers": headers, "idempotency_key": idempotency_key}
         return self._wait(post(self._caller, self._link, capability, operation, payload, **how))
+
+    def run(self, work: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
+        """Run on the event loop what a system does there, and return its result.
+
+        Args:
+            work: Is given what makes requests as this does, and returns what is to be awaited.
+
+        Raises:
+            UsageError: this is the event loop's own thread.
+            ClosedError
+            what it raises.
+        """
+
+        async def begin() -> T:
+            return await work(self._caller)
+
+        return self._wait(begin())
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed() or not self._loop.is_running():

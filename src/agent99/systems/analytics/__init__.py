@@ -40,6 +40,7 @@ from agent99.systems.analytics._produced import (
     ProducerStatistics,
 )
 from agent99.systems.analytics._producer import Producer
+from agent99.systems.analytics._producer_blocking import BlockingProducer
 from agent99.systems.analytics._questions import (
     JobInfo,
     JobStats,
@@ -66,6 +67,7 @@ __all__ = [
     "Analytics",
     "AnalyticsProcessor",
     "BatchFailedError",
+    "BlockingProducer",
     "Change",
     "ClosedWindows",
     "Count",
