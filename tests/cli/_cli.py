@@ -156,7 +156,8 @@ class Cli:
         """End everything: the commands, then the server of the project."""
         for started in self._started:
             started.close()
-        self.run("server", "stop")
+        if (self.folder / "state").exists():  # else there was never a server
+            self.run("server", "stop")
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-P", "-m", "agent99", *words]
