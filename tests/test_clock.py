@@ -133,7 +133,7 @@ class DeadlinesModel(RuleBasedStateMachine):
 
 
 TestDeadlines = DeadlinesModel.TestCase
-TestDeadlines.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestDeadlines.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
 async def test_system_clock_keeps_the_contract() -> None:

@@ -108,9 +108,15 @@ def test_ctrl_c_before_anything_is_imported(cli: Cli, tmp_path: Path, library: s
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 @pytest.mark.parametrize(
-    "words", [["version"], ["version", "--json"], ["--help"], ["ps", "--json"]]
+    ("words", "unbuffered"),
+    [
+        (["version"], ""),
+        (["version"], "1"),
+        (["version", "--json"], "1"),
+        (["--help"], ""),
+        (["ps", "--json"], ""),
+    ],
 )
-@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_output_that_cannot_be_written(cli: Cli, words: list[str], unbuffered: str) -> None:
     """One sentence and exit code 1, however Python buffers; no second failure at its end."""
     command = [sys.executable, "-P", "-m", "agent99", *words]

@@ -188,4 +188,4 @@ class DirectoryModel(RuleBasedStateMachine):
 
 
 TestDirectory = DirectoryModel.TestCase
-TestDirectory.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestDirectory.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -226,4 +226,4 @@ class JudgeModel(RuleBasedStateMachine):
 
 
 TestJudge = JudgeModel.TestCase
-TestJudge.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestJudge.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

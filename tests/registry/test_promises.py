@@ -34,7 +34,7 @@ async def _gone_s(mesh: MemoryMesh, *killed: Registry) -> float:
     return mesh.clock.monotonic_s() - started_s
 
 
-_SOME = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))]
+_SOME = [0, pytest.param(1, marks=pytest.mark.slow)]
 """Worlds of one kind; one of them, in some of its moments, among the quick tests."""
 
 

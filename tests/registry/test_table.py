@@ -147,7 +147,7 @@ class TableModel(RuleBasedStateMachine):
 
 
 TestTable = TableModel.TestCase
-TestTable.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestTable.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 
 
 def test_an_empty_table_finds_nobody() -> None:

@@ -242,7 +242,7 @@ def claims(draw: st.DrawFn) -> Operation:
 
 
 @given(st.lists(claims(), max_size=5))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_it_is_right(history: list[Operation]) -> None:
     """It accepts just those for which one of all orders is an explanation."""
     assert has_order(history) == (find_anomaly(history) is None)

@@ -20,18 +20,18 @@ def _blob(size: int, salt: str = "") -> bytes:
     return hashlib.shake_128(salt.encode()).digest(size)
 
 
-@pytest.mark.parametrize("size", [0, 384 * 1024, 384 * 1024 + 1, MB, 10 * MB])
-async def test_a_value_of_any_size_comes_back_as_it_was(nats_server: NatsServer, size: int) -> None:
+async def test_a_value_of_any_size_comes_back_as_it_was(nats_server: NatsServer) -> None:
     """What was set is what is got, on both sides of a message's bound."""
-    value = _blob(size)
     async with Nodes(nats_server.url) as nodes:
         await nodes.add(2)
         cache = await nodes.client.cache("s", bytes)
-        await cache.set("k", value)
-        assert await cache.get("k") == value
-        hit = await cache.fetch("k")
-        assert hit is not None
-        assert hit.value == value
+        for size in (0, 384 * 1024, 384 * 1024 + 1, MB, 10 * MB):
+            value = _blob(size)
+            await cache.set("k", value)
+            assert await cache.get("k") == value, size
+            hit = await cache.fetch("k")
+            assert hit is not None
+            assert hit.value == value, size
 
 
 async def test_a_large_value_outlives_its_owner(nats_server: NatsServer) -> None:

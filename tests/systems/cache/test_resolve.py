@@ -140,7 +140,7 @@ def slot_of(item: Item | None) -> Slot | None:
     return Slot(item.value, item.kind, item.expires_us, item.tags)
 
 
-@settings(max_examples=600)
+@settings(max_examples=200)
 @given(changes, st.none() | items)
 def test_it_does_what_the_model_does(change: Change, there: Item | None) -> None:
     """Every verb makes the state, and the end, that a naive model makes."""
@@ -154,7 +154,7 @@ def test_it_does_what_the_model_does(change: Change, there: Item | None) -> None
     assert slot == slot_of(there if item is None else item)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(changes, st.none() | items)
 def test_it_gives_the_version_it_was_given(change: Change, there: Item | None) -> None:
     """What is made has the new version, tombstones too; the answer names that of what is there."""
@@ -166,7 +166,7 @@ def test_it_gives_the_version_it_was_given(change: Change, there: Item | None) -
     assert (0 if there_now is None or deleted else there_now.version) == outcome.version
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(changes, st.none() | items)
 def test_it_tells_the_old_value_where_that_is_wanted(change: Change, there: Item | None) -> None:
     """Who sets, deletes or touches may have what was there before, and nobody else gets it."""

@@ -382,7 +382,7 @@ async def test_info_tells_the_cache_figures(open_listener: Open) -> None:
     assert (await client.ask("INFO", "memory")) == b"$28\r\n# Memory\r\nused_memory:1000\r\n\r\n"
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.one_of(
