@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from itertools import islice
+from operator import itemgetter, le
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -72,7 +73,7 @@ def fold(
     taken = taken_rows(pipeline, table, rows)
     counts.skipped = rows - len(taken)
     times = columns[pipeline.source.time]
-    in_order = times == sorted(times)
+    in_order = all(map(le, times, islice(times, 1, None)))
     late, dropped = _behind(
         pipeline, times, _watermark(pipeline, max_us, horizon_us), in_order=in_order
     )
@@ -87,7 +88,7 @@ def fold(
         taken = sorted(taken, key=times.__getitem__)
     plan = plan_of(pipeline)
     if len(taken) < rows or not in_order:
-        table = {name: [table[name][row] for row in taken] for name in plan.wanted}
+        table = _chosen(table, plan.wanted, taken)
     add_columns(pipeline, plan.then, table, taken)
     panes = _panes(pipeline, table, len(taken), ordinals or {})
     if ordinals is not None:
@@ -159,14 +160,14 @@ def _panes(pipeline: Pipeline, table: Table, rows: int, ordinals: Mapping[Key, i
     return panes
 
 
-def _chosen(table: Table, inputs: Sequence[str], places: Sequence[int]) -> Table:
+def _chosen(table: Table, names: Sequence[str], places: Sequence[int]) -> dict[str, Sequence[Any]]:
     if isinstance(places, range):
-        return {name: table[name][places.start : places.stop] for name in inputs}
+        return {name: table[name][places.start : places.stop] for name in names}
     if len(places) == 1:
         place = places[0]
-        return {name: (table[name][place],) for name in inputs}
+        return {name: (table[name][place],) for name in names}
     choose = itemgetter(*places)
-    return {name: choose(table[name]) for name in inputs}
+    return {name: choose(table[name]) for name in names}
 
 
 # --- as bytes -------------------------------------------------------------------------------------

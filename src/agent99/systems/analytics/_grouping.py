@@ -62,8 +62,11 @@ def _by_key(
     columns = [table[name][first:end] for name in pipeline.key]
     if len(columns) > 1:
         return _places(zip(*columns, strict=True), first).items()
+    (values,) = columns
+    if values.count(values[0]) == len(values):  # one key has them all, as one often has
+        return [((values[0],), range(first, end))]
     # A tuple for each key, not for each record.
-    return [((value,), places) for value, places in _places(columns[0], first).items()]
+    return [((value,), places) for value, places in _places(values, first).items()]
 
 
 def _places(values: Iterable[Any], first: int) -> dict[Any, list[int]]:
