@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
-from operator import attrgetter
+from operator import attrgetter, countOf
 from types import NoneType
 from typing import Annotated, Any, Final, TypeVar
 from zlib import crc32
@@ -98,11 +98,11 @@ def check_columns(source: Source[Any], columns: Mapping[str, Sequence[Any]]) -> 
         numbers = _present(name, field, values)
         if field.kind is float and not all(map(isfinite, numbers)):
             raise _first(name, values, lambda value: not isfinite(value), "is no number")
-        if field.kind in (int, datetime) and not _within(numbers, INT_MIN, INT_MAX):
+        if name == source.time:
+            if not _within(numbers, TIME_US_MIN, TIME_US_MAX):
+                raise _first(name, values, _is_beyond_time, "is no time of the years 1 to 9999")
+        elif field.kind in (int, datetime) and not _within(numbers, INT_MIN, INT_MAX):
             raise _first(name, values, _is_beyond_int64, "has over 64 bits")
-    if not _within(columns[source.time], TIME_US_MIN, TIME_US_MAX):
-        rule = "is no time of the years 1 to 9999"
-        raise _first(source.time, columns[source.time], _is_beyond_time, rule)
 
 
 def encode_batch(source: Source[Any], batch: ColumnBatch) -> msgspec.Raw:
@@ -130,9 +130,8 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
         read = _batch_decoder(source).decode(data)
     except _UNREADABLE as error:
         raise _unreadable(error) from error
-    later = {one.name: one for one in msgspec.structs.fields(source.kind)}
     columns: Columns = {
-        name: [_default(later[name]) for _ in range(read.rows)]
+        name: [_default(_fields(source)[name]) for _ in range(read.rows)]
         if column is msgspec.UNSET
         else column
         for name, column in msgspec.structs.asdict(read.columns).items()
@@ -226,11 +225,12 @@ def _has_no_zone(value: Any) -> bool:
 def _present(name: str, field: FieldType, values: Sequence[Any]) -> Sequence[Any]:
     """Return the values that are not None, all of the field's type."""
     kind = int if field.kind is datetime else field.kind
+    if countOf(map(type, values), kind) == len(values):
+        return values
     allowed = {kind, NoneType} if field.is_optional else {kind}
     found = set(map(type, values))
     if found <= allowed:
-        # The types say whether there is a None: to look for it would take as long as to find them.
-        return [one for one in values if one is not None] if NoneType in found else values
+        return [one for one in values if one is not None]
     row = next(row for row, value in enumerate(values) if type(value) not in allowed)
     rule = f"Expected `{kind.__name__}`, got `{type(values[row]).__name__}`"
     raise refusal(f"$[{row}].{name}", rule)
@@ -271,7 +271,7 @@ def _check_shape(source: Source[Any], batch: ColumnBatch) -> None:
 @lru_cache(256)
 def _batch_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
     """Make what reads the batches of a source: a typed list for each column."""
-    has_default = {one.name for one in msgspec.structs.fields(source.kind) if not one.required}
+    has_default = {name for name, field in _fields(source).items() if not field.required}
     has_default.discard(source.time)
     fields: list[Any] = []
     for name, field in source.fields.items():
@@ -292,6 +292,12 @@ def _batch_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
         ],
     )
     return msgspec.json.Decoder(batch)
+
+
+@lru_cache(256)
+def _fields(source: Source[Any]) -> dict[str, msgspec.structs.FieldInfo]:
+    """Return what is known of the fields: to find that out takes longer than to read a batch."""
+    return {one.name: one for one in msgspec.structs.fields(source.kind)}
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
