@@ -162,6 +162,8 @@ def test_a_bad_record_is_named(data: bytes, path: str, named: str) -> None:
         (_line(quantity=2**63), "$[1].quantity"),
         (_line(price=float("nan")), "$[1].price"),
         (_line(price=float("-inf")), "$[1].price"),
+        (_line(price=True), "$[1].price"),
+        (_line(price=10**400), "$[1].price"),
         (_line(is_gift=1), "$[1].is_gift"),
         ({"country": "France"}, "$[1]"),
     ],
@@ -174,9 +176,9 @@ def test_a_value_that_no_record_may_have_is_named(record: Any, path: str) -> Non
 
 
 def test_a_whole_number_is_a_float_where_one_is_meant() -> None:
-    """A price of 2 is 2.0, as it is when it comes from JSON."""
-    (price,) = columns_of(LINES, [_line(price=2)])["price"]
-    assert (price, type(price)) == (2.0, float)
+    """A price of 2 is 2.0, as it is when it comes from JSON; and -0.0 is 0.0."""
+    prices = columns_of(LINES, [_line(price=2), _line(price=-0.0)])["price"]
+    assert list(map(str, prices)) == ["2.0", "0.0"]
 
 
 def test_time_has_bounds() -> None:

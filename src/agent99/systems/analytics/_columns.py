@@ -75,8 +75,8 @@ def columns_of(source: Source[R], records: Sequence[R]) -> Columns:
     for name, field in source.fields.items():
         if field.kind is datetime:
             columns[name] = _microseconds(name, columns[name])
-        elif field.kind is float and int in set(map(type, columns[name])):
-            columns[name] = [float(one) if type(one) is int else one for one in columns[name]]
+        elif field.kind is float:
+            columns[name] = floats_of(columns[name])
     check_columns(source, columns)
     return columns
 
@@ -103,6 +103,19 @@ def check_columns(source: Source[Any], columns: Mapping[str, Sequence[Any]]) -> 
                 raise _first(name, values, _is_beyond_time, "is no time of the years 1 to 9999")
         elif field.kind in (int, datetime) and not _within(numbers, INT_MIN, INT_MAX):
             raise _first(name, values, _is_beyond_int64, "has over 64 bits")
+
+
+def floats_of(values: list[Any]) -> list[Any]:
+    """Return numbers as floats, and -0.0 as 0.0: what is equal is then the same as bytes too.
+
+    Values of which one is no number, or too large for a float, are returned as they are.
+    """
+    if not set(map(type, values)) <= {int, float, NoneType}:
+        return values
+    try:
+        return [None if one is None else one + 0.0 for one in values]
+    except OverflowError:
+        return values
 
 
 def encode_batch(source: Source[Any], batch: ColumnBatch) -> msgspec.Raw:

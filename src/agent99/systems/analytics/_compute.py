@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any, Final, NamedTuple
 
 from agent99.errors import UsageError, text_of
-from agent99.systems.analytics._columns import refusal
+from agent99.systems.analytics._columns import floats_of, refusal
 from agent99.systems.analytics._pipeline import Computed, Pipeline
 
 Table = Mapping[str, Sequence[Any]]
@@ -80,9 +80,9 @@ def add_columns(
     for computed in computes:
         made = _made(pipeline, computed, table, rows)
         kinds = set(map(type, made)) - {NoneType}
-        if kinds == {int, float}:  # `total / count if count else 0` is meant as a float
-            made = [float(one) if type(one) is int else one for one in made]
-            kinds = {float}
+        if float in kinds:  # also `total / count if count else 0` is meant as one
+            made = floats_of(made)
+            kinds = set(map(type, made)) - {NoneType}
         named = f"pipeline {pipeline.name!r}: {computed.name!r}"
         if len(kinds) > 1 or not kinds <= _COMPUTED_KINDS:
             found = ", ".join(sorted(kind.__name__ for kind in kinds))
