@@ -52,14 +52,7 @@ from agent99.systems.analytics._results import ClosedWindows
 from agent99.systems.analytics._run import Run, run
 from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source
-from agent99.systems.analytics._windows import (
-    CountOf,
-    Hopping,
-    Session,
-    Sliding,
-    Tumbling,
-    Window,
-)
+from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
 from agent99.systems.analytics._work import LateRecords
 
 __all__ = [
