@@ -33,7 +33,7 @@ KEYS = 4
 QUIET_S = 90.0
 """So long what was stored may take until it is done, once nothing is killed any more."""
 SECONDS = [
-    pytest.param(20, id="short", marks=pytest.mark.slow),
+    pytest.param(12, id="short", marks=pytest.mark.slow),
     pytest.param(60, id="full", marks=pytest.mark.chaos),
 ]
 Numbers = dict[str, list[int]]

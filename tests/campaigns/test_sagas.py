@@ -36,7 +36,7 @@ QUIET_S = 60.0
 TAKEN_S = 2.0
 """Median from a kill to the take-over."""
 SECONDS = [
-    pytest.param(20, id="short", marks=pytest.mark.slow),
+    pytest.param(12, id="short", marks=pytest.mark.slow),
     pytest.param(120, id="full", marks=pytest.mark.chaos),
 ]
 

@@ -19,7 +19,7 @@ from tests.groups._campaign import tell
 from tests.groups._member import open_effects, write
 
 pytestmark = pytest.mark.slow
-COUNT = 20_000
+COUNT = 10_000
 FLOOR = 500
 """Events per second: a machine that does less is not at work on this alone."""
 

@@ -16,7 +16,7 @@ from tests.groups._campaign import tell
 from tests.projections._revenue import Revenue, Sale, caught_up, sales
 
 pytestmark = pytest.mark.slow
-COUNT = 20_000
+COUNT = 6_000
 KEYS = 500
 FLOOR = 300
 """Events per second: a machine that does less is not at work on this alone."""

@@ -181,7 +181,7 @@ async def test_the_living_are_never_removed(seed: int, number: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(10))
 async def test_the_living_are_never_removed_in_many_worlds(seed: int, number: int) -> None:
     """The same, at length."""
     for repeat in range(10):

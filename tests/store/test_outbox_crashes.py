@@ -29,7 +29,7 @@ CHILD = Path(__file__).with_name("_sender.py")
 WAIT_S = 60.0
 FIRST_OF_EACH = 1_000_000
 KILLS = [
-    pytest.param(6, id="short", marks=pytest.mark.slow),
+    pytest.param(4, id="short", marks=pytest.mark.slow),
     pytest.param(60, id="full", marks=pytest.mark.chaos),
 ]
 

@@ -86,7 +86,7 @@ async def test_killed_again_and_again(url: str, seed: int) -> None:
     """The same, many times on one database, at any moment from the start of the process on."""
     choose = random.Random(seed)
     promised: dict[int, int] = {}
-    for turn in range(12):
+    for turn in range(6):
         promised |= await kill_under_load(url, turn * 1_000_000, choose.choice((0, 1, 50, 700)))
     async with open_store(url, migrations=TABLES) as store:
         await check_after_a_crash(store, promised)
