@@ -23,6 +23,7 @@ from _analytics_lines import (
     Windows,
     add_lines,
     check,
+    in_arrays,
     make_lines,
 )
 
@@ -117,7 +118,36 @@ def bytewax_fold(lines: list[Line]) -> Work:
     return work
 
 
+def run_columns(lines: list[Line]) -> Work:
+    """Feed the bench's pipeline arrays as columns."""
+    return _fed([_columns(array) for array in in_arrays(lines)])
+
+
+def run_rows(lines: list[Line]) -> Work:
+    """Feed the bench's pipeline arrays of objects."""
+    return _fed(in_arrays(lines))
+
+
+def _fed(arrays: list[Any]) -> Work:
+    from _analytics_pipeline import revenue_of, windows_of  # noqa: PLC0415 - peers go without it
+
+    from agent99.systems.analytics import Run  # noqa: PLC0415
+
+    revenue = revenue_of(shards=1)
+
+    def work() -> Windows:
+        run = Run(revenue)
+        for array in arrays:
+            run.feed(array)
+        run.finish()
+        return windows_of(run.rows)
+
+    return work
+
+
 STACKS: Final[dict[str, Callable[[list[Line]], Work]]] = {
+    "columns": run_columns,
+    "rows": run_rows,
     "bytewax": bytewax_fold,
     "polars": polars_once,
     "loop_columns": loop_columns,

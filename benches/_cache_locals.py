@@ -8,7 +8,7 @@ from typing import Final
 
 from _bench import ROUNDS_MIN, Options
 from _cache_remotes import node
-from _processes import HERE, nats_server, run
+from _processes import HERE, nats_server, resident_bytes, run
 from _report import Progress, Row, absent, at_least, at_most, figure, ratios
 from cache_hits import KEYS, READS, gains
 
@@ -69,11 +69,11 @@ def memory_rows(options: Options, progress: Progress) -> list[Row]:
         nats_server(Path(folder)) as url,
         node(url, budget, replicas=0) as pid,
     ):
-        before = _resident(pid)
+        before = resident_bytes(pid)
         held: dict[str, float] = run(
             [str(HERE / "_cache_role.py"), "fill", url, str(budget)], seconds=_FILL_S
         )
-        grown = _resident(pid) - before
+        grown = resident_bytes(pid) - before
     return memory_rows_of(grown, held["keys"], budget)
 
 
@@ -85,11 +85,3 @@ def memory_rows_of(grown: int, keys: float, budget: int) -> list[Row]:
         Row(name, ratio, "x", _MEMORY_RATIO, ratio <= _MEMORY_RATIO),
         figure("memory of a key with its value of 1,000 bytes", [grown / keys], "bytes"),
     ]
-
-
-def _resident(pid: int) -> int:
-    """Return the bytes that a process has in memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0

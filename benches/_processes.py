@@ -143,6 +143,14 @@ def free_port() -> int:
     return random.choice(_PORTS)
 
 
+def resident_bytes(pid: int) -> int:
+    """Return what a process has in memory; 0 where it is not told."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
