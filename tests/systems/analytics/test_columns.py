@@ -198,12 +198,17 @@ def test_time_has_bounds() -> None:
     assert caught.value.path == "$[1].at"
 
 
+def _required(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: batch["columns"][name] for name in ("sold_at", "country", "quantity", "price")}
+
+
 @pytest.mark.parametrize(
     ("spoil", "path"),
     [
         (lambda batch: batch.update(source="others"), "$.source"),
         (lambda batch: batch.update(shard=64), "$.shard"),
         (lambda batch: batch.update(rows=3), "$.columns.sold_at"),
+        (lambda batch: batch.update(rows=10**15, columns=_required(batch)), "$.columns.sold_at"),
         (lambda batch: batch.pop("rows"), "$"),
         (lambda batch: batch["columns"].pop("country"), "$.columns"),
         (lambda batch: batch["columns"]["country"].append("Spain"), "$.columns.country"),

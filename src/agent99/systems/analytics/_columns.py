@@ -143,12 +143,10 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
         read = _batch_decoder(source).decode(data)
     except _UNREADABLE as error:
         raise _unreadable(error) from error
-    columns: Columns = {
-        name: [_default(_fields(source)[name]) for _ in range(read.rows)]
-        if column is msgspec.UNSET
-        else column
-        for name, column in msgspec.structs.asdict(read.columns).items()
-    }
+    columns: Columns = msgspec.structs.asdict(read.columns)
+    for name, field in _fields(source).items():
+        if getattr(read.columns, name) is msgspec.UNSET:
+            columns[name] = [_default(field) for _ in columns[source.time]]
     batch = ColumnBatch(
         source=read.source,
         shard=read.shard,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter, le
 from typing import Any, Final, NamedTuple
@@ -74,9 +74,8 @@ def fold(
     counts.skipped = rows - len(taken)
     times = columns[pipeline.source.time]
     in_order = all(map(le, times, islice(times, 1, None)))
-    late, dropped = _behind(
-        pipeline, times, _watermark(pipeline, max_us, horizon_us), in_order=in_order
-    )
+    watermark_us = _watermark(pipeline, max_us, horizon_us)
+    late, dropped = _behind(pipeline, times, watermark_us, in_order=in_order)
     if late or dropped:
         late, dropped = late.intersection(taken), dropped.intersection(taken)
         taken = [row for row in taken if row not in dropped]
@@ -88,7 +87,8 @@ def fold(
         taken = sorted(taken, key=times.__getitem__)
     plan = plan_of(pipeline)
     if len(taken) < rows or not in_order:
-        table = _chosen(table, plan.wanted, taken)
+        choose = _choice(taken)
+        table = {name: choose(table[name]) for name in plan.wanted}
     add_columns(pipeline, plan.then, table, taken)
     panes = _panes(pipeline, table, len(taken), ordinals or {})
     if ordinals is not None:
@@ -146,28 +146,31 @@ def _count_on(ordinals: dict[Key, int], panes: Panes) -> None:
 
 
 def _panes(pipeline: Pipeline, table: Table, rows: int, ordinals: Mapping[Key, int]) -> Panes:
-    inputs = plan_of(pipeline).inputs
-    panes: Panes = {}
+    """Return the cells of all groups: by measure, not by group, since groups may be many."""
+    groups = list(groups_of(pipeline, table, rows, ordinals))
+    sizes = [len(places) for _, _, places in groups]
+    choices = [_choice(places) for _, _, places in groups]
+    chosen = {
+        name: [choose(table[name]) for choose in choices] for name in plan_of(pipeline).inputs
+    }
     try:
-        for pane, key, places in groups_of(pipeline, table, rows, ordinals):
-            chosen = table if len(places) == rows else _chosen(table, inputs, places)
-            panes.setdefault(pane, {})[key] = [
-                measure.fold(len(places), *[chosen[name] for name in measure.columns])
-                for measure in pipeline.measures
-            ]
+        states = [
+            map(measure.fold, sizes, *[chosen[name] for name in measure.columns])
+            for measure in pipeline.measures
+        ]
+        panes: Panes = {}
+        for (pane, key, _), cell in zip(groups, zip(*states, strict=True), strict=True):
+            panes.setdefault(pane, {})[key] = list(cell)
     except BadRequestError as error:
         raise refusal(error.path, f"pipeline {pipeline.name!r}: {error.rule}") from error
     return panes
 
 
-def _chosen(table: Table, names: Sequence[str], places: Sequence[int]) -> dict[str, Sequence[Any]]:
-    if isinstance(places, range):
-        return {name: table[name][places.start : places.stop] for name in names}
-    if len(places) == 1:
-        place = places[0]
-        return {name: (table[name][place],) for name in names}
-    choose = itemgetter(*places)
-    return {name: choose(table[name]) for name in names}
+def _choice(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Return what takes the values at some places, at least one, from a column."""
+    if isinstance(places, range) or len(places) == 1:
+        return itemgetter(slice(places[0], places[-1] + 1))
+    return itemgetter(*places)
 
 
 # --- as bytes -------------------------------------------------------------------------------------
@@ -186,7 +189,8 @@ def pack_panes(pipeline: Pipeline, panes: Panes) -> bytes:
         UsageError: a key or a state holds what MessagePack cannot carry; says what.
     """
     found = [(pane, key, cell) for pane, cells in panes.items() for key, cell in cells.items()]
-    states = [[cell[place] for _, _, cell in found] for place in range(len(pipeline.measures))]
+    by_measure = zip(*[cell for _, _, cell in found], strict=True)
+    states = [list(column) for column in by_measure] or [[] for _ in pipeline.measures]
     flat = ([pane for pane, _, _ in found], [key for _, key, _ in found], states)
     try:
         return _packed(flat)

@@ -6,21 +6,15 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent99.systems.analytics._compute import Table
 from agent99.systems.analytics._delta import Key
 from agent99.systems.analytics._pipeline import Pipeline
 from agent99.systems.analytics._windows import CountOf, Session, Sliding
 
-
-class Group(NamedTuple):
-    """The records of a cell."""
-
-    pane: int
-    key: Key
-    places: Sequence[int]
-    """Their places in the table; at least one."""
+Group = tuple[int, Key, Sequence[int]]
+"""The records of a cell: its pane, its key, and their places in the table, rising; at least one."""
 
 
 def groups_of(
@@ -49,7 +43,7 @@ def groups_of(
             pane = times[first] // pane_us
             end = bisect_left(times, (pane + 1) * pane_us, first)
             for key, places in _by_key(pipeline, table, first, end):
-                yield Group(pane, key, places)
+                yield pane, key, places
             first = end
 
 
@@ -83,9 +77,9 @@ def _fragments(
     first = 0
     for last, (place, following) in enumerate(pairwise(places)):
         if times[following] - times[place] >= gap_us:
-            yield Group(times[places[first]], key, places[first : last + 1])
+            yield times[places[first]], key, places[first : last + 1]
             first = last + 1
-    yield Group(times[places[first]], key, places[first:])
+    yield times[places[first]], key, places[first:]
 
 
 def _counted(records: int, before: int, key: Key, places: Sequence[int]) -> Iterator[Group]:
@@ -93,5 +87,5 @@ def _counted(records: int, before: int, key: Key, places: Sequence[int]) -> Iter
     first = 0
     while first < len(places):
         end = first + records - (before + first) % records
-        yield Group((before + first) // records, key, places[first:end])
+        yield (before + first) // records, key, places[first:end]
         first = end
