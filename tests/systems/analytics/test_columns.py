@@ -19,6 +19,7 @@ from agent99.systems.analytics._columns import (
     Origin,
     check_columns,
     columns_of,
+    columns_read,
     decode_batch,
     encode_batch,
     records_decoder,
@@ -99,6 +100,7 @@ def test_records_are_read_from_json(records: list[Line]) -> None:
     read = decode(msgspec.json.encode(records))
     assert all(isinstance(one, Line) for one in read)
     assert columns_of(LINES, read) == columns_of(LINES, records)
+    assert columns_read(LINES, read) == columns_of(LINES, records)
     for record in records:
         assert columns_of(LINES, decode(msgspec.json.encode(record))) == columns_of(LINES, [record])
 

@@ -71,13 +71,23 @@ def columns_of(source: Source[R], records: Sequence[R]) -> Columns:
         if not issubclass(kind, source.kind):
             row = next(n for n, record in enumerate(records) if type(record) is kind)
             raise refusal(f"$[{row}]", f"Expected `{source.kind.__name__}`, got `{kind.__name__}`")
-    columns = {name: list(map(attrgetter(name), records)) for name in source.fields}
-    for name, field in source.fields.items():
-        if field.kind is datetime:
-            columns[name] = _microseconds(name, columns[name])
-        elif field.kind is float:
-            columns[name] = floats_of(columns[name])
+    columns = _transposed(source, records)
     check_columns(source, columns)
+    return columns
+
+
+def columns_read(source: Source[R], records: Sequence[R]) -> Columns:
+    """Return records that `records_decoder` has read as columns: their types are right.
+
+    Raises:
+        BadRequestError: one has a value that none may have; names the row and the field.
+    """
+    columns = _transposed(source, records)
+    for name, field in source.fields.items():
+        if field.kind is int:
+            values: Sequence[Any] = columns[name]
+            numbers = [one for one in values if one is not None] if field.is_optional else values
+            _check_int64(name, numbers, values)
     return columns
 
 
@@ -101,8 +111,8 @@ def check_columns(source: Source[Any], columns: Mapping[str, Sequence[Any]]) -> 
         if name == source.time:
             if not _within(numbers, TIME_US_MIN, TIME_US_MAX):
                 raise _first(name, values, _is_beyond_time, "is no time of the years 1 to 9999")
-        elif field.kind in (int, datetime) and not _within(numbers, INT_MIN, INT_MAX):
-            raise _first(name, values, _is_beyond_int64, "has over 64 bits")
+        elif field.kind in (int, datetime):
+            _check_int64(name, numbers, values)
 
 
 def floats_of(values: list[Any]) -> list[Any]:
@@ -221,6 +231,16 @@ def _unreadable(error: Exception) -> BadRequestError:
     return refusal(path.rstrip("`") or "$", rule)
 
 
+def _transposed(source: Source[R], records: Sequence[R]) -> Columns:
+    columns = {name: list(map(attrgetter(name), records)) for name in source.fields}
+    for name, field in source.fields.items():
+        if field.kind is datetime:
+            columns[name] = _microseconds(name, columns[name])
+        elif field.kind is float:
+            columns[name] = floats_of(columns[name])
+    return columns
+
+
 def _microseconds(name: str, values: list[datetime | None]) -> list[int | None]:
     try:
         return [None if one is None else (one - _EPOCH) // _MICROSECOND for one in values]
@@ -245,6 +265,11 @@ def _present(name: str, field: FieldType, values: Sequence[Any]) -> Sequence[Any
     row = next(row for row, value in enumerate(values) if type(value) not in allowed)
     rule = f"Expected `{kind.__name__}`, got `{type(values[row]).__name__}`"
     raise refusal(f"$[{row}].{name}", rule)
+
+
+def _check_int64(name: str, numbers: Sequence[int], values: Sequence[Any]) -> None:
+    if not _within(numbers, INT_MIN, INT_MAX):
+        raise _first(name, values, _is_beyond_int64, "has over 64 bits")
 
 
 def _within(numbers: Sequence[int], least: int, most: int) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from agent99.systems.analytics._columns import (
     Columns,
-    columns_of,
+    columns_read,
     records_decoder,
     refusal,
     split_by_shard,
@@ -74,7 +74,7 @@ class Intake:
         if len(records) > self._records_max:
             rule = f"{len(records):,} records; at most {self._records_max:,} in one array"
             raise refusal("$", rule)
-        columns = columns_of(self.source, records)
+        columns = columns_read(self.source, records)
         self._check_times(columns[self.source.time], now_us, is_array=is_array)
         return Taken(records, columns, is_array)
 
