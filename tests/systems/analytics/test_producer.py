@@ -144,6 +144,18 @@ async def test_a_batch_that_failed_is_told_with_its_records() -> None:
     assert (12, 2, 10, 0) == (counts.sent, counts.stored, counts.failed, counts.waiting)
 
 
+async def test_all_batches_that_failed_are_told() -> None:
+    """Where several have failed since the last call, one error has them all."""
+    desk = Desk(Failure("no", code="BAD_REQUEST"), Failure("never", code="BAD_REQUEST"))
+    async with Producer(desk, LINES, options=SMALL) as producer:
+        await producer.send_many(line(n) for n in range(25))
+        with pytest.raises(BatchFailedError) as caught:
+            await producer.flush()
+    told = [each.records[0].number for each in (caught.value, *caught.value.others)]
+    assert [0, 10] == told
+    assert [[20, 21, 22, 23, 24]] == desk.batches
+
+
 async def test_who_gives_up_says_that_it_is_unknown() -> None:
     """Where an attempt had no answer, the records may be stored all the same."""
     desk = Desk(DeadlineExceededError("no answer"), Failure("no", code="BAD_REQUEST"))

@@ -83,3 +83,5 @@ class BatchFailedError(Agent99Error):
         """What came of the last attempt."""
         self.is_unknown = is_unknown
         """Whether they may be stored all the same."""
+        self.others: tuple[BatchFailedError, ...] = ()
+        """Batches that have failed as well since the last call."""

@@ -119,7 +119,7 @@ class Producer(Generic[R]):
         self._flying: set[_Batch] = set()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self._failures: deque[BatchFailedError] = deque()
+        self._failures: list[BatchFailedError] = []
         self._senders: list[asyncio.Task[None]] = []
         self._sent = self._stored = self._failed = self._batches = self._retries = 0
         self._told = 0
@@ -239,9 +239,11 @@ class Producer(Generic[R]):
 
     def _check(self) -> None:
         if self._failures:
-            failure = self._failures.popleft()
-            self._told += len(failure.records)
-            raise failure
+            first, *others = self._failures
+            self._failures.clear()
+            first.others = tuple(others)
+            self._told += sum(len(each.records) for each in (first, *others))
+            raise first
         if not self._senders:
             raise UsageError("enter the producer first: `async with Producer(...) as producer`")
         if self._senders[0].done():
