@@ -1,7 +1,7 @@
-"""A process of its own that ingests lines: `python _ingester.py URL MESH PLANT`.
+"""A process of its own that ingests lines: `python _ingester.py URL MESH PLANT OPTIONS`.
 
 It says `ready` when it does, and ends when whoever started it is gone. With a plant other than
-`none` it does wrong what a campaign has to notice.
+`none` it does wrong what a campaign has to notice, or has a log that is slow.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from agent99 import Mesh
 from agent99.ids import SystemIds
 from agent99.systems.analytics import DataIngestionAgent, IngestionOptions
 from agent99.systems.analytics._door import Put
+from agent99.systems.analytics._entries import Piece
+from agent99.systems.analytics._shelf import LogShelf
 from agent99.systems.analytics._storing import Storing
 from tests.systems.analytics._lines import LINES
 
 MOMENT_S = 0.05
+SLOW_S = 0.02
 
 
 def answer_early(storing: Storing, *how: Any) -> asyncio.Future[None]:
@@ -53,11 +56,23 @@ tasks: list[asyncio.Task[None]] = []
 PLANTS: dict[str, Any] = {"none": plain_store, "early": answer_early, "ids": forget_ids}
 
 
-async def main(url: str, mesh_name: str, plant: str) -> None:
+async def store_slowly(shelf: LogShelf, piece: Piece) -> bool:
+    """Store an event a moment later."""
+    await asyncio.sleep(SLOW_S)
+    return await plain_append(shelf, piece)
+
+
+plain_append = LogShelf.store
+
+
+async def main(url: str, mesh_name: str, plant: str, words: str) -> None:
     """Ingest until it is killed."""
-    Storing.store = PLANTS[plant]  # type: ignore[method-assign]  # that is what a plant is
+    if plant == "slow":
+        setattr(LogShelf, "store", store_slowly)  # noqa: B010 - no method is assigned by name
+    else:
+        Storing.store = PLANTS[plant]  # type: ignore[method-assign]  # that is what a plant is
     asyncio.get_running_loop().add_reader(sys.stdin, os._exit, 1)
-    options = IngestionOptions(batch_records_max=8, linger_s=0.02)
+    options = msgspec.json.decode(words, type=IngestionOptions)
     async with Mesh(url, mesh=mesh_name) as mesh:
         await mesh.host(DataIngestionAgent([LINES], options=options))
         sys.stdout.write("ready\n")

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from agent99 import Mesh
 from agent99.errors import RequestError, TransportError
 from agent99.ids import SystemIds
-from agent99.systems.analytics import Ingested, Producer, ProducerOptions
+from agent99.systems.analytics import Ingested, IngestionOptions, Producer, ProducerOptions
 from tests._faults import Fault, Figure
 from tests._nats_server import NatsServer
 from tests._wait import eventually
+from tests.systems.analytics._ingesters import Ingesters
 from tests.systems.analytics._lines import LINES, Line, line, numbers_of, row
 
-ROOT = Path(__file__).parents[3]
 INGESTERS = 2
+OPTIONS = IngestionOptions(batch_records_max=8, linger_s=0.02)
 PRODUCERS = 3
 CALLERS = 8
 PART = 10_000_000
@@ -33,30 +32,6 @@ KILLS = [
     pytest.param(6, id="short", marks=pytest.mark.slow),
     pytest.param(50, id="full", marks=pytest.mark.chaos),
 ]
-
-
-class Ingesters:
-    """Processes that ingest; one that is killed is followed by another one."""
-
-    def __init__(self, url: str, mesh: str, plant: str) -> None:
-        self.running: list[asyncio.subprocess.Process] = []
-        self._words = (url, mesh, plant)
-
-    async def start(self) -> None:
-        """Start one, and wait until it is at work."""
-        pipe = asyncio.subprocess.PIPE
-        command = (sys.executable, "-m", "tests.systems.analytics._ingester", *self._words)
-        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
-        self.running.append(process)
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            assert b"ready\n" == await process.stdout.readline()
-
-    async def kill(self, process: asyncio.subprocess.Process) -> None:
-        """End one as a crash would."""
-        self.running.remove(process)
-        process.kill()
-        await process.wait()
 
 
 class Load:
@@ -136,7 +111,7 @@ class Campaign:
     async def run(self, kills: int) -> list[Figure]:
         """Kill them under load; returns what became of the records."""
         name = f"n{SystemIds().token().decode()[:10]}"
-        ingesters = Ingesters(self._url, name, self._plant)
+        ingesters = Ingesters(self._url, name, OPTIONS, self._plant)
         async with Mesh(self._url, mesh=name) as mesh:
             try:
                 await asyncio.gather(*(ingesters.start() for _ in range(INGESTERS)))
@@ -146,8 +121,7 @@ class Campaign:
                         await self._kill_one(ingesters, load)
                 return figures_of(load, await numbers_of(mesh))
             finally:
-                for process in tuple(ingesters.running):
-                    await ingesters.kill(process)
+                await ingesters.aclose()
 
     async def _kill_one(self, ingesters: Ingesters, load: Load) -> None:
         enough = load.stored + self._luck.randrange(BETWEEN)

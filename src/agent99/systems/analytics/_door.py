@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from agent99.clock import Deadlines, wait_ended
-from agent99.errors import Failure
 from agent99.systems.analytics._buffer import Buffer
-from agent99.systems.analytics._entries import Entry
+from agent99.systems.analytics._entries import Entry, Refused
 from agent99.systems.analytics._ingested import DROPPED, Counts, Overflow, is_full
 
 
@@ -141,7 +140,7 @@ class Door:
             for entry in parcel.items:
                 if not entry.done.done():
                     rule = "it made room for later records, and was not stored"
-                    entry.done.set_exception(Failure(rule, code=DROPPED, retryable=True))
+                    entry.done.set_result(Refused(DROPPED, rule, retryable=True))
 
 
 def _sums(puts: Sequence[Put]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from agent99.errors import Failure
 from agent99.systems.analytics._columns import (
     ColumnBatch,
     Origin,
@@ -39,6 +40,21 @@ class Piece(msgspec.Struct, frozen=True):
     rows: int
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """Why something is not stored.
+
+    No error: kept by who waits for it, an error would keep all that its traceback has seen.
+    """
+
+    code: str
+    rule: str
+    retryable: bool = False
+
+    def failure(self) -> Failure:
+        """Return what the caller is told."""
+        return Failure(self.rule, code=self.code, retryable=self.retryable)
+
+
 class Single(msgspec.Struct, frozen=True):
     """A record that is stored with others."""
 
@@ -52,7 +68,7 @@ class Entry(msgspec.Struct, eq=False, kw_only=True):
     """A record, or a batch of them, and who waits for it."""
 
     rows: int
-    done: Future[None]
+    done: Future[Refused | None]
     """Ends when it is stored, or will not be; cancelled: nobody waits any more."""
     single: Single | None = None
     pieces: tuple[Piece, ...] = ()

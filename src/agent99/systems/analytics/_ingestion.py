@@ -18,6 +18,7 @@ from agent99.systems.analytics._columns import ColumnBatch, Columns, Origin, ref
 from agent99.systems.analytics._door import Put
 from agent99.systems.analytics._entries import (
     Entry,
+    Refused,
     Single,
     batch_id_of,
     event_id_of,
@@ -294,5 +295,5 @@ class _Flushing:
         return True
 
 
-def _future() -> asyncio.Future[None]:
+def _future() -> asyncio.Future[Refused | None]:
     return asyncio.get_running_loop().create_future()

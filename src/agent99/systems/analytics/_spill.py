@@ -24,12 +24,13 @@ from agent99.errors import (
     UsageError,
 )
 from agent99.ids import Ids
-from agent99.systems.analytics._entries import Piece, has_same_columns
+from agent99.systems.analytics._entries import Piece, Refused, has_same_columns
 from agent99.systems.analytics._ingested import is_full
 
 if TYPE_CHECKING:
     from agent99.store import Store, Transaction
 
+Stored = asyncio.Future[Refused | None]
 AT_ONCE = 32
 """Batches that are taken out of the file together."""
 AGAIN_S = 1.0
@@ -84,7 +85,7 @@ class Spill:
         bytes_max: int,
         clock: Clock,
         ids: Ids,
-        put_in: Callable[[Piece], asyncio.Future[None]],
+        put_in: Callable[[Piece], Stored],
     ) -> None:
         if not url.startswith("sqlite:///"):
             raise UsageError(f"what spills is kept in a SQLite file, not in {url!r}")
@@ -201,20 +202,19 @@ class Spill:
             self._lanes[pieces[number].key] -= 1
             self._bytes -= len(pieces[number].body)
 
-    async def _see_through(self, piece: Piece, stored: asyncio.Future[None]) -> None:
+    async def _see_through(self, piece: Piece, stored: Stored) -> None:
         """Wait until a batch is in the log: it was acknowledged.
 
         Raises:
-            Failure, ClosedError: it is not.
+            Failure: it is not.
         """
-        try:
-            await stored
-        except Failure as error:
-            if error.code != IdempotencyConflictError.code:
-                raise
+        refused = await stored
+        if refused is not None and refused.code == IdempotencyConflictError.code:
             # What came before under the same id had other records: these would be lost under it.
             other = msgspec.structs.replace(piece, event_id=self._ids.uuid())
-            await self._put_in(other)
+            refused = await self._put_in(other)
+        if refused is not None:
+            raise refused.failure()
 
 
 def _remove(transaction: Transaction, number: int) -> None:

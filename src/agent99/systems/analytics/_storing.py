@@ -10,7 +10,7 @@ from agent99.clock import wait_ended
 from agent99.errors import Failure, StoreError
 from agent99.systems.analytics._buffer import Buffer
 from agent99.systems.analytics._door import Door, Put
-from agent99.systems.analytics._entries import Entry, Piece, gathered
+from agent99.systems.analytics._entries import Entry, Piece, Refused, gathered
 from agent99.systems.analytics._ingested import Counts, IngestionOptions, is_full, is_unknown
 from agent99.systems.analytics._shelf import LogShelf
 from agent99.systems.analytics._spill import Spill
@@ -114,7 +114,8 @@ class Storing:
         if not await wait_ended(self._link.deadlines, all_of_it, until_s):
             is_open = any(entry.is_in_doubt or entry.done.done() for entry in entries)
             raise is_unknown() if is_open else is_full("it could not be stored in time")
-        await all_of_it
+        for refused in filter(None, all_of_it.result()):
+            raise refused.failure()
 
     async def _put_down(self, spill: Spill, entries: Sequence[Entry]) -> None:
         """Store entries in the file."""
@@ -130,9 +131,9 @@ class Storing:
             raise Failure(str(error), code=error.code, retryable=error.retryable) from error
         self._counts.spilled += sum(entry.rows for entry in entries)
 
-    def _put_in(self, piece: Piece) -> asyncio.Future[None]:
+    def _put_in(self, piece: Piece) -> asyncio.Future[Refused | None]:
         """Put a batch from the file behind what its lane has."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
         entry = Entry(rows=piece.rows, done=done, pieces=(piece,))
         self.buffer.add_batch(piece.key, entry, piece.rows, len(piece.body))
         self._writer.wake(piece.key)

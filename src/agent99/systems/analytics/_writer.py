@@ -12,14 +12,13 @@ from agent99.clock import Clock
 from agent99.errors import (
     Agent99Error,
     ClosedError,
-    Failure,
     IdempotencyConflictError,
     StreamFullError,
     UsageError,
 )
 from agent99.ids import Ids
 from agent99.systems.analytics._buffer import Buffer, Parcel
-from agent99.systems.analytics._entries import Entry, Piece, gathered
+from agent99.systems.analytics._entries import Entry, Piece, Refused, gathered
 from agent99.systems.analytics._ingested import Counts
 
 AGAIN_S = 0.05
@@ -134,10 +133,8 @@ class Writer:
         """See a parcel through to its end."""
         try:
             await self._store_all(parcel.items)
-        except ClosedError as error:
-            _end(parcel.items, error)
-        except (UsageError, IdempotencyConflictError) as error:
-            _end(parcel.items, Failure(str(error), code=error.code))
+        except (ClosedError, UsageError, IdempotencyConflictError) as error:
+            _end(parcel.items, Refused(error.code, str(error)))
         finally:
             self._buffer.stored(parcel)
             self._gave_back()
@@ -195,12 +192,8 @@ def _doubt(entries: list[Entry], *, is_in_doubt: bool) -> None:
         entry.is_in_doubt = is_in_doubt
 
 
-def _end(entries: list[Entry], error: Agent99Error | None) -> None:
+def _end(entries: list[Entry], refused: Refused | None) -> None:
     """Tell who waits that it is stored, or why not."""
     for entry in entries:
-        if entry.done.done():
-            continue
-        if error is None:
-            entry.done.set_result(None)
-        else:
-            entry.done.set_exception(error)
+        if not entry.done.done():
+            entry.done.set_result(refused)
