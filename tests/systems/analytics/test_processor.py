@@ -11,7 +11,7 @@ import pytest
 from agent99 import Mesh
 from agent99.errors import RemoteError, RequestError, UsageError
 from agent99.groups import read_events
-from agent99.systems.analytics import Tumbling
+from agent99.systems.analytics import CountOf, Tumbling
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._processor import AnalyticsProcessor
@@ -93,6 +93,21 @@ async def test_late_records_correct_or_are_told(mesh: Mesh, url: str) -> None:
         while not (late := [each async for each in read_events(mesh, "late.shops.revenue")]):
             await asyncio.sleep(0)
     assert [[5, 6]] == [each.decode(LateRecords).columns["number"] for each in late]
+
+
+async def test_windows_by_count_take_whatever_comes(mesh: Mesh, url: str) -> None:
+    """Windows by count know no late records: each is counted on, however far the time has come."""
+    by_shop = source(shard_by="shop")
+    pairs = revenue(by_shop, window=CountOf(2), lateness_s=0.0)
+    await mesh.host(AnalyticsProcessor(job(pairs), url))
+    figures = Analytics(mesh, "shops")
+    for second in (500, 10, 400, 20, 300):
+        await store(mesh, [sale(second, pence=second)])
+        await counts_when(figures, 1 + (500, 10, 400, 20, 300).index(second))
+    rows = await rows_when(figures, lambda rows: len(rows) == 2)
+    assert {(0, 510), (1, 420)} == {(row.number, row.values["pence"]) for row in rows}
+    (last,) = await rows_when(figures, len, state="open")
+    assert (2, 300) == (last.number, last.values["pence"])
 
 
 async def test_rows_are_events_once(mesh: Mesh, url: str) -> None:

@@ -19,6 +19,7 @@ from agent99.errors import (
     BadRequestError,
     HandlerError,
     InvalidNameError,
+    TransactionConflictError,
     UsageError,
     text_of,
 )
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX: Final = 5
 """So often a batch comes again at an event that breaks us; then the event is refused."""
+TRIES_MAX: Final = 100
+"""So often a batch is folded anew at once: for each event that cannot be, and for each time that a
+horizon has moved over what was taken. Then it comes again after a pause."""
 ROWS_PER_TURN: Final = 5_000
 """After so many records others have a turn of the event loop."""
 REFUSED: Final = Name("records")
@@ -102,8 +106,12 @@ class Folding:
         hand = Hand(batch, {}, {})
         try:
             await self._decode(hand)
-            while not await self._is_done(hand):
+            for _ in range(TRIES_MAX):
+                if await self._is_done(hand):
+                    break
                 self._shares.pop(batch.partition, None)
+            else:
+                raise TransactionConflictError(TRIES_MAX, "the horizons moved over the batch")
         except BaseException:
             self._shares.pop(batch.partition, None)
             raise

@@ -9,6 +9,7 @@ import msgspec
 
 from agent99.systems.analytics._delta import Counts, Key, Panes
 from agent99.systems.analytics._fold import fold, merge_panes
+from agent99.systems.analytics._windows import CountOf
 
 if TYPE_CHECKING:
     from agent99.systems.analytics._columns import ColumnBatch
@@ -77,7 +78,7 @@ class Work:
         self.marks: Final[dict[ShardKey, Mark]] = {}
         """Of the shards that came, as they are after it."""
         self.lowest: Final[dict[str, int]] = {}
-        """By pipeline: the earliest record that was taken."""
+        """By pipeline: the earliest record that was taken, where a horizon matters."""
         self.late: Final[list[tuple[str, Taken, list[int]]]] = []
         """By pipeline and batch: which records came too late."""
 
@@ -130,7 +131,7 @@ class Work:
                 self.late.append((name, taken, dropped))
                 gone = set(dropped)
                 lowest = min((us for at, us in enumerate(times) if at not in gone), default=None)
-            if lowest is not None:
+            if lowest is not None and not isinstance(pipeline.window, CountOf):
                 self.lowest[name] = min(lowest, self.lowest.get(name, lowest))
             merge_panes(pipeline, self.panes.setdefault(name, {}), panes)
             _count(self.counts.setdefault(name, Counts()), counts)
