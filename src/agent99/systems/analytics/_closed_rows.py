@@ -251,9 +251,7 @@ def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
         raise lease_lost(closing.pipeline.name)
     if turn.rows:
         transaction.execute(_SET_ROW, [_row(closing, state.turn, row) for row in turn.rows])
-        watermark_us = state.watermark_us
-        assert watermark_us is not None, "rows come of a watermark"
-        at = (state.turn, watermark_us)
+        at = (state.turn, state.watermark_us)
         put_events(transaction, closing.job, closing.pipeline, at, turn.rows)
     _delete(transaction, closing, turn.done)
 

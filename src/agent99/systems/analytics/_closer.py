@@ -149,8 +149,8 @@ class Closer:
             deltas, places, is_whole = await store.read(read)
             await self._merge(deltas)
             self._places |= places
-        if state.watermark_us is not None:
-            board.settle(state.watermark_us, changed, horizon_us=_or_never(state.forgotten_us))
+        at_us, forgotten_us = _or_never(state.watermark_us), _or_never(state.forgotten_us)
+        board.settle(at_us, changed, horizon_us=forgotten_us)
         self._watermark = Watermark(closing.pipeline.source, state.watermark_us)
         self.watermark_us = state.watermark_us
         self._written = state
@@ -174,6 +174,7 @@ class Closer:
             LeaseLostError, StoreError or one of its kinds.
         """
         closing, written = self._closing, self._written
+        lateness_us = closing.pipeline.lateness_us
         assert written is not None
         read = partial(read_news, closing=closing, places=self._places)
         news: News = await self._ground.store.read(read)
@@ -182,11 +183,9 @@ class Closer:
         if not news.is_whole:
             return 0.0
         watermark_us = await self._watermark_of(news)
-        if watermark_us is None:
-            return LOOK_S
         # What was folded before the horizon was written is merged by now, and nothing more comes.
         horizon_us = written.horizon_us
-        rows = self.board.close(watermark_us, horizon_us=_or_never(horizon_us))
+        rows = self.board.close(_or_never(watermark_us), horizon_us=_or_never(horizon_us))
         if self.board.unwanted_rows:
             _log.error("%r: %d records are in no window", self, self.board.unwanted_rows)
             self.board.unwanted_rows = 0
@@ -194,7 +193,7 @@ class Closer:
         state = State(
             turn=written.turn + bool(rows),
             watermark_us=watermark_us,
-            horizon_us=watermark_us - closing.pipeline.lateness_us,
+            horizon_us=None if watermark_us is None else watermark_us - lateness_us,
             forgotten_us=horizon_us,
             cursors=news.positions,
         )
@@ -232,16 +231,15 @@ class Closer:
         self._stock.forget(done)
         self._written = state
         if rows:
-            assert state.watermark_us is not None
             shown = rows if len(rows) <= SHOWN_ROWS_MAX else None
             hint = Turned(turn=state.turn, watermark_us=state.watermark_us, rows=shown)
             topic = turned_topic(self._ground.group, self._closing.pipeline.name)
             await self._ground.tell(topic, hint)
 
 
-def _or_never(horizon_us: int | None) -> int:
-    """Return a horizon; None, as it is at first: before every time."""
-    return NEVER_US if horizon_us is None else horizon_us
+def _or_never(time_us: int | None) -> int:
+    """Return a watermark or a horizon; None, as it is at first: before every time."""
+    return NEVER_US if time_us is None else time_us
 
 
 def turned_topic(group: str, pipeline: str) -> str:

@@ -35,7 +35,8 @@ class ClosedWindows(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     turn: int
     """In which turn of the closer they came: it grows by 1 with each that has rows."""
-    watermark_us: int
+    watermark_us: int | None
+    """None: there was none yet, as there need not be where windows are by count."""
     start_us: list[int]
     end_us: list[int]
     number: list[int]
@@ -53,7 +54,7 @@ class Turned(msgspec.Struct, frozen=True, kw_only=True):
     """A hint to whoever watches a pipeline: it has closed windows, or changed closed ones."""
 
     turn: int
-    watermark_us: int
+    watermark_us: int | None
     rows: list[WindowRow] | None
     """None: too many to be told here; ask for them."""
 
@@ -62,7 +63,7 @@ def put_events(
     transaction: Transaction,
     job: Job,
     pipeline: Pipeline,
-    turned: tuple[int, int],
+    turned: tuple[int, int | None],
     rows: Sequence[WindowRow],
 ) -> None:
     """Put rows into the outbox, in order.
@@ -84,7 +85,7 @@ def _put(
     transaction: Transaction,
     job: Job,
     pipeline: Pipeline,
-    turned: tuple[int, int],
+    turned: tuple[int, int | None],
     rows: Sequence[WindowRow],
 ) -> None:
     event = _columns(job, pipeline, turned, rows)
@@ -101,7 +102,7 @@ def _put(
 
 
 def _columns(
-    job: Job, pipeline: Pipeline, turned: tuple[int, int], rows: Sequence[WindowRow]
+    job: Job, pipeline: Pipeline, turned: tuple[int, int | None], rows: Sequence[WindowRow]
 ) -> ClosedWindows:
     turn, watermark_us = turned
     return ClosedWindows(
