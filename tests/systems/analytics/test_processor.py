@@ -11,7 +11,7 @@ import pytest
 from agent99 import Mesh
 from agent99.errors import RemoteError, RequestError, UsageError
 from agent99.groups import read_events
-from agent99.systems.analytics import CountOf, Tumbling
+from agent99.systems.analytics import CountOf, Tumbling, _stock
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._processor import AnalyticsProcessor
@@ -143,6 +143,49 @@ async def test_what_cannot_be_folded_holds_up_nobody(mesh: Mesh, url: str) -> No
     assert ["shops-v1"] * 2 == [one.capability for one in buried]
     assert {"records.sales"} == {one.topic for one in buried}
     assert "division" in buried[1].message + buried[0].message
+
+
+async def test_what_is_redriven_counts(mesh: Mesh, url: str) -> None:
+    """What was refused is folded when it is given back from quarantine, once what broke is well."""
+    broken = {"is": True}
+
+    def share(pence: int) -> int:
+        return pence // (not broken["is"])
+
+    await mesh.host(AnalyticsProcessor(job(revenue(columns={"share": share})), url))
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(1), sale(2)])
+    quarantine = mesh.link.durable.quarantine
+    async with asyncio.timeout(20):
+        while not (buried := [one async for one in quarantine.records()]):
+            await asyncio.sleep(0)
+    broken["is"] = False
+    await quarantine.redrive(buried[0])
+    await counts_when(figures, 2)
+    await finish(mesh)
+    await closed(figures, by_minute([sale(1), sale(2)]))
+
+
+async def test_many_deltas_become_one(
+    open_mesh: OpenMesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What many batches have added to a window is kept as one, and makes the same window."""
+    monkeypatch.setattr(_stock, "COMPACT_AT", 4)
+    first, second = await open_mesh(), await open_mesh()
+    agent = AnalyticsProcessor(job(revenue()), url)
+    await first.host(agent)
+    figures = Analytics(first, "shops")
+    sales = [sale(number, number=number) for number in range(40)]
+    for count, one in enumerate(sales, start=1):
+        await store(first, [one])
+        await counts_when(figures, count)
+    async with asyncio.timeout(20):
+        while (await figures.stats()).pipelines[0].deltas > 8:
+            await asyncio.sleep(0)
+    await first.stop(agent)
+    await second.host(AnalyticsProcessor(job(revenue()), url))
+    await finish(second)
+    await closed(Analytics(second, "shops"), by_minute(sales))
 
 
 async def test_idle_sources_close_by_the_wall_clock(mesh: Mesh, url: str) -> None:

@@ -23,7 +23,7 @@ from agent99.errors import (
     UsageError,
     text_of,
 )
-from agent99.groups import Batch, event_of
+from agent99.groups import Batch, Group, event_of
 from agent99.systems.analytics._board import Board
 from agent99.systems.analytics._columns import decode_batch
 from agent99.systems.analytics._folded_rows import (
@@ -49,6 +49,15 @@ ROWS_PER_TURN: Final = 5_000
 """After so many records others have a turn of the event loop."""
 REFUSED: Final = Name("records")
 """Under which the quarantine keeps, by the name of the group, events that could not be folded."""
+
+
+class RecordsGroup(Group):
+    """The group that reads records: also those that are given to it once more."""
+
+    def subjects(self, partition: int) -> tuple[str, ...]:
+        """Return what is read of a partition; also what is redriven to it from quarantine."""
+        again = self.parts.subjects.again_listen(self.name, str(partition))
+        return (*super().subjects(partition), again)
 
 
 class Hand(msgspec.Struct):

@@ -18,7 +18,7 @@ from agent99.errors import (
     RequestError,
     UsageError,
 )
-from agent99.groups import Group, GroupOptions
+from agent99.groups import GroupOptions
 from agent99.systems.analytics._closers import Closers
 from agent99.systems.analytics._columns import (
     ColumnBatch,
@@ -28,7 +28,7 @@ from agent99.systems.analytics._columns import (
     shard_key,
     split_by_shard,
 )
-from agent99.systems.analytics._folding import Folding
+from agent99.systems.analytics._folding import Folding, RecordsGroup
 from agent99.systems.analytics._ground import Ground
 from agent99.systems.analytics._jobs import current_version, register
 from agent99.systems.analytics._query import (
@@ -63,6 +63,8 @@ OPEN_S_MAX = 3.0
 """For so long who asks for open windows waits until somebody has them: when the one who had them
 is gone, another one reads them anew."""
 LOOK_S = 0.05
+DRAIN_S_MAX = 2.0
+"""For so long a batch that is folded may end, when its partition goes to another processor."""
 ACTIONS = ("process_batch", "query", "stats", "jobs")
 _SQLITE = "sqlite:///"
 
@@ -138,14 +140,16 @@ class AnalyticsProcessor(Agent):
             await store.transaction(note)
             self.relay(store)
             folding = Folding(ground)
-            self._group = Group(
+            self._group = RecordsGroup(
                 self,
                 ground.group,
                 sorted(pipelines[0].source.topic for pipelines in ground.by_source.values()),
                 folding.handle,
                 store=store,
                 options=GroupOptions(
-                    batch_max=self._options.batch_max, prefetch_max=self._options.prefetch_max
+                    batch_max=self._options.batch_max,
+                    prefetch_max=self._options.prefetch_max,
+                    drain_s_max=DRAIN_S_MAX,
                 ),
             )
             self._closers = closers = Closers(ground, lambda: self._group.statistics().members)
