@@ -7,7 +7,17 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from agent99.cli import _audit, _cache, _demo, _events, _quarantine, _saga, _schedule, _server
+from agent99.cli import (
+    _analytics,
+    _audit,
+    _cache,
+    _demo,
+    _events,
+    _quarantine,
+    _saga,
+    _schedule,
+    _server,
+)
 from agent99.cli._append import append
 from agent99.cli._call import call
 from agent99.cli._command import add_command, run_safely
@@ -82,6 +92,7 @@ def build_app() -> typer.Typer:
     app.add_typer(_schedule.build_app(), name="schedule")
     app.add_typer(_audit.build_app(), name="audit")
     app.add_typer(_cache.build_app(), name="cache")
+    app.add_typer(_analytics.build_app(), name="analytics")
     app.add_typer(_server.build_app(), name="server")
     app.add_typer(_demo.build_app(), name="demo")
     return app

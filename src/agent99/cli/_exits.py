@@ -44,8 +44,8 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command, the agent's code or the payload is wrong",
     Exit.NOBODY: (
         "nobody is there who can do it;"
-        " of `trace`, `jobs`, `quarantine`, `saga`, `schedule`, `audit`, `events`, `cache`: no such"
-        " record"
+        " of `trace`, `jobs`, `quarantine`, `saga`, `schedule`, `audit`, `events`, `cache`,"
+        " `analytics`: no such record"
     ),
     Exit.DEADLINE: "no answer in time: whether it ran is unknown",
     Exit.MESH: "no mesh, no server, or it refused the credential",

@@ -1,8 +1,7 @@
 """The systems that agent99 is proven by: real applications, each a room of its own.
 
 Given:       a mesh.
-Gives:       `shop`, and of `events` the audit log; cache and analytics later. They meet on the
-             mesh only.
+Gives:       `shop`, `events`, `cache` and `analytics`. They meet on the mesh only.
 May import:  agent99
 Never:       imports one system's files from another.
 """

@@ -4,8 +4,8 @@ Given:       records of typed sources; pipelines that say key, window and aggreg
              URL of a database.
 Gives:       an agent that stores what it acknowledges, one that keeps the windows, their rows
              while they are open and when they are closed; every record in exactly one count.
-May import:  errors clock ids settings envelope wire journal store dispatch registry work groups
-             agent agent99; msgspec polars datasketches ddsketch sqlalchemy rich
+May import:  errors clock ids settings envelope wire embedded journal store dispatch registry work
+             groups agent agent99; msgspec polars datasketches ddsketch sqlalchemy rich
 Never:       acknowledges what is not stored, changes a closed window without saying so, drops a
              record uncounted, lets a sum depend on the order of its parts.
 """
@@ -23,6 +23,7 @@ from agent99.systems.analytics._aggregates import (
 from agent99.systems.analytics._changes import Change
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._delta import Counts, WindowRow
+from agent99.systems.analytics._demo import run_demo
 from agent99.systems.analytics._files import read_file, run_file
 from agent99.systems.analytics._ingested import (
     Finished,
@@ -43,6 +44,7 @@ from agent99.systems.analytics._producer import Producer
 from agent99.systems.analytics._producer_blocking import BlockingProducer
 from agent99.systems.analytics._questions import (
     JobInfo,
+    Jobs,
     JobStats,
     PipelineStats,
     RowsPage,
@@ -77,6 +79,7 @@ __all__ = [
     "Job",
     "JobInfo",
     "JobStats",
+    "Jobs",
     "LateRecords",
     "Max",
     "Mean",
@@ -103,5 +106,6 @@ __all__ = [
     "WindowRow",
     "read_file",
     "run",
+    "run_demo",
     "run_file",
 ]

@@ -85,7 +85,7 @@ class AnalyticsFigures(msgspec.Struct, frozen=True, kw_only=True):
 def columns_of(figures: AnalyticsFigures) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return a table of the pipelines: what became of their records, and of their windows."""
     columns = ("pipeline", "records", "on time", "late", "dropped", "skipped")
-    more = ("windows", "corrections", "differ")
+    more = ("windows", "corrected", "differ")
     rows: list[tuple[str, ...]] = []
     for name, one in figures.pipelines.items():
         counts = (one.records, one.on_time, one.late, one.dropped, one.skipped)

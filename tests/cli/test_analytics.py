@@ -1,0 +1,214 @@
+"""`agent99 analytics`, on a mesh with a job of two pipelines."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests._wait import wait_until
+from tests.cli._cli import TIMEOUT_S, Cli, Done
+
+Ask = Callable[..., Done]
+FIGURES = '''
+from datetime import datetime
+
+import msgspec
+
+from agent99.systems.analytics import (
+    AnalyticsProcessor, Count, DataIngestionAgent, Job, Pipeline, Source, Sum, TopK, Tumbling,
+)
+
+
+class Line(msgspec.Struct):
+    sold_at: datetime
+    country: str
+    pence: int
+
+
+LINES = Source("lines", Line, time="sold_at", delay_s=60, idle_s=3600)
+HOURLY = Pipeline(
+    "revenue",
+    LINES,
+    key=("country",),
+    window=Tumbling(3600),
+    aggregates={"lines": Count(), "pence": Sum("pence")},
+    lateness_s=86400,
+)
+TOP = Pipeline("top", LINES, window=Tumbling(86400), aggregates={"top": TopK("country", 2)})
+
+
+class Tills(DataIngestionAgent):
+    sources = (LINES,)
+
+
+class Figures(AnalyticsProcessor):
+    """Keeps the figures of the shop."""
+
+    def __init__(self) -> None:
+        super().__init__(Job("sales", (HOURLY, TOP)), database="sqlite:///figures/sales.db")
+'''
+LINES: tuple[tuple[str, str, int], ...] = (
+    ("09:10", "Eire", 100),
+    ("09:50", "France", 250),
+    ("10:30", "Eire", 50),  # the hour before is over
+    ("09:55", "Eire", 11),  # and corrected
+    ("11:30", "Eire", 7),
+)
+
+
+def ingest(cli: Cli, *lines: tuple[str, str, int]) -> None:
+    """Store lines of the first of March."""
+    data = [
+        {"sold_at": f"2026-03-01T{at}:00Z", "country": country, "pence": pence}
+        for at, country, pence in lines
+    ]
+    payload = json.dumps({"data": data, "source": "lines"})
+    done = cli.run("call", "data_ingestion", "ingest", "--json-payload", payload)
+    assert 0 == done.code, done.err
+
+
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """Give a project in which some lines were sold, of which one came late."""
+    cli = Cli(tmp_path_factory.mktemp("analytics") / "project")
+    cli.write("figures.py", FIGURES)
+    try:
+        cli.start("run", "figures.py").wait_line("^ready: ")
+        ingest(cli, *LINES[:3])
+        wait_closed(cli, "2026-03-01 10:00:00Z")
+        ingest(cli, *LINES[3:])
+        wait_closed(cli, "2026-03-01 11:00:00Z")
+        yield cli
+    finally:
+        cli.close()
+
+
+def wait_closed(cli: Cli, end: str) -> None:
+    """Wait until a window that ends then is closed."""
+
+    def is_closed() -> bool:
+        lines = cli.run("analytics", "query", "revenue").out.splitlines()
+        return any(end in line and "open" not in line for line in lines)
+
+    wait_until(is_closed, timeout_s=TIMEOUT_S)
+
+
+def cells(done: Done) -> list[list[str]]:
+    """Return the cells of a table, without its head and what is said after it."""
+    return [line.split() for line in done.out.splitlines()[1:-1]]
+
+
+# --- query ----------------------------------------------------------------------------------------
+
+
+def test_query_shows_closed_windows_and_open_ones(ask: Ask) -> None:
+    """One that was corrected says so; the last line counts."""
+    done = ask("analytics", "query", "revenue")
+    day = "2026-03-01"
+    assert [
+        [day, "09:00:00Z", day, "10:00:00Z", "Eire", "2", "111", "2", "revision", "2"],
+        [day, "09:00:00Z", day, "10:00:00Z", "France", "1", "250", "1", "closed"],
+        [day, "10:00:00Z", day, "11:00:00Z", "Eire", "1", "50", "1", "closed"],
+        [day, "11:00:00Z", day, "12:00:00Z", "Eire", "1", "7", "1", "open"],
+    ] == cells(done)
+    assert ["START", "END", "KEY", "LINES", "PENCE", "RECORDS", "STATE"] == (
+        done.out.splitlines()[0].split()
+    )
+    assert done.out.endswith("4 rows of pipeline 'revenue'\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"),
+    [
+        (("--key", "Eire"), ["10:00:00Z", "11:00:00Z", "12:00:00Z"]),
+        (("--key", "Nowhere"), []),
+        (("--since", "2026-03-01T10:00"), ["11:00:00Z", "12:00:00Z"]),
+        (("--until", "2026-03-01T10:00"), ["10:00:00Z", "10:00:00Z"]),
+        (("--open",), ["12:00:00Z"]),
+        (("--limit", "2"), ["11:00:00Z", "12:00:00Z"]),
+        (("--job", "sales", "--version", "1", "--limit", "1"), ["12:00:00Z"]),
+    ],
+    ids=" ".join,
+)
+def test_query_chooses_rows(ask: Ask, words: tuple[str, ...], ends: list[str]) -> None:
+    """By key, by time, by state; and the last so many."""
+    done = ask("analytics", "query", "revenue", *words)
+    assert (0, ends) == (done.code, [row[3] for row in cells(done)])
+
+
+def test_query_as_json(ask: Ask) -> None:
+    """One document, with what was left out in the count."""
+    document: dict[str, Any] = ask(
+        *("analytics", "query", "revenue", "--json", "--limit", "1")
+    ).document
+    (row,) = document.pop("rows")
+    assert {"job": "sales", "version": 1, "pipeline": "revenue", "count": 4} == document
+    assert ("open", ["Eire"], {"lines": 1, "pence": 7}) == (
+        row["state"],
+        row["key"],
+        row["values"],
+    )
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+def test_status_counts_every_record_once(ask: Ask) -> None:
+    """On time and late add up; the top of the day is of an open window."""
+    found = ask("analytics", "status", "--json").document
+    (job,) = found["jobs"]
+    assert ("sales", 1, 1, 1) == tuple(
+        job[name] for name in ("job", "version", "current_version", "processors")
+    )
+    counts = {
+        one["pipeline"]: [one[name] for name in ("records", "on_time", "late", "dropped", "rows")]
+        for one in job["pipelines"]
+    }
+    assert {"revenue": [5, 4, 1, 0, 3], "top": [5, 4, 0, 1, 0]} == counts
+    done = ask("analytics", "status")
+    assert "job 'sales', version 1; 1 processor\n" in done.out
+    assert "revenue" in done.out
+
+
+# --- watch ----------------------------------------------------------------------------------------
+
+
+def test_watch_prints_rows_as_they_come(cli: Cli) -> None:
+    """What is closed already with --all; then each change; Ctrl-C is its end, and no failure."""
+    cli.write("figures.py", FIGURES)
+    cli.start("run", "figures.py").wait_line("^ready: ")
+    ingest(cli, *LINES[:3])
+    wait_closed(cli, "2026-03-01 10:00:00Z")
+    running = cli.start("analytics", "watch", "revenue", "--all")
+    running.wait_line("France  lines 1  pence 250  closed")
+    ingest(cli, LINES[3])
+    running.wait_line("Eire  lines 2  pence 111  revision 2")
+    running.signal(signal.SIGINT)
+    assert 0 == running.wait()
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        ("query revenu", 3, "did you mean 'revenue'? there are: revenue of sales, top of sales"),
+        ("query revenue --job other", 3, "there is no such pipeline 'revenue'; there are: none"),
+        ("query revenue --version 2", 3, "there is no such pipeline"),
+        ("watch nothing", 3, "there is no such pipeline 'nothing'"),
+        ("query revenue --since soon", 2, "'soon' is no moment such as"),
+        ("query revenue --limit 0", 2, "--limit"),
+        ("status --url nats://127.0.0.1:1", 5, "no NATS server answers at"),
+        ("status --mesh empty", 3, "no analytics processor is running on mesh 'empty'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(ask: Ask, words: str, code: int, part: str) -> None:
+    """It names what is wrong; nothing is on stdout."""
+    done = ask("analytics", *words.split())
+    assert (code, "", 1) == (done.code, done.out, len(done.err.splitlines()))
+    assert part in done.err
