@@ -170,6 +170,16 @@ class TillCampaign:
         """Return up to where the log has been folded, in any of its partitions."""
         return await self._store.read(lambda one: one.execute(_POSITION).scalar() or 0)
 
+    async def watch_pauses(self) -> None:
+        """Note for how long no position has moved, at most, until cancelled."""
+        latest, since_s = await self.position(), time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            position, now_s = await self.position(), time.monotonic()
+            self.longest_pause_s = max(self.longest_pause_s, now_s - since_s)
+            if position != latest:
+                latest, since_s = position, now_s
+
     async def settled_s(self) -> float:
         """Wait until all windows are closed, and told; returns how long that took."""
         began_s = time.monotonic()

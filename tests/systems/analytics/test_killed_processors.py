@@ -17,7 +17,7 @@ from tests._nats_server import NatsServer
 
 from ._keeper import POSITION_FIRST, SHOWN_AGAIN, SWALLOWED
 from ._sales import job, revenue, rows_when, sale, source, store
-from ._till_campaign import LOOK_S, TillCampaign, findings
+from ._till_campaign import TillCampaign, findings
 
 pytestmark = pytest.mark.slow
 KILLS = [
@@ -82,7 +82,7 @@ async def test_processors_come_and_go(
     async with TillCampaign(nats_server.url, mesh, url, seed) as campaign:
         await campaign.start()
         campaign.sell()
-        watching = asyncio.ensure_future(_longest_pause_s(campaign))
+        watching = asyncio.ensure_future(campaign.watch_pauses())
         await campaign.sold(1_000)
         await campaign.start(3)
         await campaign.sold(2_000)
@@ -146,17 +146,6 @@ async def test_windows_of_idle_sources_close(mesh: Mesh, url: str, fault: Fault)
         Figure("closed after the grace, at the latest", max(late_s), "s", at_most=1.0),
         Figure("closed before it", sum(one < -0.05 for one in late_s), at_most=0),
     )
-
-
-async def _longest_pause_s(campaign: TillCampaign) -> None:
-    """Note for how long no position has moved, at most."""
-    latest, since_s = await campaign.position(), time.monotonic()
-    while True:
-        await asyncio.sleep(LOOK_S)
-        position, now_s = await campaign.position(), time.monotonic()
-        campaign.longest_pause_s = max(campaign.longest_pause_s, now_s - since_s)
-        if position != latest:
-            latest, since_s = position, now_s
 
 
 def _corrections(told: object) -> int:

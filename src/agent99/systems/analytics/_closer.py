@@ -33,7 +33,7 @@ from agent99.systems.analytics._watermark import Watermark
 
 if TYPE_CHECKING:
     from agent99.systems.analytics._backlogs import Backlogs
-    from agent99.systems.analytics._delta import WindowRow
+    from agent99.systems.analytics._delta import Key, WindowRow
     from agent99.systems.analytics._ground import Ground
     from agent99.systems.analytics._pipeline import Pipeline
 
@@ -74,9 +74,13 @@ class Closer:
         self._written: State | None = None
         """As it stands in the database; None: nothing is loaded."""
         self._written_s = 0.0
+        self._is_whole = False
+        """Whether all that there was has been merged, at some moment since it was loaded."""
+        self._writing: list[WindowRow] = []
+        """Rows of windows that are closed on the board, and not yet in the database."""
         self._watermark = Watermark(pipeline.source)
         self.board = Board(pipeline)
-        """What has been merged; to be read while `is_loaded`."""
+        """What has been merged; to be read while `is_ready`."""
         self.watermark_us: int | None = None
         """Up to where windows have been closed."""
 
@@ -90,14 +94,21 @@ class Closer:
         return self._closing.epoch
 
     @property
-    def is_loaded(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the board has what there is."""
-        return self._written is not None
+        return self._written is not None and self._is_whole
 
-    @property
-    def turn_number(self) -> int:
-        """Of the last change of rows."""
-        return 0 if self._written is None else self._written.turn
+    def open_rows(self, key: Key | None, from_us: int | None, to_us: int | None) -> list[WindowRow]:
+        """Return what windows say that are open, or close at this moment; see `Board.open_rows`."""
+        closing = [
+            row
+            for row in self._writing
+            if not row.is_retracted
+            and (key is None or row.key == key)
+            and (from_us is None or row.end_us > from_us)
+            and (to_us is None or row.start_us < to_us)
+        ]
+        return closing + self.board.open_rows(key, from_us=from_us, to_us=to_us)
 
     def wake(self) -> None:
         """Look soon: something was folded."""
@@ -143,7 +154,7 @@ class Closer:
         self.board = board = Board(closing.pipeline)
         self._stock = Stock(closing)
         self._places = {}
-        is_whole = False
+        self._is_whole = is_whole = False
         while not is_whole:
             read = partial(read_settled, closing=closing, after=self._places, upto=state.cursors)
             deltas, places, is_whole = await store.read(read)
@@ -182,6 +193,7 @@ class Closer:
         self._places |= news.places
         if not news.is_whole:
             return 0.0
+        self._is_whole = True
         watermark_us = await self._watermark_of(news)
         # What was folded before the horizon was written is merged by now, and nothing more comes.
         horizon_us = written.horizon_us
@@ -225,9 +237,13 @@ class Closer:
 
     async def _write(self, state: State, rows: list[WindowRow]) -> None:
         done = self._stock.done()
-        await self._ground.store.transaction(
-            partial(write_turn, closing=self._closing, turn=Turn(state, rows, done))
-        )
+        self._writing = rows
+        try:
+            await self._ground.store.transaction(
+                partial(write_turn, closing=self._closing, turn=Turn(state, rows, done))
+            )
+        finally:
+            self._writing = []
         self._stock.forget(done)
         self._written = state
         if rows:

@@ -49,7 +49,7 @@ class Closers:
     def find(self, pipeline: str) -> Closer | None:
         """Return who closes the windows of a pipeline, if that is here and has read everything."""
         found = self._running.get(pipeline)
-        return found[0] if found is not None and found[0].is_loaded else None
+        return found[0] if found is not None and found[0].is_ready else None
 
     def wake(self) -> None:
         """Have all look soon: something was folded."""

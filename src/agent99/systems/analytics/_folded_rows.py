@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agent99.systems.analytics._columns import shard_key
-from agent99.systems.analytics._delta import Counts, Key
+from agent99.errors import PayloadTooLargeError
+from agent99.systems.analytics._columns import ColumnBatch, shard_key
+from agent99.systems.analytics._delta import Counts, Key, Panes
 from agent99.systems.analytics._fold import pack_panes
 from agent99.systems.analytics._windows import CountOf
 from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
@@ -80,11 +81,31 @@ class Folded(msgspec.Struct, frozen=True):
     """The sequences of what the work is of, and of what was refused."""
     refused: Mapping[str, int]
     """By pipeline: the events that were refused."""
-    chunks: Mapping[str, Callable[[int], int]]
-    """By pipeline: in which chunk a pane is stored."""
+    deltas: Sequence[tuple[str, int, bytes]]
+    """Pipeline, chunk and states of what the work adds to windows."""
     ordinals: Mapping[str, Mapping[Key, int]]
     seen_us: int
     """By the wall clock."""
+
+
+def pack_deltas(
+    job: Job, work: Work, chunks: Mapping[str, Callable[[int], int]]
+) -> list[tuple[str, int, bytes]]:
+    """Return what work adds to windows, as it is stored: pipeline, chunk, states.
+
+    Args:
+        chunks: By pipeline: what says in which chunk a pane is stored.
+    """
+    deltas: list[tuple[str, int, bytes]] = []
+    for name, panes in work.panes.items():
+        by_chunk: dict[int, Panes] = {}
+        for pane, cells in panes.items():
+            by_chunk.setdefault(chunks[name](pane), {})[pane] = cells
+        pipeline = job.pipelines[name]
+        deltas += [
+            (name, chunk, pack_panes(pipeline, some)) for chunk, some in sorted(by_chunk.items())
+        ]
+    return deltas
 
 
 def load_known(transaction: Transaction, job: Job, reader: str, part: int) -> Known:
@@ -130,7 +151,8 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> N
         raise StaleError(again)
     _check_horizons(transaction, batch.reader, folded.work.lowest)
     at = {"reader": batch.reader, "part": batch.partition}
-    _write_deltas(transaction, job, at | {"sequence": batch.position}, folded)
+    _write_deltas(transaction, at | {"sequence": batch.position}, folded)
+    _write_ordinals(transaction, at, folded)
     _write_counts(transaction, at, folded)
     _write_late(transaction, job, folded.work)
     marks: list[dict[str, Any]] = [
@@ -156,34 +178,18 @@ def _check_horizons(transaction: Transaction, reader: str, lowest: Mapping[str, 
             raise StaleError
 
 
-def _write_deltas(
-    transaction: Transaction, job: Job, at: Mapping[str, Any], folded: Folded
-) -> None:
-    deltas: list[dict[str, Any]] = []
-    for name, panes in folded.work.panes.items():
-        chunk_of = folded.chunks[name]
-        by_chunk: dict[int, Any] = {}
-        for pane, cells in panes.items():
-            by_chunk.setdefault(chunk_of(pane), {})[pane] = cells
-        deltas += [
-            {
-                **at,
-                "pipeline": name,
-                "chunk": chunk,
-                "states": pack_panes(job.pipelines[name], by_chunk[chunk]),
-            }
-            for chunk in sorted(by_chunk)
-        ]
+def _write_deltas(transaction: Transaction, at: Mapping[str, Any], folded: Folded) -> None:
+    deltas: list[dict[str, Any]] = [
+        {**at, "pipeline": name, "chunk": chunk, "states": states}
+        for name, chunk, states in folded.deltas
+    ]
     if deltas:
         transaction.execute(_ADD_DELTA, deltas)
+
+
+def _write_ordinals(transaction: Transaction, at: Mapping[str, Any], folded: Folded) -> None:
     ordinals: list[dict[str, Any]] = [
-        {
-            "reader": at["reader"],
-            "part": at["part"],
-            "pipeline": name,
-            "key": _encode(key).decode(),
-            "records": known[key],
-        }
+        {**at, "pipeline": name, "key": _encode(key).decode(), "records": known[key]}
         for name, known in folded.ordinals.items()
         for key in dict.fromkeys(folded.work.keys_of(name))
     ]
@@ -208,17 +214,28 @@ def _write_counts(transaction: Transaction, at: Mapping[str, Any], folded: Folde
 
 def _write_late(transaction: Transaction, job: Job, work: Work) -> None:
     for name, taken, dropped in work.late:
-        batch = taken.batch
-        event = LateRecords(
-            job=job.name,
-            version=job.version,
-            pipeline=name,
-            source=batch.source,
-            shard=batch.shard,
-            rows=len(dropped),
-            columns={
-                column: [values[at] for at in dropped] for column, values in batch.columns.items()
-            },
-        )
-        key = shard_key(job.pipelines[name].source, batch.shard)
-        transaction.append(f"late.{job.name}.{name}", event, key=key)
+        _put_late(transaction, job, name, taken.batch, dropped)
+
+
+def _put_late(
+    transaction: Transaction, job: Job, pipeline: str, batch: ColumnBatch, rows: list[int]
+) -> None:
+    """Put records into the side stream, in as many events as they need."""
+    event = LateRecords(
+        job=job.name,
+        version=job.version,
+        pipeline=pipeline,
+        source=batch.source,
+        shard=batch.shard,
+        rows=len(rows),
+        columns={name: [values[at] for at in rows] for name, values in batch.columns.items()},
+    )
+    key = shard_key(job.pipelines[pipeline].source, batch.shard)
+    try:
+        transaction.append(f"late.{job.name}.{pipeline}", event, key=key)
+    except PayloadTooLargeError:
+        if len(rows) == 1:
+            raise
+        middle = len(rows) // 2
+        for some in (rows[:middle], rows[middle:]):
+            _put_late(transaction, job, pipeline, batch, some)

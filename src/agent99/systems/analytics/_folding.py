@@ -30,6 +30,7 @@ from agent99.systems.analytics._folded_rows import (
     Folded,
     StaleError,
     load_known,
+    pack_deltas,
     read_horizons,
     write,
 )
@@ -54,6 +55,9 @@ REFUSED: Final = Name("records")
 class RecordsGroup(Group):
     """The group that reads records: also those that are given to it once more."""
 
+    def __repr__(self) -> str:
+        return f"RecordsGroup({self.name!r}, topics={self.topics!r})"
+
     def subjects(self, partition: int) -> tuple[str, ...]:
         """Return what is read of a partition; also what is redriven to it from quarantine."""
         again = self.parts.subjects.again_listen(self.name, str(partition))
@@ -68,6 +72,8 @@ class Hand(msgspec.Struct):
     """By sequence: what is to be folded."""
     refused: dict[int, Exception]
     """By sequence: what cannot be, and why."""
+    buried: set[int] = msgspec.field(default_factory=set[int])
+    """What of it is in quarantine."""
 
 
 class Share(msgspec.Struct):
@@ -152,14 +158,15 @@ class Folding:
         if not await self._is_folded(hand, work):
             return False
         for record in batch.records:
-            if record.sequence in hand.refused:
+            if record.sequence in hand.refused.keys() - hand.buried:
                 await self._bury(record, hand)
+                hand.buried.add(record.sequence)
         folded = Folded(
             work=work,
             taken=list(hand.taken.values()),
             handled=hand.taken.keys() | hand.refused.keys(),
             refused=self._refused(hand),
-            chunks=self._chunks,
+            deltas=pack_deltas(ground.job, work, self._chunks),
             ordinals=known.ordinals,
             seen_us=ground.clock.wall_us(),
         )

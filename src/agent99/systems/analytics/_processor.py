@@ -191,11 +191,22 @@ class AnalyticsProcessor(Agent):
     async def query(self, query: RowsQuery) -> RowsPage:
         """Return rows of a pipeline: of windows that are closed, that are open, or both."""
         ground = self._ground
-        rows, after, found = await ground.store.read(partial(self._closed, query=query))
+        found = await ground.store.read(
+            partial(find, mesh=ground.mesh, job=ground.job.name, query=query)
+        )
         pipeline = self._pipeline_of(found, query)
+        # The open ones first: a window that closes meanwhile is among both, and not in neither.
+        is_closed_only = query.state == "closed" or query.after_turn >= 0
+        opened = [] if is_closed_only else await self._open_rows(found, query, pipeline)
+        rows, after, found = await ground.store.read(partial(self._closed, query=query))
+        if after is None:
+            there = {(row.key, row.start_us, row.end_us, row.number) for row in rows}
+            rows = rows + [
+                row
+                for row in opened
+                if (row.key, row.start_us, row.end_us, row.number) not in there
+            ]
         page = page_of(found, query, ground.job.name, list(pipeline.key) if pipeline else [])
-        if query.state != "closed" and after is None and query.after_turn < 0:
-            rows = [*rows, *await self._open_rows(found, query, pipeline)]
         return msgspec.structs.replace(page, rows=rows, after=after)
 
     @operation(idempotent=True)
@@ -286,7 +297,7 @@ class AnalyticsProcessor(Agent):
             closer = self._closers.find(query.pipeline) if pipeline is not None else None
             if closer is not None:
                 key = None if query.key is None else tuple(query.key)
-                return closer.board.open_rows(key, from_us=query.since_us, to_us=query.until_us)
+                return closer.open_rows(key, query.since_us, query.until_us)
             rows = await self._of_owner(found.owner, asked)
             if rows is not None:
                 return rows
@@ -294,7 +305,8 @@ class AnalyticsProcessor(Agent):
                 message = f"nobody closes the windows of {query.pipeline!r} just now"
                 raise Failure(message, code=NO_CLOSER, retryable=True)
             await clock.sleep(LOOK_S)
-            _, _, found = await self._ground.store.read(partial(self._closed, query=asked))
+            look = partial(find, mesh=self._ground.mesh, job=self._ground.job.name, query=asked)
+            found = await self._ground.store.read(look)
 
     async def _of_owner(self, owner: str, asked: RowsQuery) -> list[WindowRow] | None:
         """Ask another processor for its open windows; None: it is not there, or not another one."""
