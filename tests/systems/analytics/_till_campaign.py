@@ -65,6 +65,8 @@ class TillCampaign:
         self.running: list[Process] = []
         self.kills = 0
         self.longest_pause_s = 0.0
+        self.pace_s = PACE_S
+        """Between two batches of sales."""
         self._words = (url, mesh.name, database, fault)
         self._mesh = mesh
         self._options = StoreOptions(rows_max=1_000_000, lock_s_max=30.0)
@@ -137,7 +139,7 @@ class TillCampaign:
         while self._is_open:
             for shard, columns in self.tills.next_batches():
                 await self._put(shard, columns)
-            await asyncio.sleep(PACE_S)
+            await asyncio.sleep(self.pace_s)
 
     async def _put(self, shard: int, columns: Any, *, is_final: bool = False) -> None:
         rows = len(columns[TILLS.time])
