@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent99.systems.analytics import (
+    Count,
     CountOf,
     Hopping,
     Pipeline,
@@ -19,7 +20,7 @@ from agent99.systems.analytics import (
     Source,
     Tumbling,
 )
-from agent99.systems.analytics._board import Board, key_order
+from agent99.systems.analytics._board import Board, key_order, row_order
 from agent99.systems.analytics._board_cells import Chunks
 from agent99.systems.analytics._delta import Panes, WindowRow
 from agent99.systems.analytics._watermark import FOREVER_US
@@ -71,8 +72,9 @@ def pipeline_of(window: Window, lateness_us: int = 0) -> Pipeline:
 class Desk:
     """A board with what is kept beside it when it runs for real: the deltas and the rows."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, rows_max: int = 1_000) -> None:
         self.pipeline = pipeline
+        self.rows_max = rows_max
         self.board = Board(pipeline)
         self.stored: list[tuple[int, Panes]] = []
         """The parts of deltas, with their chunks."""
@@ -90,9 +92,10 @@ class Desk:
             tick for tick in ticks if is_timeless or horizon_us is None or tick.at_us >= horizon_us
         ]
         self.taken += fit
-        panes = delta_of(self.pipeline, fit, ordinals)
-        self._store(panes)
-        self.board.merge(panes)
+        deltas = [delta_of(self.pipeline, part, ordinals) for part in (fit[::2], fit[1::2])]
+        for panes in deltas:
+            self._store(panes)
+        self.board.merge_several(deltas)
 
     def _store(self, panes: Panes) -> None:
         self.stored += [
@@ -100,7 +103,13 @@ class Desk:
         ]
 
     def close(self, watermark_us: int) -> None:
-        """Close windows, and keep their rows."""
+        """Close windows, in steps, and keep their rows."""
+        step_us = None
+        while step_us != watermark_us:
+            step_us = self.board.step(watermark_us, self.rows_max)
+            self._close(step_us)
+
+    def _close(self, watermark_us: int) -> None:
         for row in self.board.close(watermark_us):
             before = self.latest.get(name_of(row))
             assert row.revision == (before.revision if before else 0) + 1
@@ -146,9 +155,9 @@ class Desk:
         return {name_of(row): row.values["numbers"] for row in self.board.open_rows()}
 
 
-def run(pipeline: Pipeline, program: list[Step]) -> Desk:
+def run(desk: Desk, program: list[Step]) -> Desk:
     """Run a programme; after each closing, check that each window is what it is by definition."""
-    desk, watermark_us = Desk(pipeline), -5
+    watermark_us = -5
     drawn = [at for verb, several in program if verb == "add" for at in several]
     ticks = iter([Tick(at_us, who, number) for number, (at_us, who) in enumerate(drawn)])
     ordinals = ordinals_of(Tick(*at, number) for number, at in enumerate(drawn))
@@ -196,10 +205,12 @@ def test_windows_by_definition(
 ) -> None:
     """At every watermark, closed and open windows have the records that they have by definition.
 
-    Revisions go up by one, and a board made again of the chunks that are not done goes on alike.
+    Revisions go up by one, in whatever steps windows close, and a board made again of the chunks
+    that are not done goes on alike.
     """
     window = data.draw(WINDOWS[kind])
-    desk = run(pipeline_of(window, lateness_us), [*program, ("close", TIME_US_MAX + 50)])
+    desk = Desk(pipeline_of(window, lateness_us), data.draw(st.sampled_from((1, 2, 1_000))))
+    run(desk, [*program, ("close", TIME_US_MAX + 50)])
     if not isinstance(window, CountOf):
         assert desk.opened() == {}
         desk.close(FOREVER_US)
@@ -230,6 +241,24 @@ def test_order_of_rows() -> None:
     ticks = [Tick(1, "b", 0), Tick(1, "a", 1), Tick(0, "b", 2)]
     board.merge(delta_of(pipeline_of(Sliding(5 * US)), ticks, {}))
     assert [(1, "b"), (2, "a"), (2, "b")] == [(row.end_us, *row.key) for row in board.close(9)]
+
+
+def test_steps() -> None:
+    """200,000 rows come in steps of at most so many, in the order in which all at once would."""
+    ticks, numbers = Tumbling(US), {"ticks": Count()}
+    pipeline = Pipeline("figures", TICKS, key=("who",), window=ticks, aggregates=numbers)
+    panes: Panes = {at: {(str(n),): [1, 1] for n in range(1_000)} for at in range(200)}
+    board, rows, steps = Board(pipeline), list[WindowRow](), 0
+    board.merge(panes)
+    while board.watermark_us != 500:
+        made = board.close(board.step(500, 2_000))
+        assert len(made) <= 2_000
+        rows += made
+        steps += 1
+    assert (200_000, 101) == (len(rows), steps)
+    assert rows == sorted(rows, key=row_order)
+    board.merge({500: {(str(n),): [1, 1] for n in range(5_000)}})
+    assert 501 == board.step(600, 2_000)  # what ends together closes together
 
 
 def test_joined_sessions() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from agent99 import Mesh
-from agent99.errors import RemoteError, RequestError, UsageError
+from agent99.errors import RemoteError, RequestError, StoreUnavailableError, UsageError
 from agent99.groups import read_events
-from agent99.systems.analytics import CountOf, Tumbling, _stock
+from agent99.systems.analytics import CountOf, Tumbling, _closer, _stock
 from agent99.systems.analytics._client import Analytics
+from agent99.systems.analytics._closed_rows import write_turn
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._results import ClosedWindows, rows_of
@@ -121,6 +122,34 @@ async def test_rows_are_events_once(mesh: Mesh, url: str) -> None:
     rows = await rows_when(figures, lambda rows: len(rows) == 3)
     await rows_when(figures, len, pipeline="total")
     assert rows == await _told(mesh, 3)
+
+
+async def test_what_is_begun_anew_is_told_once(
+    mesh: Mesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much closes in several turns; where the database refuses some, each row is told once."""
+    calls = 0
+
+    def refuse_some(*args: Any, **kwargs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        write_turn(*args, **kwargs)
+        if calls % 3 == 2:
+            raise StoreUnavailableError(url, "as it happens")
+
+    monkeypatch.setattr(_closer, "WRITTEN_ROWS", 1)
+    monkeypatch.setattr(_closer, "AGAIN_S", 0.0)
+    monkeypatch.setattr(_closer, "write_turn", refuse_some)
+    sales = [sale(at, shop) for at in range(0, 600, 7) for shop in ("north", "south")]
+    await store(mesh, sales)
+    await finish(mesh)
+    await mesh.host(AnalyticsProcessor(job(revenue()), url))
+    figures = Analytics(mesh, "shops")
+    rows = await closed(figures, by_minute(sales))
+    assert rows == await _told(mesh, len(rows))
+    (counts,) = (await figures.stats()).pipelines
+    assert (20, 10) == (counts.rows, counts.turn)  # ten minutes, of two shops
+    assert 12 < calls
 
 
 async def test_what_cannot_be_folded_holds_up_nobody(mesh: Mesh, url: str) -> None:

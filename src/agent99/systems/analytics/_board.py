@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from agent99.systems.analytics._board_cells import NEVER_US, Cells, Windows
@@ -34,7 +34,8 @@ class Board:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline: Final = pipeline
-        self._windows: Final = _windows_of(pipeline)
+        self._cells: Final = Cells(pipeline)
+        self._windows: Final = _windows_of(pipeline, self._cells)
         self.watermark_us: int | None = None
         """Up to where windows have been closed; None: nowhere."""
         self.unwanted_rows = 0
@@ -55,10 +56,36 @@ class Board:
         """Merge a delta. Its cells are the board's from now on: it changes them."""
         self.unwanted_rows += self._windows.add(panes)
 
-    def close(self, watermark_us: int | None, *, horizon_us: int | None = None) -> list[WindowRow]:
-        """Return the rows of the windows that are closed now, or have changed since they were.
+    def merge_several(self, deltas: Sequence[Panes]) -> None:
+        """Merge deltas at once, which costs less than one after the other; as `merge`."""
+        self.merge(self._cells.join(deltas))
 
-        By their ends, then by their keys; what is taken back first.
+    def step(self, watermark_us: int, rows_max: int) -> int:
+        """Return at which watermark to close first, so that not too many rows come at once.
+
+        It is the end of a window, or the watermark itself. Not counted in `rows_max` are the last
+        of the windows that have this end, and corrections.
+        """
+        rows = 0
+        for end_us, count in self._windows.ends():
+            rows += count
+            if end_us >= watermark_us:
+                break
+            if rows >= rows_max:
+                return end_us
+        return watermark_us
+
+    def close(self, watermark_us: int | None, *, horizon_us: int | None = None) -> list[WindowRow]:
+        """Return what `closing` yields: by ends, then by keys; what is taken back first."""
+        return sorted(self.closing(watermark_us, horizon_us=horizon_us), key=row_order)
+
+    def closing(
+        self, watermark_us: int | None, *, horizon_us: int | None = None
+    ) -> Iterator[WindowRow]:
+        """Yield the rows of the windows that are closed now, or have changed since they were.
+
+        In no order, but what is taken back comes before what takes its place. Until all have been
+        taken, nothing may be merged or closed.
 
         Args:
             watermark_us: One before the last one counts as the last one. None: there is none yet,
@@ -71,11 +98,9 @@ class Board:
         elif self.watermark_us is not None:
             watermark_us = max(watermark_us, self.watermark_us)
         self.watermark_us = watermark_us
-        rows = self._windows.close(NEVER_US if watermark_us is None else watermark_us)
+        yield from self._windows.close(NEVER_US if watermark_us is None else watermark_us)
         if (own_us := self.horizon_us) is not None:
             self._windows.forget(own_us if horizon_us is None else min(horizon_us, own_us))
-        rows.sort(key=row_order)
-        return rows
 
     def settle(
         self,
@@ -92,7 +117,12 @@ class Board:
                 left out, the others are needed for the revisions to go on.
             horizon_us: As of `close`.
         """
-        self.close(watermark_us, horizon_us=horizon_us)
+        for _ in self.closing(watermark_us, horizon_us=horizon_us):
+            pass
+        self.recall(shown)
+
+    def recall(self, shown: Iterable[WindowRow]) -> None:
+        """Take over the revisions of rows that have been shown; see `settle`."""
         for row in shown:
             if not row.is_retracted:
                 self._windows.recall(row)
@@ -135,8 +165,8 @@ class Board:
         return self._windows.done_chunks()
 
 
-def _windows_of(pipeline: Pipeline) -> Windows:
-    cells, window = Cells(pipeline), pipeline.window
+def _windows_of(pipeline: Pipeline, cells: Cells) -> Windows:
+    window = pipeline.window
     if isinstance(window, Sliding):
         return SlidingWindows(cells, window)
     if isinstance(window, Session):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from agent99.systems.analytics._delta import Cell, Key, Panes, WindowRow
@@ -33,8 +33,18 @@ class Windows(Protocol):
         """
         ...
 
-    def close(self, watermark_us: int) -> list[WindowRow]:
-        """Return the rows of what ends at or before the watermark and was not shown like that."""
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """Yield at which watermarks windows close next, rising, and how many rows each makes.
+
+        It may be fewer rows. Windows that close at no watermark are not among these.
+        """
+        ...
+
+    def close(self, watermark_us: int) -> Iterator[WindowRow]:
+        """Yield the rows of what ends at or before the watermark and was not shown like that.
+
+        What takes a window back comes before what takes its place.
+        """
         ...
 
     def forget(self, horizon_us: int) -> None:
@@ -119,6 +129,24 @@ class Cells:
         if len(cells) == 1:
             return cells[0]
         return [merge([cell[index] for cell in cells]) for index, merge in self._merges]
+
+    def join(self, deltas: Sequence[Panes]) -> Panes:
+        """Return several deltas as one, to which their cells belong.
+
+        All that come to a cell are merged at once: a large state is not copied for each of them.
+        """
+        if len(deltas) == 1:
+            return deltas[0]
+        found: dict[int, dict[Key, list[Cell]]] = {}
+        for panes in deltas:
+            for pane, cells in panes.items():
+                by_key = found.setdefault(pane, {})
+                for key, cell in cells.items():
+                    by_key.setdefault(key, []).append(cell)
+        return {
+            pane: {key: self.sum(cells) for key, cells in by_key.items()}
+            for pane, by_key in found.items()
+        }
 
     def row(self, span: Span, key: Key, cell: Cell, revision: int) -> WindowRow:
         """Return what a window says; revision 0: it is open."""

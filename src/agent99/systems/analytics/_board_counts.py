@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from agent99.systems.analytics._board_cells import Cells, Chunks, Span
@@ -38,15 +39,17 @@ class CountWindows:
                     self._full.append((number, key))
         return 0
 
-    def close(self, watermark_us: int) -> list[WindowRow]:  # noqa: ARG002 - time closes none of these
-        """Return the rows of what is full; see `Windows`."""
-        rows: list[WindowRow] = []
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """Yield nothing: no watermark closes these."""
+        return iter(())
+
+    def close(self, watermark_us: int) -> Iterator[WindowRow]:  # noqa: ARG002 - time closes none of these
+        """Yield the rows of what is full; see `Windows`."""
         for number, key in self._full:
             cell = self._open.pop((number, key))
-            rows.append(self._cells.row(_span(number, cell), key, cell, 1))
+            yield self._cells.row(_span(number, cell), key, cell, 1)
             self._chunks.release(self.chunk_of(number))
         self._full.clear()
-        return rows
 
     def forget(self, horizon_us: int) -> None:
         """Do nothing: what is closed is forgotten."""

@@ -70,16 +70,19 @@ class PaneWindows:
             else:
                 self._cells.merge(mine, cell)
 
-    def close(self, watermark_us: int) -> list[WindowRow]:
-        """Return the rows of what closes or has changed; see `Windows`."""
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """Yield where windows close next, and how many rows that makes; see `Windows`."""
+        for number, _ in self._waiting.rising():
+            yield self._span_of(number).end_us, sum(map(len, self._panes_of(number)))
+
+    def close(self, watermark_us: int) -> Iterator[WindowRow]:
+        """Yield the rows of what closes or has changed; see `Windows`."""
         self._first_open = (watermark_us - self._size_us) // self._every_us + 1
-        rows: list[WindowRow] = []
         for number, _ in self._waiting.take_before(self._first_open):
-            rows += self._rows(number, None)
+            yield from self._rows(number, None)
         for number, keys in self._changed.items():
-            rows += self._rows(number, keys)
+            yield from self._rows(number, keys)
         self._changed.clear()
-        return rows
 
     def _rows(self, number: int, keys: set[Key] | None) -> Iterator[WindowRow]:
         """Yield the rows of a closed window: of some keys, or of all."""
@@ -96,13 +99,17 @@ class PaneWindows:
         return Span(start_us, start_us + self._size_us)
 
     def _cells_of(self, number: int, keys: Iterable[Key] | None) -> dict[Key, list[Cell]]:
-        first = number * self._hop
         found: dict[Key, list[Cell]] = {}
-        for pane in range(first, first + self._span):
-            cells = self._panes.get(pane, {})
+        for cells in self._panes_of(number):
             for key in cells if keys is None else cells.keys() & keys:
                 found.setdefault(key, []).append(cells[key])
         return found
+
+    def _panes_of(self, number: int) -> Iterator[dict[Key, Cell]]:
+        first = number * self._hop
+        for pane in range(first, first + self._span):
+            if pane in self._panes:
+                yield self._panes[pane]
 
     def forget(self, horizon_us: int) -> None:
         """Forget what ends at or before the horizon; see `Windows`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
@@ -98,14 +99,19 @@ class SessionWindows:
         self._changed.discard(other)
         return one
 
-    def close(self, watermark_us: int) -> list[WindowRow]:
-        """Return the rows of what closes, has changed or is taken back; see `Windows`."""
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """Yield where sessions close next, and how many rows that makes; see `Windows`."""
+        for end_us, activities in self._waiting.rising():
+            yield end_us, len(activities)
+
+    def close(self, watermark_us: int) -> Iterator[WindowRow]:
+        """Yield the rows of what closes, has changed or is taken back; see `Windows`."""
         self._watermark_us = watermark_us
         for end_us, activities in self._waiting.take_before(watermark_us + 1):
             self._changed.update(one for one in activities if self._is_still(one, end_us))
-        rows = [row for activity in self._changed for row in self._rows(activity)]
+        for activity in self._changed:
+            yield from self._rows(activity)
         self._changed.clear()
-        return rows
 
     def _is_still(self, activity: _Activity, end_us: int) -> bool:
         return not activity.is_gone and activity.last_us + self._gap_us == end_us

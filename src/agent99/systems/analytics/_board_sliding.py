@@ -79,20 +79,23 @@ class SlidingWindows:
             end = bisect_left(line.moments, min(moment + self._size_us, self._first_open_us))
             self._changed.setdefault(key, set()).update(line.moments[first:end])
 
-    def close(self, watermark_us: int) -> list[WindowRow]:
-        """Return the rows of what closes or has changed; see `Windows`."""
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """Yield where windows close next, and how many rows that makes; see `Windows`."""
+        for moment, keys in self._waiting.rising():
+            yield moment + 1, len(keys)
+
+    def close(self, watermark_us: int) -> Iterator[WindowRow]:
+        """Yield the rows of what closes or has changed; see `Windows`."""
         self._first_open_us = watermark_us  # the window of the moment t ends at t + 1
         for moment, keys in self._waiting.take_before(watermark_us):
             for key in keys:
                 self._changed.setdefault(key, set()).add(moment)
-        rows: list[WindowRow] = []
         for key, moments in self._changed.items():
             shown = self._lines[key].shown
             for moment, cell in self._windows(key, sorted(moments)):
                 shown[moment] = revision = shown.get(moment, 0) + 1
-                rows.append(self._cells.row(self._span_of(moment), key, cell, revision))
+                yield self._cells.row(self._span_of(moment), key, cell, revision)
         self._changed.clear()
-        return rows
 
     def _span_of(self, moment: int) -> Span:
         return Span(moment - self._size_us + 1, moment + 1)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from agent99.systems.analytics._board_cells import Cells
 from agent99.systems.analytics._delta import Panes, WindowRow
-from agent99.systems.analytics._fold import merge_panes, pack_panes, unpack_panes
+from agent99.systems.analytics._fold import pack_panes, unpack_panes
 from agent99.systems.analytics._lease import check_epoch, lease_lost
 from agent99.systems.analytics._results import put_events
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from agent99.store import Transaction
     from agent99.systems.analytics._pipeline import Job, Pipeline
 
-DELTAS_MAX: Final = 2_000
+DELTAS_MAX: Final = 500
 """Read at once."""
 SETTLED_PART: Final = -1
 """The part of deltas that a closer has made one of several: they count as shown."""
@@ -48,7 +49,8 @@ _READ_CHANGED: Final = (
 )
 _SET_STATE: Final = (
     "UPDATE analytics_closer SET beats = beats + 1, turn = :turn, watermark_us = :watermark_us,"
-    " horizon_us = :horizon_us, forgotten_us = :forgotten_us, cursors = :cursors"
+    " horizon_us = :horizon_us, forgotten_us = :forgotten_us, cursors = :cursors,"
+    " row_count = row_count + :more_rows"
     " WHERE reader = :reader AND pipeline = :pipeline AND epoch = :epoch"
 )
 _SET_ROW: Final = (
@@ -246,6 +248,7 @@ def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
         "horizon_us": state.horizon_us,
         "forgotten_us": state.forgotten_us,
         "cursors": encode_json(state.cursors).decode(),
+        "more_rows": sum(map(_more, turn.rows)),
     }
     if transaction.execute(_SET_STATE, closing.which | values).changed != 1:
         raise lease_lost(closing.pipeline.name)
@@ -261,12 +264,12 @@ def read_states(
 ) -> bytes:
     """Return the states of some deltas as those of one."""
     pipeline = closing.pipeline
-    whole: Panes = {}
+    parts: list[Panes] = []
     for part, sequence, chunk in deltas:
         values = {"part": part, "sequence": sequence, "chunk": chunk}
         states = transaction.execute(_READ_ONE, closing.which | values).one().states
-        merge_panes(pipeline, whole, unpack_panes(pipeline, bytes(states)))
-    return pack_panes(pipeline, whole)
+        parts.append(unpack_panes(pipeline, bytes(states)))
+    return pack_panes(pipeline, Cells(pipeline).join(parts))
 
 
 def compact(
@@ -301,6 +304,11 @@ def _delete(
     ]
     if values:
         transaction.execute(_DELETE, values)
+
+
+def _more(row: WindowRow) -> int:
+    """Return how many windows have a row more by this one."""
+    return -1 if row.is_retracted else int(row.revision == 1)
 
 
 def _row(closing: Closing, turn: int, row: WindowRow) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from agent99.systems.analytics._closed_rows import (
     write_turn,
 )
 from agent99.systems.analytics._results import SHOWN_ROWS_MAX, Turned
+from agent99.systems.analytics._slices import make, merge
 from agent99.systems.analytics._stock import Stock
 from agent99.systems.analytics._watermark import Watermark
 
@@ -45,8 +46,9 @@ NOTE_S: Final = 1.0
 """Seconds after which it is noted how far it is, also where no window has closed."""
 AGAIN_S: Final = 1.0
 """Before the next try where the database, or the server, is away."""
-CELLS_PER_TURN: Final = 20_000
-"""After so many cells others have a turn of the event loop."""
+WRITTEN_ROWS: Final = 2_000
+"""After so many no further window is closed in the same turn: while rows are written nobody else
+can write. A turn takes them up to an end, so the windows that end together are written together."""
 
 _log = logging.getLogger("agent99.systems.analytics")
 
@@ -76,6 +78,8 @@ class Closer:
         self._written_s = 0.0
         self._is_whole = False
         """Whether all that there was has been merged, at some moment since it was loaded."""
+        self._is_closing = False
+        """Whether rows are made: their windows are open no more, and not all are in `_writing`."""
         self._writing: list[WindowRow] = []
         """Rows of windows that are closed on the board, and not yet in the database."""
         self._watermark = Watermark(pipeline.source)
@@ -95,8 +99,8 @@ class Closer:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the board has what there is."""
-        return self._written is not None and self._is_whole
+        """Whether the board has what there is, at this moment."""
+        return self._written is not None and self._is_whole and not self._is_closing
 
     def open_rows(self, key: Key | None, from_us: int | None, to_us: int | None) -> list[WindowRow]:
         """Return what windows say that are open, or close at this moment; see `Board.open_rows`."""
@@ -160,26 +164,32 @@ class Closer:
             deltas, places, is_whole = await store.read(read)
             await self._merge(deltas)
             self._places |= places
-        at_us, forgotten_us = _or_never(state.watermark_us), _or_never(state.forgotten_us)
-        board.settle(at_us, changed, horizon_us=forgotten_us)
+        await self._close(state.watermark_us, state.forgotten_us)  # these were shown
+        board.recall(changed)
         self._watermark = Watermark(closing.pipeline.source, state.watermark_us)
         self.watermark_us = state.watermark_us
         self._written = state
 
     async def _merge(self, deltas: list[Delta]) -> None:
-        cells = 0
         for delta in deltas:
             self._stock.add(delta)
-            cells += sum(map(len, delta.panes.values()))
-            self.board.merge(delta.panes)
-            if cells > CELLS_PER_TURN:
-                cells = 0
-                await asyncio.sleep(0)
+        await merge(self.board, deltas)
+
+    async def _close(self, watermark_us: int | None, horizon_us: int | None) -> list[WindowRow]:
+        at_us, forgotten_us = _or_never(watermark_us), _or_never(horizon_us)
+        self._is_closing = True
+        try:
+            return await make(self.board.closing(at_us, horizon_us=forgotten_us))
+        finally:
+            self._is_closing = False
 
     # --- one turn ---------------------------------------------------------------------------------
 
     async def _turn(self) -> float:
         """Merge what is new, close what can be closed; returns for how long to wait.
+
+        Where much can be, it closes windows up to an earlier watermark, and the next turn goes on:
+        each leaves in the database what a closer would have that knows of no later one.
 
         Raises:
             LeaseLostError, StoreError or one of its kinds.
@@ -194,10 +204,11 @@ class Closer:
         if not news.is_whole:
             return 0.0
         self._is_whole = True
-        watermark_us = await self._watermark_of(news)
+        goal_us = await self._watermark_of(news)
+        watermark_us = None if goal_us is None else self.board.step(goal_us, WRITTEN_ROWS)
         # What was folded before the horizon was written is merged by now, and nothing more comes.
         horizon_us = written.horizon_us
-        rows = self.board.close(_or_never(watermark_us), horizon_us=_or_never(horizon_us))
+        rows = await self._close(watermark_us, horizon_us)
         if self.board.unwanted_rows:
             _log.error("%r: %d records are in no window", self, self.board.unwanted_rows)
             self.board.unwanted_rows = 0
@@ -217,7 +228,7 @@ class Closer:
         else:
             await self._stock.compact(self._ground.store, written.cursors)
         self.watermark_us = watermark_us
-        return LOOK_S
+        return LOOK_S if watermark_us == goal_us else 0.0
 
     async def _watermark_of(self, news: News) -> int | None:
         source, now_us = self._closing.pipeline.source, self._ground.clock.wall_us()

@@ -26,6 +26,19 @@ class Due(Generic[T]):
         """Yield the numbers that wait, in no order."""
         return iter(self._things)
 
+    def rising(self) -> Iterator[tuple[int, list[T]]]:
+        """Yield the numbers that wait by rising number, each with its things; nothing is taken.
+
+        The first k cost k log k: a heap's least ones are found from its top down.
+        """
+        found = [(number, 0) for number in self._numbers[:1]]
+        while found:
+            number, at = heappop(found)
+            yield number, self._things[number]
+            for below in (2 * at + 1, 2 * at + 2):
+                if below < len(self._numbers):
+                    heappush(found, (self._numbers[below], below))
+
     def add(self, number: int, things: Iterable[T] = ()) -> None:
         """Let things wait for a limit above `number`; without things only the number waits."""
         if number not in self._things:

@@ -46,8 +46,6 @@ ATTEMPTS_MAX: Final = 5
 TRIES_MAX: Final = 100
 """So often a batch is folded anew at once: for each event that cannot be, and for each time that a
 horizon has moved over what was taken. Then it comes again after a pause."""
-ROWS_PER_TURN: Final = 5_000
-"""After so many records others have a turn of the event loop."""
 REFUSED: Final = Name("records")
 """Under which the quarantine keeps, by the name of the group, events that could not be folded."""
 
@@ -135,8 +133,8 @@ class Folding:
     # --- inside -----------------------------------------------------------------------------------
 
     async def _decode(self, hand: Hand) -> None:
-        rows = 0
         for record in hand.batch.records:
+            await asyncio.sleep(0)  # a batch at a time: others have a turn of the event loop
             try:
                 event = event_of(record)
                 source = self._sources[event.type]
@@ -145,10 +143,6 @@ class Folding:
                 self._refuse(hand, record.sequence, error)
                 continue
             hand.taken[record.sequence] = Taken(record.sequence, event.id, batch)
-            rows += batch.rows
-            if rows > ROWS_PER_TURN:
-                rows = 0
-                await asyncio.sleep(0)
 
     async def _is_done(self, hand: Hand) -> bool:
         """Fold and write once; returns False where that is to be done anew."""
@@ -195,18 +189,14 @@ class Folding:
 
     async def _is_folded(self, hand: Hand, work: Work) -> bool:
         """Fold all that can be; returns False after the first event that cannot."""
-        rows = 0
         for sequence, taken in hand.taken.items():
+            await asyncio.sleep(0)  # as in `_decode`
             try:
                 work.add(taken)
             except Exception as error:  # noqa: BLE001 - a user's code: it is told where the event goes
                 self._refuse(hand, sequence, error)
                 del hand.taken[sequence]
                 return False
-            rows += taken.batch.rows
-            if rows > ROWS_PER_TURN:
-                rows = 0
-                await asyncio.sleep(0)
         return True
 
     def _refuse(self, hand: Hand, sequence: int, error: Exception) -> None:

@@ -35,9 +35,7 @@ _READ_CLOSER: Final = (
     " WHERE reader = :reader AND pipeline = :pipeline"
 )
 _STATS: Final = (
-    "SELECT c.pipeline, c.turn, c.watermark_us, c.owner,"
-    " (SELECT count(*) FROM analytics_row r WHERE r.reader = c.reader"
-    " AND r.pipeline = c.pipeline AND r.is_retracted = 0) AS row_count,"
+    "SELECT c.pipeline, c.turn, c.watermark_us, c.owner, c.row_count,"
     " (SELECT count(*) FROM analytics_delta d WHERE d.reader = c.reader"
     " AND d.pipeline = c.pipeline) AS delta_count"
     " FROM analytics_closer c WHERE c.reader = :reader ORDER BY c.pipeline"

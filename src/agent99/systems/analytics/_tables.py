@@ -78,5 +78,18 @@ def _deltas(transaction: Transaction) -> None:
     )
 
 
-MIGRATIONS: Final = (Migration(1, "deltas, marks and rows", (*_PLAIN, _deltas)),)
+_COUNTED: Final = (
+    # How many windows have a row: to count them takes the longer, the more there are.
+    "ALTER TABLE analytics_closer ADD COLUMN row_count BIGINT NOT NULL DEFAULT 0",
+    """
+    UPDATE analytics_closer SET row_count = (
+        SELECT count(*) FROM analytics_row WHERE analytics_row.reader = analytics_closer.reader
+        AND analytics_row.pipeline = analytics_closer.pipeline AND is_retracted = 0)
+    """,
+)
+
+MIGRATIONS: Final = (
+    Migration(1, "deltas, marks and rows", (*_PLAIN, _deltas)),
+    Migration(2, "the count of rows", _COUNTED),
+)
 """What is here once is never edited: a change is a new migration."""
