@@ -32,6 +32,9 @@ class Folded(NamedTuple):
     counts: Counts
     dropped: list[int]
     """The rows that came too late, from 0 on: they are for the side stream."""
+    earliest_us: int | None = None
+    """The earliest time of those that were taken; None: there is none, or windows are by count, for
+    which no time is too early."""
 
 
 def fold(
@@ -83,8 +86,11 @@ def fold(
     counts.on_time = len(taken) - len(late)
     if not taken:
         return Folded({}, counts, sorted(dropped))
-    if not in_order and not isinstance(pipeline.window, CountOf):
-        taken = sorted(taken, key=times.__getitem__)
+    earliest_us: int | None = None
+    if not isinstance(pipeline.window, CountOf):
+        if not in_order:
+            taken = sorted(taken, key=times.__getitem__)
+        earliest_us = times[taken[0]]
     plan = plan_of(pipeline)
     if len(taken) < rows or not in_order:
         choose = _choice(taken)
@@ -93,7 +99,7 @@ def fold(
     panes = _panes(pipeline, table, len(taken), ordinals or {})
     if ordinals is not None:
         _count_on(ordinals, panes)
-    return Folded(panes, counts, sorted(dropped))
+    return Folded(panes, counts, sorted(dropped), earliest_us)
 
 
 def merge_cells(pipeline: Pipeline, cells: Iterable[Cell]) -> Cell:

@@ -9,7 +9,6 @@ import msgspec
 
 from agent99.systems.analytics._delta import Counts, Key, Panes
 from agent99.systems.analytics._fold import fold, merge_panes
-from agent99.systems.analytics._windows import CountOf
 
 if TYPE_CHECKING:
     from agent99.systems.analytics._columns import ColumnBatch
@@ -98,7 +97,7 @@ class Work:
         pipelines = self._by_source.get(batch.source, ())
         if batch.rows and pipelines:
             times: list[int] = batch.columns[pipelines[0].source.time]
-            self._fold(taken, times, mark, pipelines)
+            self._fold(taken, mark, pipelines)
             latest = max(times)
             mark = Mark(latest if mark.max_us is None else max(latest, mark.max_us))
         self.marks[at] = Mark(mark.max_us, batch.is_final)
@@ -108,9 +107,7 @@ class Work:
         for cells in self.panes.get(pipeline, {}).values():
             yield from cells
 
-    def _fold(
-        self, taken: Taken, times: list[int], mark: Mark, pipelines: Sequence[Pipeline]
-    ) -> None:
+    def _fold(self, taken: Taken, mark: Mark, pipelines: Sequence[Pipeline]) -> None:
         known, batch = self._known, taken.batch
         folds = [
             fold(
@@ -123,16 +120,12 @@ class Work:
             )
             for one in pipelines
         ]
-        earliest = min(times)
-        for pipeline, (panes, counts, dropped) in zip(pipelines, folds, strict=True):
+        for pipeline, (panes, counts, dropped, earliest_us) in zip(pipelines, folds, strict=True):
             name = pipeline.name
-            lowest: int | None = earliest
             if dropped:
                 self.late.append((name, taken, dropped))
-                gone = set(dropped)
-                lowest = min((us for at, us in enumerate(times) if at not in gone), default=None)
-            if lowest is not None and not isinstance(pipeline.window, CountOf):
-                self.lowest[name] = min(lowest, self.lowest.get(name, lowest))
+            if earliest_us is not None:
+                self.lowest[name] = min(earliest_us, self.lowest.get(name, earliest_us))
             merge_panes(pipeline, self.panes.setdefault(name, {}), panes)
             _count(self.counts.setdefault(name, Counts()), counts)
 

@@ -1,0 +1,40 @@
+"""What stands on the log may be anybody's: it holds up no partition, and no pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from agent99 import Mesh
+from agent99.systems.analytics._client import Analytics
+from agent99.systems.analytics._folded_rows import read_horizons
+from agent99.systems.analytics._processor import AnalyticsProcessor
+
+from ._sales import closes, counts_when, job, revenue, rows_when, sale, store
+
+SECONDS = 6.0
+"""So long what must go on may take; where it is held up, it is for ever."""
+
+
+async def test_a_record_that_is_left_out_is_behind_no_horizon(mesh: Mesh, url: str) -> None:
+    """A record that `where` leaves out may be as old as it likes: its partition goes on."""
+    some = revenue(where=lambda pence: pence > 0, lateness_s=0.0)
+    processor = AnalyticsProcessor(job(some), url)
+    await mesh.host(processor)
+    figures = Analytics(mesh, "shops")
+    for shard in (0, 1):
+        await store(mesh, [sale(10), sale(100)], shard=shard)
+    await rows_when(figures, lambda rows: len(rows) == 1)
+    async with asyncio.timeout(SECONDS):
+        while not await _has_horizon(processor):
+            await asyncio.sleep(0)
+    await store(mesh, [sale(5, pence=0), sale(110)])
+    counts = await counts_when(figures, 6, timeout_s=SECONDS)
+    assert (1, 0) == (counts.skipped, counts.dropped)
+    assert closes(counts)
+
+
+async def _has_horizon(processor: AnalyticsProcessor) -> bool:
+    ground = processor._ground
+    read = partial(read_horizons, reader=ground.reader)
+    return (await ground.store.read(read))["revenue"] is not None
