@@ -23,13 +23,6 @@ from agent99.systems.analytics._source import Source
 _is_batch_id = pattern(r"[!-~]{1,48}").fullmatch
 
 
-class _Held(msgspec.Struct):
-    columns: msgspec.Raw
-
-
-_decode = msgspec.json.Decoder(_Held).decode
-
-
 class Piece(msgspec.Struct, frozen=True):
     """One event of the log."""
 
@@ -121,14 +114,6 @@ def gathered(entries: Sequence[Entry], event_id: str, bytes_max: int) -> tuple[P
         origins=tuple(single.origin for single in singles),
     )
     return pieces_of(source, batch, event_id, bytes_max)
-
-
-def has_same_columns(there: bytes, body: bytes) -> bool:
-    """Tell whether two events have the same records, whenever and from wherever these came."""
-    try:
-        return bytes(_decode(there).columns) == bytes(_decode(body).columns)
-    except msgspec.DecodeError:  # a stranger's
-        return False
 
 
 def _part(batch: ColumnBatch, start: int, end: int) -> ColumnBatch:

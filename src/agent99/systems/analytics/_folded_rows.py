@@ -40,15 +40,17 @@ _SET_MARK: Final = (
 )
 _ADD_COUNT: Final = (
     "INSERT INTO analytics_count"
-    " (reader, pipeline, part, records, on_time, late, dropped, skipped, refused)"
-    " VALUES (:reader, :pipeline, :part, :records, :on_time, :late, :dropped, :skipped, :refused)"
+    " (reader, pipeline, part, records, on_time, late, dropped, skipped, refused, repeated)"
+    " VALUES (:reader, :pipeline, :part, :records, :on_time, :late, :dropped, :skipped, :refused,"
+    " :repeated)"
     " ON CONFLICT (reader, pipeline, part) DO UPDATE SET"
     " records = analytics_count.records + excluded.records,"
     " on_time = analytics_count.on_time + excluded.on_time,"
     " late = analytics_count.late + excluded.late,"
     " dropped = analytics_count.dropped + excluded.dropped,"
     " skipped = analytics_count.skipped + excluded.skipped,"
-    " refused = analytics_count.refused + excluded.refused"
+    " refused = analytics_count.refused + excluded.refused,"
+    " repeated = analytics_count.repeated + excluded.repeated"
 )
 _SET_ORDINAL: Final = (
     "INSERT INTO analytics_ordinal (reader, pipeline, part, key, records)"
@@ -64,11 +66,13 @@ class StaleError(Exception):
 
     Args:
         done: The sequences of what has its effect already.
+        repeated: Of what came before, in another event, and had its effect then.
     """
 
-    def __init__(self, done: Collection[int] = ()) -> None:
-        super().__init__(f"{len(done)} events have their effects already")
+    def __init__(self, done: Collection[int] = (), repeated: Collection[int] = ()) -> None:
+        super().__init__(f"{len(done) + len(repeated)} events have their effects already")
         self.done = frozenset(done)
+        self.repeated = frozenset(repeated)
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -78,9 +82,11 @@ class Folded(msgspec.Struct, frozen=True):
     taken: Sequence[Taken]
     """What the work is of."""
     handled: Collection[int]
-    """The sequences of what the work is of, and of what was refused."""
+    """The sequences of what the work is of, of what was refused, and of repetitions."""
     refused: Mapping[str, int]
     """By pipeline: the events that were refused."""
+    repeated: Mapping[str, int]
+    """By pipeline: the events that had come before."""
     deltas: Sequence[tuple[str, int, bytes]]
     """Pipeline, chunk and states of what the work adds to windows."""
     ordinals: Mapping[str, Mapping[Key, int]]
@@ -143,12 +149,12 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> N
         return
     if done := set(folded.handled) - fresh:
         raise StaleError(done)
-    if again := [
+    if repeated := [
         one.sequence
         for one in folded.taken
-        if not transaction.first_time(one.event_id, reader=batch.reader)
+        if not transaction.first_time(one.known_as, reader=batch.reader)
     ]:
-        raise StaleError(again)
+        raise StaleError(repeated=repeated)
     _check_horizons(transaction, batch.reader, folded.work.lowest)
     at = {"reader": batch.reader, "part": batch.partition}
     _write_deltas(transaction, at | {"sequence": batch.position}, folded)
@@ -205,8 +211,9 @@ def _write_counts(transaction: Transaction, at: Mapping[str, Any], folded: Folde
             "pipeline": name,
             **msgspec.structs.asdict(counts.get(name, Counts())),
             "refused": folded.refused.get(name, 0),
+            "repeated": folded.repeated.get(name, 0),
         }
-        for name in sorted(counts.keys() | folded.refused.keys())
+        for name in sorted(counts.keys() | folded.refused.keys() | folded.repeated.keys())
     ]
     if rows:
         transaction.execute(_ADD_COUNT, rows)

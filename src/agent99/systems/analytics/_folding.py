@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Container
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,7 @@ from agent99.systems.analytics._folded_rows import (
     read_horizons,
     write,
 )
+from agent99.systems.analytics._repeats import known_as
 from agent99.systems.analytics._work import Known, Taken, Work
 from agent99.work import Outcome, Place
 
@@ -72,6 +74,8 @@ class Hand(msgspec.Struct):
     """By sequence: what cannot be, and why."""
     buried: set[int] = msgspec.field(default_factory=set[int])
     """What of it is in quarantine."""
+    repeated: set[int] = msgspec.field(default_factory=set[int])
+    """By sequence: what came before in another event, and has had its effect."""
 
 
 class Share(msgspec.Struct):
@@ -139,10 +143,11 @@ class Folding:
                 event = event_of(record)
                 source = self._sources[event.type]
                 batch = decode_batch(source, bytes(event.data))
+                name = known_as(event.id, batch.columns)
             except Exception as error:  # noqa: BLE001 - what others wrote: it is told where it goes
                 self._refuse(hand, record.sequence, error)
                 continue
-            hand.taken[record.sequence] = Taken(record.sequence, event.id, batch)
+            hand.taken[record.sequence] = Taken(record.sequence, name, batch)
 
     async def _is_done(self, hand: Hand) -> bool:
         """Fold and write once; returns False where that is to be done anew."""
@@ -158,8 +163,9 @@ class Folding:
         folded = Folded(
             work=work,
             taken=list(hand.taken.values()),
-            handled=hand.taken.keys() | hand.refused.keys(),
-            refused=self._refused(hand),
+            handled=hand.taken.keys() | hand.refused.keys() | hand.repeated,
+            refused=self._by_pipeline(batch, hand.refused),
+            repeated=self._by_pipeline(batch, hand.repeated),
             deltas=pack_deltas(ground.job, work, self._chunks),
             ordinals=known.ordinals,
             seen_us=ground.clock.wall_us(),
@@ -169,9 +175,11 @@ class Folding:
                 partial(write, job=ground.job, batch=batch, folded=folded)
             )
         except StaleError as stale:
-            for sequence in stale.done:
+            for sequence in stale.done | stale.repeated:
                 hand.taken.pop(sequence, None)
                 hand.refused.pop(sequence, None)
+            hand.repeated |= stale.repeated
+            hand.repeated -= stale.done
             return False
         known.marks |= work.marks
         return True
@@ -210,11 +218,11 @@ class Folding:
             raise error
         hand.refused[sequence] = error
 
-    def _refused(self, hand: Hand) -> dict[str, int]:
-        """Count by pipeline what was refused; what is of no known source counts for all."""
+    def _by_pipeline(self, batch: Batch, sequences: Container[int]) -> dict[str, int]:
+        """Count some events by pipeline; what is of no known source counts for all."""
         counts: dict[str, int] = {}
-        for record in hand.batch.records:
-            if record.sequence not in hand.refused:
+        for record in batch.records:
+            if record.sequence not in sequences:
                 continue
             try:
                 source = self._sources.get(parse_log(record.subject).topic)

@@ -42,7 +42,7 @@ _STATS: Final = (
 )
 _COUNTS: Final = (
     "SELECT pipeline, sum(records), sum(on_time), sum(late), sum(dropped), sum(skipped),"
-    " sum(refused) FROM analytics_count WHERE reader = :reader GROUP BY pipeline"
+    " sum(refused), sum(repeated) FROM analytics_count WHERE reader = :reader GROUP BY pipeline"
 )
 _JOBS: Final = (
     "SELECT v.job, v.version, v.reader, j.version AS current FROM analytics_version v"
@@ -166,7 +166,8 @@ def pipeline_stats(transaction: Transaction, reader: str, now_us: int) -> list[P
     }
     stats: list[PipelineStats] = []
     for row in transaction.execute(_STATS, {"reader": reader}):
-        records, on_time, late, dropped, skipped, refused = counts.get(row.pipeline, (0,) * 6)
+        numbers = counts.get(row.pipeline, (0,) * 7)
+        records, on_time, late, dropped, skipped, refused, repeated = numbers
         at_us: int | None = row.watermark_us
         has_lag = at_us is not None and at_us != FOREVER_US
         stats.append(
@@ -178,6 +179,7 @@ def pipeline_stats(transaction: Transaction, reader: str, now_us: int) -> list[P
                 dropped=dropped,
                 skipped=skipped,
                 refused_events=refused,
+                repeated_events=repeated,
                 rows=row.row_count,
                 deltas=row.delta_count,
                 turn=row.turn,

@@ -90,6 +90,8 @@ class PipelineStats(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int
     refused_events: int
     """Stored batches that could not be folded: they are in quarantine."""
+    repeated_events: int = 0
+    """Stored batches that had come before, with the same id and records: they count once."""
     rows: int
     """Closed windows, by key, but for those that were taken back."""
     deltas: int

@@ -12,7 +12,8 @@ from agent99.envelope import (
     split_message,
 )
 from agent99.errors import BadRequestError, IdempotencyConflictError
-from agent99.systems.analytics._entries import Piece, has_same_columns
+from agent99.systems.analytics._entries import Piece
+from agent99.systems.analytics._repeats import has_same_records
 
 
 class LogShelf:
@@ -64,4 +65,4 @@ def _is_repeat(message: bytes, body: bytes) -> bool:
         _, there = split_message(message)
     except BadRequestError:  # a stranger's
         return False
-    return has_same_columns(there, body)
+    return has_same_records(there, body)

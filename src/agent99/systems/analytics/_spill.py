@@ -24,8 +24,9 @@ from agent99.errors import (
     UsageError,
 )
 from agent99.ids import Ids
-from agent99.systems.analytics._entries import Piece, Refused, has_same_columns
+from agent99.systems.analytics._entries import Piece, Refused
 from agent99.systems.analytics._ingested import is_full
+from agent99.systems.analytics._repeats import has_same_records
 
 if TYPE_CHECKING:
     from agent99.store import Store, Transaction
@@ -230,6 +231,6 @@ def _add(transaction: Transaction, pieces: Sequence[Piece]) -> list[Piece]:
             new.append(piece)
             continue
         there = transaction.execute(_FIND, {"event_id": piece.event_id}).scalar() or b""
-        if not has_same_columns(there, piece.body):
+        if not has_same_records(there, piece.body):
             raise IdempotencyConflictError(piece.event_id)
     return new

@@ -88,8 +88,11 @@ _COUNTED: Final = (
     """,
 )
 
+_REPEATED: Final = "ALTER TABLE analytics_count ADD COLUMN repeated BIGINT NOT NULL DEFAULT 0"
+
 MIGRATIONS: Final = (
     Migration(1, "deltas, marks and rows", (*_PLAIN, _deltas)),
     Migration(2, "the count of rows", _COUNTED),
+    Migration(3, "a count of repetitions", (_REPEATED,)),
 )
 """What is here once is never edited: a change is a new migration."""

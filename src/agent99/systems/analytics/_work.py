@@ -42,7 +42,8 @@ class Taken(NamedTuple):
 
     sequence: int
     """Its place in the log."""
-    event_id: str
+    known_as: str
+    """By its id and its records: that which comes again has the same."""
     batch: ColumnBatch
 
 
