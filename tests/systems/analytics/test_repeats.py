@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -16,7 +18,7 @@ from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._repeats import has_same_records, known_as
 
 from ._lines import events_of
-from ._sales import SALES, START_US, Sale, closes, counts_when, job, revenue, sale
+from ._sales import SALES, START_US, Sale, closes, counts_when, job, revenue, sale, source
 
 AT_ONCE = IngestionOptions(linger_s=0.0)
 
@@ -57,6 +59,27 @@ async def test_repetitions_in_one_batch_count_once(mesh: Mesh, url: str) -> None
     await mesh.host(AnalyticsProcessor(job(revenue()), url))
     counts = await counts_when(Analytics(mesh, "shops"), 2)
     assert (2, 2) == (counts.on_time, counts.repeated_events)
+
+
+async def test_a_processor_knows_a_batch_that_comes_again(mesh: Mesh, url: str) -> None:
+    """Given to a processor again under the same key it counts once; other records are refused."""
+    await mesh.host(AnalyticsProcessor(job(revenue(source(shards=1))), url))
+    figures = Analytics(mesh, "shops")
+    sales = [{"at_us": START_US, "shop": "north", "pence": 1, "number": 1}]
+
+    async def process(records: list[dict[str, Any]], key: str | None) -> Any:
+        payload = {"batch": records}
+        how: dict[str, Any] = {"idempotency_key": key}
+        return await mesh.request("analytics_processor", "process_batch", payload, **how)
+
+    answers = [await process(sales, "k") for _ in range(2)]
+    assert ["k", "k"] == [answer["batch_id"] for answer in answers]
+    with pytest.raises(RequestError) as refused:
+        await process([*sales, *sales], "k")
+    assert "IDEMPOTENCY_CONFLICT" == refused.value.code
+    for _ in range(2):
+        await process(sales, None)
+    assert 3 == (await counts_when(figures, 3)).on_time
 
 
 async def test_without_sources_a_repetition_is_one_too(mesh: Mesh) -> None:

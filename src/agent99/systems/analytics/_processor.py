@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent99 import Agent, Failure, operation
+from agent99.agent import link_of
 from agent99.errors import (
     Agent99Error,
     BadRequestError,
@@ -22,12 +23,12 @@ from agent99.groups import GroupOptions
 from agent99.systems.analytics._closers import Closers
 from agent99.systems.analytics._columns import (
     ColumnBatch,
+    Columns,
     columns_of,
-    encode_batch,
     records_decoder,
-    shard_key,
     split_by_shard,
 )
+from agent99.systems.analytics._entries import batch_id_of, event_id_of, pieces_of
 from agent99.systems.analytics._folding import Folding, RecordsGroup
 from agent99.systems.analytics._ground import Ground
 from agent99.systems.analytics._jobs import current_version, register
@@ -50,6 +51,7 @@ from agent99.systems.analytics._questions import (
     RowsQuery,
     StatsQuery,
 )
+from agent99.systems.analytics._shelf import LogShelf
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
@@ -173,19 +175,23 @@ class AnalyticsProcessor(Agent):
     async def process_batch(
         self, batch: msgspec.Raw, batch_size: int = 0, source: str = ""
     ) -> Processed:
-        """Store a batch of records; answered = stored, and in the windows some moments later."""
+        """Store a batch of records; answered = stored, and in the windows some moments later.
+
+        What is sent again under the same idempotency key counts once.
+        """
         which = self._source(source)
+        batch_id = batch_id_of(self.context.idempotency_key or link_of(self).ids.uuid())
         try:
             records = records_decoder(which)(batch)
             if batch_size and batch_size != len(records):
                 message = f"batch_size is {batch_size}, and {len(records)} records came"
                 raise BadRequestError(message)
-            await self._store_records(which, columns_of(which, records))
+            await self._store_records(which, columns_of(which, records), batch_id)
         except RequestError:
             raise
         except Agent99Error as error:
             raise Failure(str(error), code=error.code, retryable=error.retryable) from error
-        return Processed(len(records), self.context.request.event_uuid)
+        return Processed(len(records), batch_id)
 
     @operation(idempotent=True)
     async def query(self, query: RowsQuery) -> RowsPage:
@@ -261,12 +267,14 @@ class AnalyticsProcessor(Agent):
             )
         return by_source[name][0].source
 
-    async def _store_records(self, source: Source[Any], columns: dict[str, list[Any]]) -> None:
+    async def _store_records(self, source: Source[Any], columns: Columns, batch_id: str) -> None:
+        shelf = LogShelf(self)
         for shard, part in split_by_shard(source, columns):
             rows = len(part[source.time])
             batch = ColumnBatch(source=source.name, shard=shard, rows=rows, columns=part)
-            data = encode_batch(source, batch)
-            await self.append(source.topic, data, key=shard_key(source, shard))
+            event_id = event_id_of(source, shard, batch_id)
+            for piece in pieces_of(source, batch, event_id, shelf.bytes_max):
+                await shelf.store(piece)
 
     def _closed(
         self, transaction: Transaction, query: RowsQuery
