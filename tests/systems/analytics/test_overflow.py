@@ -20,6 +20,7 @@ from agent99.errors import (
 from agent99.systems.analytics import DataIngestionAgent, Ingested, IngestionOptions, IngestionStats
 from agent99.systems.analytics._entries import Piece
 from agent99.systems.analytics._shelf import LogShelf
+from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
 from tests.systems.analytics._lines import LINES, batches_of, numbers_of, row
 
@@ -166,6 +167,32 @@ async def test_drop_oldest_makes_room_and_says_so(mesh: Mesh, gate: Gate) -> Non
     assert stored(0, 2) == await numbers_of(mesh)
     stats = await caller.stats()
     assert (5, 10, 0) == (stats.dropped, stats.records, stats.buffer_size)
+
+
+async def test_a_batch_that_made_room_in_part_is_not_called_unstored(
+    mesh: Mesh, gate: Gate
+) -> None:
+    """Where it is stored in one shard already its caller is told to repeat it: then it is whole."""
+    options = IngestionOptions(buffer_records_max=10, overflow="drop_oldest")
+    await mesh.host(DataIngestionAgent([LINES], options=options))
+    caller = Caller(mesh)
+
+    def send(numbers: range, batch_id: str = "") -> asyncio.Future[Ingested]:
+        payload = {"data": [row(number) for number in numbers], "batch_id": batch_id}
+        how: dict[str, Any] = {"returns": Ingested, "timeout_s": 60.0}
+        return asyncio.ensure_future(mesh.request("data_ingestion", "ingest", payload, **how))
+
+    first = send(range(1))  # its lane is under way
+    await eventually(lambda: gate.waiting == 1)
+    several = send(range(1, 9), "b")  # the lanes that were free are under way too
+    await eventually(lambda: gate.waiting > 1)
+    later = send(range(100, 110, 5))
+    await caller.wait_for(lambda stats: stats.dropped)
+    gate.is_open.set()
+    assert "DEADLINE_EXCEEDED" == await code_of(several)
+    await asyncio.gather(first, later)
+    await send(range(1, 9), "b")
+    assert dict.fromkeys([*range(9), 100, 105], 1) == await numbers_of(mesh)
 
 
 async def test_an_array_larger_than_the_buffer_is_refused(mesh: Mesh, gate: Gate) -> None:

@@ -15,7 +15,7 @@ INGESTION_FULL: Final = "INGESTION_FULL"
 DROPPED: Final = "DROPPED"
 """It waited, and made room for what came later; it was not stored."""
 NOT_YET: Final = "DEADLINE_EXCEEDED"
-"""Whether it is stored is unknown: the code that a caller knows as `DeadlineExceededError`."""
+"""Whether all of it is stored is unknown: what a caller knows as `DeadlineExceededError`."""
 ACTIONS: Final = ("ingest", "finish", "flush", "stats")
 
 Overflow = Literal["block", "refuse", "drop_oldest", "spill"]
@@ -148,6 +148,12 @@ def is_full(what: str) -> Failure:
 def is_unknown() -> Failure:
     """Return what a caller is told that cannot wait longer."""
     rule = "not stored in time; whether it will be is unknown: repeat it with the same batch id"
+    return Failure(rule, code=NOT_YET, retryable=True)
+
+
+def is_partly_stored() -> Failure:
+    """Return what a caller is told whose records are stored in some shards, and not in others."""
+    rule = "a part of it is stored, and a part is not: repeat it with the same batch id"
     return Failure(rule, code=NOT_YET, retryable=True)
 
 

@@ -11,7 +11,13 @@ from agent99.errors import Failure, StoreError
 from agent99.systems.analytics._buffer import Buffer
 from agent99.systems.analytics._door import Door, Put
 from agent99.systems.analytics._entries import Entry, Piece, Refused, gathered
-from agent99.systems.analytics._ingested import Counts, IngestionOptions, is_full, is_unknown
+from agent99.systems.analytics._ingested import (
+    Counts,
+    IngestionOptions,
+    is_full,
+    is_partly_stored,
+    is_unknown,
+)
 from agent99.systems.analytics._shelf import LogShelf
 from agent99.systems.analytics._spill import Spill
 from agent99.systems.analytics._writer import Writer
@@ -114,8 +120,12 @@ class Storing:
         if not await wait_ended(self._link.deadlines, all_of_it, until_s):
             is_open = any(entry.is_in_doubt or entry.done.done() for entry in entries)
             raise is_unknown() if is_open else is_full("it could not be stored in time")
-        for refused in filter(None, all_of_it.result()):
-            raise refused.failure()
+        refused = [one for one in all_of_it.result() if one is not None]
+        if not refused:
+            return
+        worst = min(refused, key=lambda one: one.retryable)  # what no repetition mends goes first
+        is_in_part = worst.retryable and len(refused) < len(entries)
+        raise is_partly_stored() if is_in_part else worst.failure()
 
     async def _put_down(self, spill: Spill, entries: Sequence[Entry]) -> None:
         """Store entries in the file."""
