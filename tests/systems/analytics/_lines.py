@@ -24,7 +24,8 @@ class Line(msgspec.Struct, frozen=True):
     number: int
 
 
-LINES = Source("lines", Line, time="sold_at", shards=4, shard_by="country")
+LINES = Source("lines", Line, time="sold_at", shards=4, shard_by="country", delay_s=60.0)
+"""Its delay is so long that single records linger as long as a test wants them to."""
 COUNTRIES = ("United Kingdom", "Germany", "France", "EIRE", "Spain")
 
 

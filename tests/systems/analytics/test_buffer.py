@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,6 +22,16 @@ BOUNDS = BufferBounds(
 LANES = st.sampled_from(["a", "b"])
 
 
+class _Came(NamedTuple):
+    """A record or a batch that waits."""
+
+    number: int
+    rows: int
+    size: int
+    due_s: float
+    is_batch: bool = False
+
+
 class BufferAgainstLists(RuleBasedStateMachine):
     """Whatever is done to a buffer, it holds what plain lists hold, in their order."""
 
@@ -28,10 +40,8 @@ class BufferAgainstLists(RuleBasedStateMachine):
         self.buffer: Buffer[int] = Buffer(BOUNDS)
         self.now_s = 0.0
         self.number = 0
-        self.singles: dict[str, list[tuple[int, int, float]]] = {"a": [], "b": []}
-        """By lane: number, bytes and due time, in the order in which they came."""
-        self.batches: dict[str, list[tuple[int, int, int]]] = {"a": [], "b": []}
-        """By lane: number, rows and bytes."""
+        self.waiting: dict[str, list[_Came]] = {"a": [], "b": []}
+        """By lane, in the order in which they came."""
         self.under_way: list[Parcel[int]] = []
 
     @rule(lane=LANES, size=st.integers(1, 12), wait_s=st.floats(0, 5))
@@ -40,7 +50,7 @@ class BufferAgainstLists(RuleBasedStateMachine):
         if self.buffer.fits(1, size):
             self.number += 1
             self.buffer.add(lane, self.number, size, self.now_s + wait_s)
-            self.singles[lane].append((self.number, size, self.now_s + wait_s))
+            self.waiting[lane].append(_Came(self.number, 1, size, self.now_s + wait_s))
 
     @rule(lane=LANES, rows=st.integers(0, 5), size=st.integers(1, 12))
     def add_batch(self, lane: str, rows: int, size: int) -> None:
@@ -48,15 +58,15 @@ class BufferAgainstLists(RuleBasedStateMachine):
         if self.buffer.fits(rows, size):
             self.number += 1
             self.buffer.add_batch(lane, self.number, rows, size)
-            self.batches[lane].append((self.number, rows, size))
+            self._all_due(lane)
+            self.waiting[lane].append(_Came(self.number, rows, size, 0.0, is_batch=True))
 
     @rule(lane=LANES)
     def take(self, lane: str) -> None:
         """What is due is taken; its records are the first that came, as many as may be in one."""
         parcel = self.buffer.next(lane, self.now_s)
         if parcel is None:
-            assert not self.batches[lane]
-            assert all(due_s > self.now_s for _, _, due_s in self.singles[lane])
+            assert all(came.due_s > self.now_s for came in self.waiting[lane])
         else:
             self._gone(parcel)
             self.under_way.append(parcel)
@@ -72,7 +82,7 @@ class BufferAgainstLists(RuleBasedStateMachine):
         """The oldest gives way."""
         parcel = self.buffer.drop_oldest()
         if parcel is None:
-            assert not any((*self.singles.values(), *self.batches.values()))
+            assert not any(self.waiting.values())
         else:
             self._gone(parcel)
 
@@ -80,13 +90,10 @@ class BufferAgainstLists(RuleBasedStateMachine):
     def flush(self, lane: str) -> None:
         """What is flushed is due."""
         waiting = self.buffer.flush()
-        assert sorted(waiting) == sorted(self._numbers())
-        has_some = bool(self.singles[lane] or self.batches[lane])
-        assert has_some == (self.buffer.due_s(lane) == 0.0)
-        self.singles = {
-            name: [(number, size, 0.0) for number, size, _ in those]
-            for name, those in self.singles.items()
-        }
+        assert sorted(waiting) == sorted(came.number for came in self._all())
+        assert bool(self.waiting[lane]) == (self.buffer.due_s(lane) == 0.0)
+        for name in self.waiting:
+            self._all_due(name)
 
     @rule(passed_s=st.floats(0, 3))
     def wait(self, passed_s: float) -> None:
@@ -96,31 +103,31 @@ class BufferAgainstLists(RuleBasedStateMachine):
     @invariant()
     def counts_are_sums(self) -> None:
         """Its counts are those of what waits, and of what is under way."""
-        singles = [each for those in self.singles.values() for each in those]
-        batches = [each for those in self.batches.values() for each in those]
-        rows = len(singles) + sum(rows for _, rows, _ in batches)
-        size = sum(size for _, size, _ in singles) + sum(size for _, _, size in batches)
+        rows, size = sum(each.rows for each in self._all()), sum(each.size for each in self._all())
         assert rows + sum(each.rows for each in self.under_way) == self.buffer.records
         assert size + sum(each.bytes for each in self.under_way) == self.buffer.bytes
         assert self.buffer.records <= BOUNDS.buffer_records_max
         assert self.buffer.bytes <= BOUNDS.buffer_bytes_max
 
-    def _numbers(self) -> list[int]:
-        singles = [number for those in self.singles.values() for number, _, _ in those]
-        return singles + [number for those in self.batches.values() for number, _, _ in those]
+    def _all(self) -> list[_Came]:
+        return [came for those in self.waiting.values() for came in those]
+
+    def _all_due(self, lane: str) -> None:
+        self.waiting[lane] = [came._replace(due_s=0.0) for came in self.waiting[lane]]
 
     def _gone(self, parcel: Parcel[int]) -> None:
-        singles, batches = self.singles[parcel.lane], self.batches[parcel.lane]
-        if batches and parcel.items == [batches[0][0]]:
-            _, rows, size = batches.pop(0)
+        waiting = self.waiting[parcel.lane]
+        gone = waiting[: len(parcel.items)]
+        assert parcel.items == [came.number for came in gone]
+        rows, size = sum(came.rows for came in gone), sum(came.size for came in gone)
+        assert (rows, size) == (parcel.rows, parcel.bytes)
+        if gone[0].is_batch:
+            assert 1 == len(gone)
         else:
-            count = len(parcel.items)
-            assert parcel.items == [number for number, _, _ in singles[:count]]
-            rows, size = count, sum(size for _, size, _ in singles[:count])
+            assert not any(came.is_batch for came in gone)
             assert rows <= BOUNDS.batch_records_max
             assert size <= BOUNDS.batch_bytes_max or rows == 1
-            del singles[:count]
-        assert (rows, size) == (parcel.rows, parcel.bytes)
+        del waiting[: len(gone)]
 
 
 BufferAgainstLists.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
@@ -140,17 +147,14 @@ def test_it_is_due_when_the_first_of_its_callers_cannot_wait_longer() -> None:
     assert buffer.due_s("a") is None
 
 
-def test_what_is_due_does_not_stand_behind_batches_that_come_later() -> None:
-    """Records whose time has come are taken before a batch that comes after that."""
+def test_a_batch_stands_behind_the_records_that_came_before() -> None:
+    """What is stored in order is what came in order, though records would wait for others."""
     buffer: Buffer[str] = Buffer(BOUNDS)
-    buffer.add("a", "record", 1, 1.0)
-    buffer.add_batch("a", "batch 1", 2, 1)
-    first = buffer.next("a", 1.5)
-    buffer.add_batch("a", "batch 2", 2, 1)
-    second = buffer.next("a", 1.5)
-    assert first is not None
-    assert second is not None
-    assert (["batch 1"], ["record"]) == (first.items, second.items)
+    buffer.add("a", "record", 1, 30.0)
+    buffer.add_batch("a", "batch", 2, 1)
+    buffer.add("a", "later", 1, 0.0)
+    parcels = [buffer.next("a", 1.0) for _ in range(3)]
+    assert [["record"], ["batch"], ["later"]] == [each.items for each in parcels if each]
 
 
 @pytest.mark.parametrize("name", BufferBounds.__struct_fields__)

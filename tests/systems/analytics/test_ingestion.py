@@ -82,6 +82,15 @@ async def test_a_caller_gets_its_answer_in_time(mesh: Mesh) -> None:
     assert {1: 1} == await numbers_of(mesh)
 
 
+async def test_a_record_does_not_wait_until_it_would_be_late(mesh: Mesh) -> None:
+    """It lingers for no more than half the delay of its source, however long its caller waits."""
+    hasty = Source("hasty", Line, time="sold_at", delay_s=0.1)
+    await mesh.host(DataIngestionAgent([hasty]))
+    async with asyncio.timeout(5):
+        await ingest(mesh, row(1), timeout_s=60.0)
+    assert 1 == len(await batches_of(mesh, hasty))
+
+
 async def test_flush_stores_what_waits(mesh: Mesh) -> None:
     """Nobody whose record waits when it is flushed waits longer."""
     await mesh.host(DataIngestionAgent([LINES]))

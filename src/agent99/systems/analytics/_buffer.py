@@ -118,18 +118,18 @@ class Buffer(Generic[T]):
             of.seal()
 
     def add_batch(self, lane: str, item: T, rows: int, size: int) -> None:
-        """Take in a batch, behind what the lane can store already."""
+        """Take in a batch, behind all that the lane has: that is due now, too.
+
+        Were it stored before records that came before it, these might be late.
+        """
+        of = self._lane(lane)
+        of.seal()
         parcel = self._parcel(lane, 0.0)
         parcel.items.append(item)
         parcel.rows, parcel.bytes = rows, size
-        self._lane(lane).ready.append(parcel)
+        of.ready.append(parcel)
         self.records += rows
         self.bytes += size
-
-    def seal(self, lane: str) -> None:
-        """Make what a lane has gathered a batch: what comes next stands behind it."""
-        if lane in self._lanes:
-            self._lanes[lane].seal()
 
     def due_s(self, lane: str) -> float | None:
         """Return when a lane's next parcel is due: in the past, if it is. None: it has none."""

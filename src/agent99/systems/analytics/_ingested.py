@@ -36,7 +36,9 @@ class IngestionOptions(BufferBounds, frozen=True, kw_only=True):
     """
 
     linger_s: float = 30.0
-    """So long a record waits for others at most; less, where its caller cannot wait so long."""
+    """So long a record waits for others at most; less, where its caller cannot wait so long, and no
+    longer than half the `delay_s` of its source: of a source that falls silent the time goes on by
+    the wall clock, and a record that was held back for longer would come too late."""
     array_records_max: int = 10_000
     """Records in one array."""
     overflow: Overflow = "block"

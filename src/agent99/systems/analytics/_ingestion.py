@@ -134,10 +134,10 @@ class DataIngestionAgent(Agent):
             known_as = self._batch_id(batch_id or self.context.idempotency_key or "")
             origin = self._origin(known_as, 0)
             nothing: Columns = {name: [] for name in intake.source.fields}
-            puts: list[Put] = []
-            for number in shards:
-                self._storing.seal(shard_key(intake.source, number))  # it stands behind the records
-                puts.append(self._batch(intake.source, number, origin, nothing, is_final=True))
+            puts = [
+                self._batch(intake.source, number, origin, nothing, is_final=True)
+                for number in shards
+            ]
             await self._storing.store(puts, self._until_s())
             return Finished(finished=True, shards=tuple(shards))
 
@@ -203,7 +203,8 @@ class DataIngestionAgent(Agent):
         [(number, _)] = intake.part(taken, shard)
         data_id = link_of(self).ids.uuid()
         now_s = link_of(self).clock.monotonic_s()
-        due_s = now_s + min(self._options.linger_s, self._remaining_s() / 2)
+        linger_s = min(self._options.linger_s, intake.source.delay_s / 2)
+        due_s = now_s + min(linger_s, self._remaining_s() / 2)
         single = Single(intake.source, number, taken.records[0], self._origin(data_id, 1))
         entry = Entry(rows=1, done=_future(), single=single)
         lane = shard_key(intake.source, number)

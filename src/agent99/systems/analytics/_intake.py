@@ -27,7 +27,7 @@ class Datum(msgspec.Struct, frozen=True):
 
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-DATA = Source("data", Datum, time="ingested_us")
+DATA = Source("data", Datum, time="ingested_us", delay_s=60.0)
 """The source of agents that are given none: whatever JSON it is, at the moment at which it came."""
 
 

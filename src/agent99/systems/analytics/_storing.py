@@ -100,10 +100,6 @@ class Storing:
                 entry.done.cancel()
         self._counts.records += sum(entry.rows for entry in entries)
 
-    def seal(self, lane: str) -> None:
-        """Have what comes next for a lane stand behind what it has gathered."""
-        self.buffer.seal(lane)
-
     def flush(self) -> list[Entry]:
         """Store at once what waits; returns it."""
         waiting = self.buffer.flush()
