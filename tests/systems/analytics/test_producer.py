@@ -26,9 +26,6 @@ from tests.systems.analytics._lines import LINES, Line, batches_of, line, number
 SMALL = ProducerOptions(batch_records_max=10, buffer_records_max=30, linger_s=60.0)
 
 
-decode = msgspec.json.Decoder(Line).decode
-
-
 class Desk:
     """Answers what a producer asks, as a test says."""
 
@@ -50,7 +47,7 @@ class Desk:
             await answer.wait()
         assert how["returns"] is Ingested
         assert how["idempotency_key"] == payload.batch_id
-        self.batches.append([decode(raw).number for raw in payload.data])
+        self.batches.append([msgspec.json.decode(raw)["number"] for raw in payload.data])
         return Ingested(ingested=True, data_id=payload.batch_id, buffer_size=0)
 
 
@@ -214,6 +211,56 @@ async def test_what_is_no_record_of_the_source_is_refused_at_once() -> None:
     async with Producer(Desk(), other) as producer:
         with pytest.raises(UsageError, match="no record of"):
             await producer.send(line(1))  # type: ignore[arg-type]  # that is what is tested
+
+
+class Odd(msgspec.Struct):
+    """A record that JSON cannot always say."""
+
+    at_us: int
+    number: int = 0
+    ratio: float = 0.5
+    other: float | None = None
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Odd(2, ratio=float("nan")),
+        Odd(2, other=float("-inf")),
+        Odd(2, name="\ud800"),
+    ],
+    ids=["NaN", "infinity", "surrogate"],
+)
+async def test_what_json_cannot_say_is_refused_at_once(odd: Odd) -> None:
+    """It would spoil its batch, or be stored as another value; those around it are stored."""
+    source = Source("odd", Odd, time="at_us")
+    desk = Desk()
+    async with Producer(desk, source, options=SMALL) as producer:
+        await producer.send(Odd(1, 1))
+        with pytest.raises(UsageError, match="Odd"):
+            await producer.send(odd)
+        await producer.send(Odd(3, 3))
+    assert [[1, 3]] == desk.batches
+    counts = producer.statistics
+    assert (2, 2, 0) == (counts.sent, counts.stored, counts.failed)
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+async def test_flush_does_not_end_well_where_a_sender_broke(in_flight: int) -> None:
+    """Whichever sender it was: its batch is not known to be stored, and whoever waits is told."""
+    options = ProducerOptions(in_flight_max=in_flight, batch_records_max=1)
+    producer = Producer(Desk(KeyError("broken")), LINES, options=options)
+
+    async def produce() -> None:
+        async with producer:
+            await producer.send(line(1))
+            await producer.flush()
+
+    with pytest.raises(ClosedError) as caught:
+        await produce()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert (1, 0) == (producer.statistics.waiting, producer.statistics.stored)
 
 
 async def test_it_is_used_within_its_block() -> None:

@@ -7,6 +7,7 @@ import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from math import isfinite
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -72,7 +73,9 @@ class _Batch(msgspec.Struct, eq=False):
     id: str
     done: asyncio.Future[None]
     """Ends when it is stored, or has failed."""
-    records: list[msgspec.Raw]
+    records: list[Any]
+    """As they were given."""
+    encoded: list[msgspec.Raw]
     bytes: int = 0
     is_unknown: bool = False
     """Whether an attempt ended without an answer: it may be stored."""
@@ -109,7 +112,7 @@ class Producer(Generic[R]):
         ids: Ids | None = None,
     ) -> None:
         self.source = source
-        self._decode = msgspec.json.Decoder(source.kind).decode
+        self._floats = [name for name, field in source.fields.items() if field.kind is float]
         self._of = of
         self._options = options or ProducerOptions()
         self._clock = clock or SystemClock()
@@ -172,17 +175,17 @@ class Producer(Generic[R]):
 
         Raises:
             BatchFailedError: records before could not be stored; this one was not taken.
-            UsageError: it is no record of the source, or the producer is not entered.
+            UsageError: it is no record of the source, or has what JSON cannot say: a NaN, an
+                infinity, half a character; or the producer is not entered.
             ClosedError: the block was left.
         """
         self._check()
-        if not isinstance(record, self.source.kind):
-            raise UsageError(f"{record!r} is no record of {self.source}")
+        encoded = self._encoded(record)
         while self._waiting >= self._options.buffer_records_max:
             self._room.clear()
             await self._room.wait()
             self._check()
-        self._add(msgspec.Raw(_encode(record)))
+        self._add(record, encoded)
 
     async def send_many(self, records: Iterable[R]) -> None:
         """Take records one after the other; see `send`.
@@ -246,11 +249,24 @@ class Producer(Generic[R]):
             raise first
         if not self._senders:
             raise UsageError("enter the producer first: `async with Producer(...) as producer`")
-        if self._senders[0].done():
-            raise ClosedError("producer")
+        for sender in self._senders:
+            if sender.done():
+                raise ClosedError("producer") from _error_of(sender)
 
-    def _add(self, record: msgspec.Raw) -> None:
-        options, batch, size = self._options, self._open, len(record)
+    def _encoded(self, record: R) -> msgspec.Raw:
+        if not isinstance(record, self.source.kind):
+            raise UsageError(f"{record!r} is no record of {self.source}")
+        for name in self._floats:
+            value = getattr(record, name)
+            if type(value) is float and not isfinite(value):  # JSON would say null
+                raise UsageError(f"{name} of {record!r} is no number")
+        try:
+            return msgspec.Raw(_encode(record))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{record!r} cannot be sent: {error}") from error
+
+    def _add(self, record: R, encoded: msgspec.Raw) -> None:
+        options, batch, size = self._options, self._open, len(encoded)
         if batch is not None and batch.bytes + size > options.batch_bytes_max:
             self._seal()
             batch = None
@@ -258,13 +274,14 @@ class Producer(Generic[R]):
             batch = self._open = self._batch()
             self._clock.call_later(options.linger_s, partial(self._seal, batch))
         batch.records.append(record)
+        batch.encoded.append(encoded)
         batch.bytes += size
         self._sent += 1
         if len(batch.records) >= options.batch_records_max:
             self._seal()
 
     def _batch(self) -> _Batch:
-        return _Batch(self._ids.uuid(), asyncio.get_running_loop().create_future(), [])
+        return _Batch(self._ids.uuid(), asyncio.get_running_loop().create_future(), [], [])
 
     def _seal(self, only: _Batch | None = None) -> None:
         """Have what is gathered sent."""
@@ -292,11 +309,11 @@ class Producer(Generic[R]):
 
     async def _send(self, batch: _Batch) -> None:
         count = len(batch.records)
-        payload = _Ingest(batch.records, self.source.name, batch.id, self._options.shard)
+        payload = _Ingest(batch.encoded, self.source.name, batch.id, self._options.shard)
         try:
             await self._ask("ingest", payload, batch, Ingested)
         except Agent99Error as error:
-            records = tuple(self._decode(record) for record in batch.records)
+            records = tuple(batch.records)
             self._failures.append(
                 BatchFailedError(batch.id, records, error, is_unknown=batch.is_unknown)
             )
@@ -338,6 +355,10 @@ class Producer(Generic[R]):
             await wait_done(self._clock, all_of_it, CLOSE_S)
         if lost := self._failed + self._waiting - self._told:
             error.add_note(f"{lost:,} records of {self!r} are not known to be stored")
+
+
+def _error_of(sender: asyncio.Task[None]) -> BaseException | None:
+    return None if sender.cancelled() else sender.exception()
 
 
 def _may_come_again(error: RequestError | TransportError) -> bool:
