@@ -29,13 +29,15 @@ class CountWindows:
         """Merge a delta; see `Windows`."""
         for number, cells in panes.items():
             for key, cell in cells.items():
-                known = self._open.get((number, key))
+                known, before = self._open.get((number, key)), 0
                 if known is None:
                     self._open[number, key] = known = cell
                     self._chunks.hold(self.chunk_of(number))
                 else:
+                    before = known[0]
                     self._cells.merge(known, cell)
-                if known[0] >= self._records:
+                # Once, though it may get more than its records: of a key in two shards.
+                if before < self._records <= known[0]:
                     self._full.append((number, key))
         return 0
 
