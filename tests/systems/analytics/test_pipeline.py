@@ -137,3 +137,12 @@ def test_a_job_has_pipelines_of_different_names() -> None:
     for pipelines, version in wrong:
         with pytest.raises(UsageError, match="'shop'"):
             Job("shop", pipelines, version=version)
+
+
+def test_two_sources_of_one_name_are_no_job() -> None:
+    """Pipelines of a job that mean different sources by one name are refused."""
+    one, units = _pipeline(), _pipeline(name="units")
+    assert Job("shop", [one, units]).pipelines == {"revenue": one, "units": units}
+    other = Source("lines", Line, time="sold_at", shards=4, shard_by="country")
+    with pytest.raises(UsageError, match="two sources have the name 'lines'"):
+        Job("shop", [one, _pipeline(name="units", source=other)])

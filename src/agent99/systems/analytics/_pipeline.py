@@ -168,7 +168,7 @@ class Job:
 
     Args:
         name: By the grammar of names.
-        pipelines: At least one; their names differ.
+        pipelines: At least one; their names differ. Those of one source have the same `Source`.
         version: Of the logic, 1 or more: raise it whenever a pipeline changes. The new version is
             run beside the old one, from the beginning, until it is switched to.
 
@@ -186,6 +186,10 @@ class Job:
         self.version: Final = version
         if not several or len(self.pipelines) < len(several):
             raise UsageError(f"job {name!r} has no pipelines, or two of one name")
+        sources = {one.source.name: one.source for one in several}
+        for one in several:
+            if sources[one.source.name] is not one.source:
+                raise UsageError(f"job {name!r}: two sources have the name {one.source.name!r}")
         if type(version) is not int or version < 1:
             raise UsageError(f"job {name!r}: its version is {version!r}; 1 or more")
 
