@@ -6,7 +6,10 @@ import asyncio
 from datetime import UTC, datetime
 from functools import partial
 
+import pytest
+
 from agent99 import Mesh
+from agent99.errors import RequestError
 from agent99.systems.analytics import Count, CountOf, Pipeline
 from agent99.systems.analytics._board import Board
 from agent99.systems.analytics._client import Analytics
@@ -52,6 +55,14 @@ async def _has_horizon(processor: AnalyticsProcessor) -> bool:
     ground = processor._ground
     read = partial(read_horizons, reader=ground.reader)
     return (await ground.store.read(read))["revenue"] is not None
+
+
+async def test_one_wrong_clock_closes_no_window(mesh: Mesh, url: str) -> None:
+    """A record far beyond the wall clock is refused also by `process_batch`."""
+    await mesh.host(AnalyticsProcessor(job(revenue(source(shards=1))), url))
+    far = {"at_us": FAR_US, "shop": "x", "pence": 1, "number": 1}
+    with pytest.raises(RequestError, match="in the future"):
+        await mesh.request("analytics_processor", "process_batch", {"batch": [far]})
 
 
 def test_a_window_by_count_that_is_over_full_closes_once() -> None:

@@ -75,7 +75,7 @@ class Intake:
             rule = f"{len(records):,} records; at most {self._records_max:,} in one array"
             raise refusal("$", rule)
         columns = columns_read(self.source, records)
-        self._check_times(columns[self.source.time], now_us, is_array=is_array)
+        check_times(self.source, columns[self.source.time], now_us, is_array=is_array)
         return Taken(records, columns, is_array)
 
     def part(self, taken: Taken, shard: int | None) -> list[tuple[int, Columns]]:
@@ -103,18 +103,26 @@ class Intake:
             rule = f"{self.source} has no shard {shard}; 0 to {self.source.shards - 1}"
             raise refusal("$.shard", rule)
 
-    def _check_times(self, times: list[int], now_us: int, *, is_array: bool) -> None:
-        latest_us = now_us + self.source.ahead_us_max
-        worst = max(times)
-        if worst <= latest_us and min(times) >= 0:
-            return
-        if worst > latest_us:
-            ahead_s, ahead_s_max = (worst - now_us) / 1e6, self.source.ahead_us_max / 1e6
-            rule = f"{ahead_s:,.0f} s in the future; at most {ahead_s_max:,.0f} s"
-        else:
-            worst, rule = min(times), "before 1970"
-        row = f"[{times.index(worst)}]" if is_array else ""
-        raise refusal(f"${row}.{self.source.time}", rule)
+
+def check_times(
+    source: Source[Any], times: list[int], now_us: int, *, is_array: bool = True
+) -> None:
+    """Refuse records of before 1970, and those that are too far in the future.
+
+    Raises:
+        BadRequestError: names the worst one's row, and the rule.
+    """
+    latest_us = now_us + source.ahead_us_max
+    worst, least = max(times, default=0), min(times, default=0)
+    if worst <= latest_us and least >= 0:
+        return
+    if worst > latest_us:
+        ahead_s, ahead_s_max = (worst - now_us) / 1e6, source.ahead_us_max / 1e6
+        rule = f"{ahead_s:,.0f} s in the future; at most {ahead_s_max:,.0f} s"
+    else:
+        worst, rule = least, "before 1970"
+    row = f"[{times.index(worst)}]" if is_array else ""
+    raise refusal(f"${row}.{source.time}", rule)
 
 
 def _data(data: bytes, now_us: int, *, is_array: bool) -> list[Datum]:

@@ -31,6 +31,7 @@ from agent99.systems.analytics._columns import (
 from agent99.systems.analytics._entries import batch_id_of, event_id_of, pieces_of
 from agent99.systems.analytics._folding import Folding, RecordsGroup
 from agent99.systems.analytics._ground import Ground
+from agent99.systems.analytics._intake import check_times
 from agent99.systems.analytics._jobs import current_version, register
 from agent99.systems.analytics._query import (
     Found,
@@ -186,7 +187,9 @@ class AnalyticsProcessor(Agent):
             if batch_size and batch_size != len(records):
                 message = f"batch_size is {batch_size}, and {len(records)} records came"
                 raise BadRequestError(message)
-            await self._store_records(which, columns_of(which, records), batch_id)
+            columns = columns_of(which, records)
+            check_times(which, columns[which.time], self._ground.clock.wall_us())
+            await self._store_records(which, columns, batch_id)
         except RequestError:
             raise
         except Agent99Error as error:
