@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,13 @@ from agent99.errors import RequestError
 from agent99.systems.analytics import Count, CountOf, Pipeline
 from agent99.systems.analytics._board import Board
 from agent99.systems.analytics._client import Analytics
+from agent99.systems.analytics._columns import ColumnBatch
 from agent99.systems.analytics._folded_rows import read_horizons
 from agent99.systems.analytics._processor import AnalyticsProcessor
+from agent99.systems.analytics._work import Known, Mark, Taken, Work
 
 from ._sales import (
+    START_US,
     closes,
     counts_when,
     job,
@@ -31,6 +35,11 @@ SECONDS = 8.0
 """So long what must go on may take; where it is held up, it is for ever."""
 FAR_US = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """What a clock says that is wrong."""
+
+
+def columns(**changed: Any) -> dict[str, Any]:
+    """Return the columns of a sale."""
+    return {"at_us": [START_US], "shop": ["north"], "pence": [1], "number": [0]} | changed
 
 
 async def test_a_record_that_is_left_out_is_behind_no_horizon(mesh: Mesh, url: str) -> None:
@@ -74,3 +83,12 @@ def test_a_window_by_count_that_is_over_full_closes_once() -> None:
         board.merge({0: {("north",): [1, 5, 5, 1]}})
     assert [2] == [row.rows for row in board.close(10)]
     assert [] == board.close(11)
+
+
+def test_a_shard_that_has_ended_stays_so() -> None:
+    """What is stored behind the end of a shard does not begin it anew, whoever folds it."""
+    marks = {("sales", 0): Mark(5, is_final=True)}
+    work = Work({"sales": [revenue()]}, Known(marks, {}, {}))
+    batch = ColumnBatch(source="sales", shard=0, rows=1, columns=columns())
+    work.add(Taken(1, "late", batch))
+    assert {("sales", 0): Mark(START_US, is_final=True)} == work.marks

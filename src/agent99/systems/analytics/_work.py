@@ -24,7 +24,7 @@ class Mark(msgspec.Struct, frozen=True):
     max_us: int | None = None
     """The latest time so far."""
     is_final: bool = False
-    """It has ended."""
+    """It has ended, and stays so, whatever is stored in it afterwards."""
 
 
 class Known(msgspec.Struct):
@@ -100,8 +100,9 @@ class Work:
             times: list[int] = batch.columns[pipelines[0].source.time]
             self._fold(taken, mark, pipelines)
             latest = max(times)
-            mark = Mark(latest if mark.max_us is None else max(latest, mark.max_us))
-        self.marks[at] = Mark(mark.max_us, batch.is_final)
+            latest = latest if mark.max_us is None else max(latest, mark.max_us)
+            mark = Mark(latest, mark.is_final)
+        self.marks[at] = Mark(mark.max_us, mark.is_final or batch.is_final)
 
     def keys_of(self, pipeline: str) -> Iterator[Key]:
         """Yield the keys of what was added to a pipeline; one in several panes comes again."""
