@@ -7,17 +7,21 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent99 import Mesh
+from agent99.envelope import Header, encode_message, parse_key, parse_topic
 from agent99.errors import RequestError
+from agent99.groups import read_events
+from agent99.store import StoreOptions
 from agent99.systems.analytics import Count, CountOf, Pipeline
 from agent99.systems.analytics._board import Board
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._columns import ColumnBatch
 from agent99.systems.analytics._folded_rows import read_horizons
 from agent99.systems.analytics._processor import AnalyticsProcessor
-from agent99.systems.analytics._work import Known, Mark, Taken, Work
+from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
 
 from ._sales import (
     START_US,
@@ -35,6 +39,24 @@ SECONDS = 8.0
 """So long what must go on may take; where it is held up, it is for ever."""
 FAR_US = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """What a clock says that is wrong."""
+
+
+async def held(mesh: Mesh, batch: dict[str, Any], *, event_id: str = "", key: str = "") -> None:
+    """Store what somebody else takes for a batch of shard 0."""
+    whole = {"source": "sales", "shard": 0, "rows": 1} | batch
+    topic = parse_topic("records.sales")
+    header = Header(
+        type="event",
+        from_uuid="x",
+        to_uuid=topic,
+        event_uuid=event_id or mesh.link.ids.uuid(),
+        timestamp=START_US,
+    )
+    message = encode_message(header, msgspec.json.encode(whole))
+    await mesh.link.durable.streams.ensure_log()
+    await mesh.link.durable.log.append(
+        topic, parse_key(key or "sales.0"), message, message_id=mesh.link.ids.uuid()
+    )
 
 
 def columns(**changed: Any) -> dict[str, Any]:
@@ -72,6 +94,36 @@ async def test_one_wrong_clock_closes_no_window(mesh: Mesh, url: str) -> None:
     far = {"at_us": FAR_US, "shop": "x", "pence": 1, "number": 1}
     with pytest.raises(RequestError, match="in the future"):
         await mesh.request("analytics_processor", "process_batch", {"batch": [far]})
+
+
+async def test_late_records_of_a_full_event_hold_up_nobody(mesh: Mesh, url: str) -> None:
+    """What was too late is told in as many events as it takes, and named if it has no room in one.
+
+    The first record fills its stored batch; of what is told of it here there is more.
+    """
+    await mesh.host(AnalyticsProcessor(job(revenue(key=(), lateness_s=0.0)), url))
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(1_000)])
+    await counts_when(figures, 1)
+    room = StoreOptions().event_bytes_max
+    full: dict[str, list[Any]] = {
+        "at_us": [START_US] * 2,
+        "shop": ["", "x"],
+        "pence": [1, 1],
+        "number": [0, 1],
+    }
+    batch = {"source": "sales", "shard": 0, "rows": 2, "columns": full}
+    full["shop"][0] = "x" * (room - len(msgspec.json.encode(batch)))
+    await held(mesh, batch)
+    counts = await counts_when(figures, 3, timeout_s=SECONDS)
+    assert 2 == counts.dropped
+    told: list[LateRecords] = []
+    async with asyncio.timeout(SECONDS):
+        while sum(each.rows for each in told) < 2:
+            events = [each async for each in read_events(mesh, "late.shops.revenue")]
+            told = [each.decode(LateRecords) for each in events]
+    assert [{}, [1]] == [each.columns and each.columns["number"] for each in told]
+    assert 1 == len({each.sequence for each in told})
 
 
 def test_a_window_by_count_that_is_over_full_closes_once() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.errors import PayloadTooLargeError
-from agent99.systems.analytics._columns import ColumnBatch, shard_key
+from agent99.systems.analytics._columns import shard_key
 from agent99.systems.analytics._delta import Counts, Key, Panes
 from agent99.systems.analytics._fold import pack_panes
 from agent99.systems.analytics._windows import CountOf
@@ -221,13 +221,17 @@ def _write_counts(transaction: Transaction, at: Mapping[str, Any], folded: Folde
 
 def _write_late(transaction: Transaction, job: Job, work: Work) -> None:
     for name, taken, dropped in work.late:
-        _put_late(transaction, job, name, taken.batch, dropped)
+        _put_late(transaction, job, name, taken, dropped)
 
 
 def _put_late(
-    transaction: Transaction, job: Job, pipeline: str, batch: ColumnBatch, rows: list[int]
+    transaction: Transaction, job: Job, pipeline: str, taken: Taken, rows: list[int]
 ) -> None:
-    """Put records into the side stream, in as many events as they need."""
+    """Put records into the side stream, in as many events as they need.
+
+    One whose batch was as large as an event may be has no room beside what is told of it here.
+    """
+    batch = taken.batch
     event = LateRecords(
         job=job.name,
         version=job.version,
@@ -236,13 +240,16 @@ def _put_late(
         shard=batch.shard,
         rows=len(rows),
         columns={name: [values[at] for at in rows] for name, values in batch.columns.items()},
+        sequence=taken.sequence,
     )
+    topic = f"late.{job.name}.{pipeline}"
     key = shard_key(job.pipelines[pipeline].source, batch.shard)
     try:
-        transaction.append(f"late.{job.name}.{pipeline}", event, key=key)
+        transaction.append(topic, event, key=key)
     except PayloadTooLargeError:
         if len(rows) == 1:
-            raise
+            transaction.append(topic, msgspec.structs.replace(event, columns={}), key=key)
+            return
         middle = len(rows) // 2
         for some in (rows[:middle], rows[middle:]):
-            _put_late(transaction, job, pipeline, batch, some)
+            _put_late(transaction, job, pipeline, taken, some)

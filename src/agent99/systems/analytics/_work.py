@@ -57,7 +57,10 @@ class LateRecords(msgspec.Struct, frozen=True, kw_only=True):
     shard: int
     rows: int
     columns: dict[str, list[Any]]
-    """The fields of the source, times as microseconds."""
+    """The fields of the source, times as microseconds. Empty: it is one record, too large to be
+    told with all this beside it; the stored batch has it."""
+    sequence: int = 0
+    """The place in the log of the stored batch that they are of."""
 
 
 class Work:
