@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -12,21 +13,23 @@ import pytest
 
 from agent99 import Mesh
 from agent99.envelope import Header, encode_message, parse_key, parse_topic
-from agent99.errors import RequestError
+from agent99.errors import RequestError, StoreError, StoreUnavailableError
 from agent99.groups import read_events
-from agent99.store import StoreOptions
-from agent99.systems.analytics import Count, CountOf, Pipeline
+from agent99.store import Store, StoreOptions
+from agent99.systems.analytics import Count, CountOf, Pipeline, TopK
 from agent99.systems.analytics._board import Board
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._columns import ColumnBatch
-from agent99.systems.analytics._folded_rows import read_horizons
+from agent99.systems.analytics._folded_rows import read_horizons, write
 from agent99.systems.analytics._processor import AnalyticsProcessor
+from agent99.systems.analytics._questions import PipelineStats
 from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
 
 from ._sales import (
     START_US,
     closes,
     counts_when,
+    finish,
     job,
     revenue,
     rows_when,
@@ -64,6 +67,16 @@ def columns(**changed: Any) -> dict[str, Any]:
     return {"at_us": [START_US], "shop": ["north"], "pence": [1], "number": [0]} | changed
 
 
+async def refused_when(figures: Analytics, records: int) -> PipelineStats:
+    """Return the counts once an event is refused, and so many records have come."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            (counts,) = (await figures.stats()).pipelines
+            if counts.refused_events and counts.records == records:
+                return counts
+            await asyncio.sleep(0)
+
+
 async def test_a_record_that_is_left_out_is_behind_no_horizon(mesh: Mesh, url: str) -> None:
     """A record that `where` leaves out may be as old as it likes: its partition goes on."""
     some = revenue(where=lambda pence: pence > 0, lateness_s=0.0)
@@ -88,12 +101,101 @@ async def _has_horizon(processor: AnalyticsProcessor) -> bool:
     return (await ground.store.read(read))["revenue"] is not None
 
 
+async def test_a_shard_that_there_is_not_stops_no_pipeline(mesh: Mesh, url: str) -> None:
+    """A batch of a shard that the source has not (any more) is refused; windows close on."""
+    await mesh.host(AnalyticsProcessor(job(revenue()), url))
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(1)], shard=5)
+    await store(mesh, [sale(2)])
+    await refused_when(figures, 1)
+    await finish(mesh)
+    await rows_when(figures, lambda rows: len(rows) == 1, timeout_s=SECONDS)
+
+
+async def test_a_batch_under_the_key_of_another_shard_is_refused(mesh: Mesh, url: str) -> None:
+    """A batch that stands in the partition of another shard is refused: a shard is in one."""
+    await mesh.host(AnalyticsProcessor(job(revenue()), url))
+    figures = Analytics(mesh, "shops")
+    await held(mesh, {"columns": columns()}, key="sales.1")
+    await store(mesh, [sale(2)])
+    await refused_when(figures, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        columns(at_us=[2**70]),
+        columns(pence=[2**80]),
+        columns(pence=[2**40]),
+        columns(shop=["x" * 25_000]),
+        columns(at_us=[FAR_US]),
+    ],
+    ids=["time", "integer", "key", "length", "clock"],
+)
+async def test_one_event_holds_up_no_partition(mesh: Mesh, url: str, wrong: dict[str, Any]) -> None:
+    """What the database cannot hold, or closes every window, is refused; what is behind it goes on.
+
+    A batch of a record whose time, integer, computed key or text is too large, or time far ahead.
+    """
+    squares = {"square": lambda pence: pence * pence}
+    by_square = revenue(key=("square", "shop"), columns=squares)
+    await mesh.host(AnalyticsProcessor(job(by_square), url))
+    figures = Analytics(mesh, "shops")
+    await held(mesh, {"columns": wrong})
+    await store(mesh, [sale(2), sale(1)])
+    counts = await refused_when(figures, 2)
+    assert (2, 0) == (counts.on_time, counts.dropped)
+
+
+@pytest.mark.parametrize("event_id", ["\0", "\U0001f600" * 100], ids=["nul", "long"])
+async def test_an_id_may_be_anything(mesh: Mesh, url: str, event_id: str) -> None:
+    """A batch under an id that no database takes as it is counts as every other."""
+    await mesh.host(AnalyticsProcessor(job(revenue()), url))
+    await held(mesh, {"columns": columns()}, event_id=event_id)
+    await store(mesh, [sale(2)])
+    await counts_when(Analytics(mesh, "shops"), 2, timeout_s=SECONDS)
+
+
 async def test_one_wrong_clock_closes_no_window(mesh: Mesh, url: str) -> None:
     """A record far beyond the wall clock is refused also by `process_batch`."""
     await mesh.host(AnalyticsProcessor(job(revenue(source(shards=1))), url))
     far = {"at_us": FAR_US, "shop": "x", "pence": 1, "number": 1}
     with pytest.raises(RequestError, match="in the future"):
         await mesh.request("analytics_processor", "process_batch", {"batch": [far]})
+
+
+async def test_what_cannot_be_packed_is_found_in_its_batch(mesh: Mesh, url: str) -> None:
+    """Of several events the one whose figures nothing can carry is refused, and no other."""
+    odd = {"odd": lambda shop: "\ud800" if shop == "bad" else shop}
+    top = revenue(columns=odd, aggregates={"top": TopK("odd")})
+    for shop in ("north", "bad", "south"):
+        await store(mesh, [sale(1, shop)])
+    await mesh.host(AnalyticsProcessor(job(top), url))
+    figures = Analytics(mesh, "shops")
+    counts = await refused_when(figures, 2)
+    assert 1 == counts.refused_events
+    await finish(mesh)
+    rows = await rows_when(figures, lambda rows: len(rows) == 2, timeout_s=SECONDS)
+    assert {"north", "south"} == {row.key[0] for row in rows}
+
+
+async def test_what_the_database_refuses_is_found_in_its_batch(
+    mesh: Mesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several events the one that the database will not have is refused after some attempts."""
+    plain = Store.transaction
+
+    async def transaction(self: Store, work: Callable[..., Any], *more: Any) -> Any:
+        folded = work.keywords.get("folded") if isinstance(work, partial) else None
+        if folded is not None and any("bad" in one.batch.columns["shop"] for one in folded.taken):
+            raise StoreError("the database refuses the statement")
+        return await plain(self, work, *more)
+
+    monkeypatch.setattr(Store, "transaction", transaction)
+    for shop in ("north", "bad", "south"):
+        await store(mesh, [sale(1, shop)])
+    await mesh.host(AnalyticsProcessor(job(revenue()), url))
+    assert 1 == (await refused_when(Analytics(mesh, "shops"), 2)).refused_events
 
 
 async def test_late_records_of_a_full_event_hold_up_nobody(mesh: Mesh, url: str) -> None:
@@ -124,6 +226,36 @@ async def test_late_records_of_a_full_event_hold_up_nobody(mesh: Mesh, url: str)
             told = [each.decode(LateRecords) for each in events]
     assert [{}, [1]] == [each.columns and each.columns["number"] for each in told]
     assert 1 == len({each.sequence for each in told})
+
+
+async def test_an_unknown_outcome_counts_no_ordinal_twice(
+    mesh: Mesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a commit has taken effect though its answer was lost, windows by count go on alike."""
+    one = source(shards=2, shard_by="shop")
+    pairs = Pipeline("pairs", one, key=("shop",), window=CountOf(2), aggregates={"n": Count()})
+    plain = Store.transaction
+    lost: list[int] = []
+
+    async def transaction(self: Store, work: Callable[..., Any], *more: Any) -> Any:
+        answer = await plain(self, work, *more)
+        if isinstance(work, partial) and work.func is write:
+            lost.append(1)
+        if lost == [1]:
+            raise StoreUnavailableError("db", "its answer was lost", outcome_unknown=True)
+        return answer
+
+    monkeypatch.setattr(Store, "transaction", transaction)
+    await mesh.host(AnalyticsProcessor(job(pairs), url))
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(1)])
+    await counts_when(figures, 1, "pairs")
+    async with asyncio.timeout(5):
+        while len(lost) < 2:  # until it has come again
+            await asyncio.sleep(0)
+    await store(mesh, [sale(2), sale(3), sale(4)])
+    await finish(mesh)
+    await rows_when(figures, lambda rows: len(rows) == 2, pipeline="pairs", timeout_s=SECONDS)
 
 
 def test_a_window_by_count_that_is_over_full_closes_once() -> None:

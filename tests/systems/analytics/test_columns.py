@@ -216,6 +216,8 @@ def _required(batch: dict[str, Any]) -> dict[str, Any]:
         (lambda batch: batch["columns"]["country"].append("Spain"), "$.columns.country"),
         (lambda batch: batch["columns"]["quantity"].__setitem__(1, "3"), "$.columns.quantity[1]"),
         (lambda batch: batch["columns"].update(price=None), "$.columns.price"),
+        (lambda batch: batch["columns"]["quantity"].__setitem__(1, 2**63), "$[1].quantity"),
+        (lambda batch: batch["columns"]["sold_at"].__setitem__(0, 2**62), "$[0].sold_at"),
     ],
 )
 def test_a_bad_batch_is_named(spoil: Callable[[dict[str, Any]], None], path: str) -> None:
@@ -252,11 +254,13 @@ def test_a_batch_outlives_the_fields_of_its_records() -> None:
         at: int
         size: int = 7
         weight: int = msgspec.field(default_factory=int)
+        made: datetime = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 
     before, after = Source("s", Before, time="at"), Source("s", After, time="at")
     columns = columns_of(before, [Before(1, "red"), Before(2, "blue")])
     data = encode_batch(before, ColumnBatch(source="s", shard=0, rows=2, columns=columns))
-    assert decode_batch(after, data).columns == {"at": [1, 2], "size": [7, 7], "weight": [0, 0]}
+    later = {"size": [7, 7], "weight": [0, 0], "made": [1_000_000] * 2}
+    assert decode_batch(after, data).columns == {"at": [1, 2]} | later
     with pytest.raises(BadRequestError, match="colour"):
         decode_batch(before, encode_batch(after, decode_batch(after, data)))
 

@@ -51,7 +51,7 @@ WINDOWS: tuple[Window, ...] = (
     *(Tumbling(5), Tumbling(1e-6), Hopping(6, 4), Sliding(5)),
     *(Session(3), CountOf(1), CountOf(3)),
 )
-KEYS: tuple[tuple[str, ...], ...] = ((), ("page",), ("page", "user"), ("double",))
+KEYS: tuple[tuple[str, ...], ...] = ((), ("page",), ("page", "user"), ("half",))
 RECORDS = st.builds(
     Hit,
     at=st.integers(-20, 20).map(lambda second: second * SECOND // 2),
@@ -62,13 +62,18 @@ RECORDS = st.builds(
 )
 
 
+def half(bytes: int | None) -> int | None:  # noqa: A002 - the field's name
+    """Return what a key may be, unlike what is twice as much."""
+    return None if bytes is None else bytes // 2
+
+
 def _pipeline(window: Window, key: tuple[str, ...] = (), **changed: Any) -> Pipeline:
-    right: dict[str, Any] = {"columns": {"double": double}, "aggregates": FIGURES}
+    right: dict[str, Any] = {"columns": {"double": double, "half": half}, "aggregates": FIGURES}
     return Pipeline("hits", HITS, window=window, key=key, **(right | changed))
 
 
 def _key(hit: Hit, names: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(double(hit.bytes) if name == "double" else getattr(hit, name) for name in names)
+    return tuple(half(hit.bytes) if name == "half" else getattr(hit, name) for name in names)
 
 
 def _fold(pipeline: Pipeline, hits: list[Hit], **changed: Any) -> Folded:
@@ -253,6 +258,17 @@ _OTHERWISE: dict[str, Callable[..., Any]] = {
         ({"columns": {"a": _OTHERWISE["text"]}}, UsageError, "str, not int"),
         ({"aggregates": {"a": TopK("page", weight="bytes")}}, BadRequestError, "'hits'.*weight"),
         ({"aggregates": {"a": Distinct("double")}}, BadRequestError, "'hits'.*64 bits"),
+        ({"key": ("double",)}, BadRequestError, r"\$\[0\]\.double.*'hits'.*64 bits"),
+        (
+            {"key": ("long",), "columns": {"long": lambda: "\u20ac" * 668}},
+            BadRequestError,
+            "'hits': a key of 2,008 bytes",
+        ),
+        (
+            {"key": ("half",), "columns": {"half": lambda: "\ud800"}},
+            BadRequestError,
+            "'hits': the key .* is not UTF-8",
+        ),
     ],
 )
 def test_what_a_function_does_wrong_is_named(

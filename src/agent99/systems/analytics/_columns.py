@@ -32,6 +32,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 TIME_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 TIME_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The years 1 to 9999: what a datetime can say."""
+_NUMBERED = (int, datetime)
+"""Kinds of fields whose columns are integers."""
 _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
 
 
@@ -83,11 +85,7 @@ def columns_read(source: Source[R], records: Sequence[R]) -> Columns:
         BadRequestError: one has a value that none may have; names the row and the field.
     """
     columns = _transposed(source, records)
-    for name, field in source.fields.items():
-        if field.kind is int:
-            values: Sequence[Any] = columns[name]
-            numbers = [one for one in values if one is not None] if field.is_optional else values
-            _check_int64(name, numbers, values)
+    _check_numbers(source, columns)
     return columns
 
 
@@ -108,11 +106,8 @@ def check_columns(source: Source[Any], columns: Mapping[str, Sequence[Any]]) -> 
         numbers = _present(name, field, values)
         if field.kind is float and not all(map(isfinite, numbers)):
             raise _first(name, values, lambda value: not isfinite(value), "is no number")
-        if name == source.time:
-            if not _within(numbers, TIME_US_MIN, TIME_US_MAX):
-                raise _first(name, values, _is_beyond_time, "is no time of the years 1 to 9999")
-        elif field.kind in (int, datetime):
-            _check_int64(name, numbers, values)
+        if field.kind in _NUMBERED:
+            _check_range(source, name, numbers, values)
 
 
 def floats_of(values: list[Any]) -> list[Any]:
@@ -156,7 +151,8 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
     columns: Columns = msgspec.structs.asdict(read.columns)
     for name, field in _fields(source).items():
         if getattr(read.columns, name) is msgspec.UNSET:
-            columns[name] = [_default(field) for _ in columns[source.time]]
+            defaults = [_default(field) for _ in columns[source.time]]
+            columns[name] = _column(name, source.fields[name], defaults)
     batch = ColumnBatch(
         source=read.source,
         shard=read.shard,
@@ -166,6 +162,7 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
         is_final=read.is_final,
     )
     _check_shape(source, batch)
+    _check_numbers(source, columns)
     return batch
 
 
@@ -239,13 +236,17 @@ def _unreadable(error: Exception) -> BadRequestError:
 
 
 def _transposed(source: Source[R], records: Sequence[R]) -> Columns:
-    columns = {name: list(map(attrgetter(name), records)) for name in source.fields}
-    for name, field in source.fields.items():
-        if field.kind is datetime:
-            columns[name] = _microseconds(name, columns[name])
-        elif field.kind is float:
-            columns[name] = floats_of(columns[name])
-    return columns
+    return {
+        name: _column(name, field, list(map(attrgetter(name), records)))
+        for name, field in source.fields.items()
+    }
+
+
+def _column(name: str, field: FieldType, values: list[Any]) -> list[Any]:
+    """Return the values of a field as a column has them."""
+    if field.kind is datetime:
+        return _microseconds(name, values)
+    return floats_of(values) if field.kind is float else values
 
 
 def _microseconds(name: str, values: list[datetime | None]) -> list[int | None]:
@@ -274,8 +275,22 @@ def _present(name: str, field: FieldType, values: Sequence[Any]) -> Sequence[Any
     raise refusal(f"$[{row}].{name}", rule)
 
 
-def _check_int64(name: str, numbers: Sequence[int], values: Sequence[Any]) -> None:
-    if not _within(numbers, INT_MIN, INT_MAX):
+def _check_numbers(source: Source[Any], columns: Columns) -> None:
+    """Refuse what JSON can say wrongly, where the types are right: there are no other numbers."""
+    for name, field in source.fields.items():
+        if field.kind in _NUMBERED:
+            values: Sequence[Any] = columns[name]
+            numbers = [one for one in values if one is not None] if field.is_optional else values
+            _check_range(source, name, numbers, values)
+
+
+def _check_range(
+    source: Source[Any], name: str, numbers: Sequence[int], values: Sequence[Any]
+) -> None:
+    if name == source.time:
+        if not _within(numbers, TIME_US_MIN, TIME_US_MAX):
+            raise _first(name, values, _is_beyond_time, "is no time of the years 1 to 9999")
+    elif not _within(numbers, INT_MIN, INT_MAX):
         raise _first(name, values, _is_beyond_int64, "has over 64 bits")
 
 

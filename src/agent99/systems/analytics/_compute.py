@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any, Final, NamedTuple
 
 from agent99.errors import UsageError, text_of
-from agent99.systems.analytics._columns import floats_of, refusal
+from agent99.systems.analytics._columns import INT_MAX, INT_MIN, floats_of, refusal
 from agent99.systems.analytics._pipeline import Computed, Pipeline
 
 Table = Mapping[str, Sequence[Any]]
@@ -73,8 +73,8 @@ def add_columns(
     """Add computed columns to a table of some rows of a batch.
 
     Raises:
-        BadRequestError: a function raised, or returned a float that is no number; names the
-            pipeline, the column and the row.
+        BadRequestError: a function raised, or returned a float that is no number, or a key
+            of over 64 bits; names the pipeline, the column and the row.
         UsageError: it returned what no column holds, or a type that a figure cannot take.
     """
     for computed in computes:
@@ -95,6 +95,8 @@ def add_columns(
         if kinds == {float} and not all(isfinite(one) for one in made if one is not None):
             row = next(n for n, one in zip(rows, made, strict=True) if not _is_number(one))
             raise refusal(f"$[{row}].{computed.name}", f"{named} is no number")
+        if kinds == {int} and computed.name in pipeline.key:
+            _check_int64(computed.name, made, rows, named)
         table[computed.name] = made
 
 
@@ -119,6 +121,18 @@ def _failing(computed: Computed, given: Sequence[Sequence[Any]], rows: Sequence[
         except Exception:  # noqa: BLE001 - which is what is looked for
             return row
     return rows[0]  # it has no parameters, or does not fail twice
+
+
+def _check_int64(name: str, made: Sequence[Any], rows: Sequence[int], named: str) -> None:
+    """Refuse what is no key in a database; no field may be that either."""
+    numbers = [one for one in made if one is not None]
+    if min(numbers) < INT_MIN or max(numbers) > INT_MAX:
+        row = next(
+            n
+            for n, one in zip(rows, made, strict=True)
+            if one is not None and not INT_MIN <= one <= INT_MAX
+        )
+        raise refusal(f"$[{row}].{name}", f"{named} has over 64 bits")
 
 
 def _is_number(value: float | None) -> bool:

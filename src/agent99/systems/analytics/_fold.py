@@ -13,9 +13,13 @@ from agent99.errors import BadRequestError, UsageError
 from agent99.systems.analytics._columns import refusal
 from agent99.systems.analytics._compute import Table, add_columns, plan_of, taken_rows
 from agent99.systems.analytics._delta import Cell, Counts, Key, Panes
-from agent99.systems.analytics._grouping import groups_of
+from agent99.systems.analytics._grouping import Group, groups_of
 from agent99.systems.analytics._pipeline import Pipeline
 from agent99.systems.analytics._windows import CountOf
+
+KEY_BYTES_MAX: Final = 1_024
+"""Of a key as JSON: what an index takes beside the other columns of a row."""
+_encode_key = msgspec.json.Encoder().encode
 
 
 class ShardMark(msgspec.Struct):
@@ -65,8 +69,8 @@ def fold(
             windows by count need it.
 
     Raises:
-        BadRequestError: a function of the pipeline raised, or a value is none that it may be;
-            names the pipeline, the column and, if it is known, the row.
+        BadRequestError: a function of the pipeline raised, a value is none that it may be, or a key
+            is too long; names the pipeline, the column and, if it is known, the row.
         UsageError: a computed column has a type that a figure cannot take.
     """
     counts = Counts(records=rows)
@@ -86,11 +90,8 @@ def fold(
     counts.on_time = len(taken) - len(late)
     if not taken:
         return Folded({}, counts, sorted(dropped))
-    earliest_us: int | None = None
-    if not isinstance(pipeline.window, CountOf):
-        if not in_order:
-            taken = sorted(taken, key=times.__getitem__)
-        earliest_us = times[taken[0]]
+    if not in_order and not isinstance(pipeline.window, CountOf):
+        taken = sorted(taken, key=times.__getitem__)
     plan = plan_of(pipeline)
     if len(taken) < rows or not in_order:
         choose = _choice(taken)
@@ -99,7 +100,7 @@ def fold(
     panes = _panes(pipeline, table, len(taken), ordinals or {})
     if ordinals is not None:
         _count_on(ordinals, panes)
-    return Folded(panes, counts, sorted(dropped), earliest_us)
+    return Folded(panes, counts, sorted(dropped), _earliest(pipeline, table))
 
 
 def merge_cells(pipeline: Pipeline, cells: Iterable[Cell]) -> Cell:
@@ -145,6 +146,11 @@ def _behind(
     return late, dropped
 
 
+def _earliest(pipeline: Pipeline, table: Table) -> int | None:
+    """Return the first time of a table that is in order of it; windows by count ask for none."""
+    return None if isinstance(pipeline.window, CountOf) else table[pipeline.source.time][0]
+
+
 def _count_on(ordinals: dict[Key, int], panes: Panes) -> None:
     for cells in panes.values():
         for key, cell in cells.items():
@@ -154,6 +160,7 @@ def _count_on(ordinals: dict[Key, int], panes: Panes) -> None:
 def _panes(pipeline: Pipeline, table: Table, rows: int, ordinals: Mapping[Key, int]) -> Panes:
     """Return the cells of all groups: by measure, not by group, since groups may be many."""
     groups = list(groups_of(pipeline, table, rows, ordinals))
+    _check_keys(pipeline, groups)
     sizes = [len(places) for _, _, places in groups]
     choices = [_choice(places) for _, _, places in groups]
     chosen = {
@@ -170,6 +177,19 @@ def _panes(pipeline: Pipeline, table: Table, rows: int, ordinals: Mapping[Key, i
     except BadRequestError as error:
         raise refusal(error.path, f"pipeline {pipeline.name!r}: {error.rule}") from error
     return panes
+
+
+def _check_keys(pipeline: Pipeline, groups: Iterable[Group]) -> None:
+    """Refuse keys that an index of the database does not take."""
+    for _, key, _ in groups:
+        try:
+            size = len(_encode_key(key))
+        except UnicodeEncodeError as error:
+            rule = f"pipeline {pipeline.name!r}: the key {key!r} is not UTF-8"
+            raise refusal("$", rule) from error
+        if size > KEY_BYTES_MAX:
+            rule = f"a key of {size:,} bytes as JSON, {str(key)[:80]}…; at most {KEY_BYTES_MAX:,}"
+            raise refusal("$", f"pipeline {pipeline.name!r}: {rule}")
 
 
 def _choice(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -135,8 +135,12 @@ def read_horizons(transaction: Transaction, reader: str) -> dict[str, int | None
     return dict(transaction.tuples(_READ_HORIZONS, {"reader": reader}))
 
 
-def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> None:
+def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> bool:
     """Write everything, and move the position on.
+
+    Returns:
+        Whether there was anything to write: all of it may be written already, by a transaction
+        whose end nobody here has heard of. What was folded upon is older than that, then.
 
     Raises:
         StaleError: some of it has its effect already, or a horizon has moved over records that
@@ -146,7 +150,7 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> N
     """
     fresh = {record.sequence for record in batch.fresh(transaction)}
     if not fresh:
-        return
+        return False
     if done := set(folded.handled) - fresh:
         raise StaleError(done)
     if repeated := [
@@ -174,6 +178,7 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> N
     ]
     if marks:
         transaction.execute(_SET_MARK, marks)
+    return True
 
 
 def _check_horizons(transaction: Transaction, reader: str, lowest: Mapping[str, int]) -> None:

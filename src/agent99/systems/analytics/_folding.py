@@ -18,15 +18,16 @@ from agent99.envelope import Name, parse_log, peek_header
 from agent99.errors import (
     Agent99Error,
     BadRequestError,
+    ClosedError,
     HandlerError,
     InvalidNameError,
+    LeaseLostError,
     TransactionConflictError,
     UsageError,
     text_of,
 )
-from agent99.groups import Batch, Group, event_of
+from agent99.groups import Batch, Group
 from agent99.systems.analytics._board import Board
-from agent99.systems.analytics._columns import decode_batch
 from agent99.systems.analytics._folded_rows import (
     Folded,
     StaleError,
@@ -35,7 +36,7 @@ from agent99.systems.analytics._folded_rows import (
     read_horizons,
     write,
 )
-from agent99.systems.analytics._repeats import known_as
+from agent99.systems.analytics._stored import read_stored
 from agent99.systems.analytics._work import Known, Taken, Work
 from agent99.work import Outcome, Place
 
@@ -72,6 +73,8 @@ class Hand(msgspec.Struct):
     """By sequence: what is to be folded."""
     refused: dict[int, Exception]
     """By sequence: what cannot be, and why."""
+    is_alone: bool = False
+    """It has one event, so that what fails is that event's fault."""
     buried: set[int] = msgspec.field(default_factory=set[int])
     """What of it is in quarantine."""
     repeated: set[int] = msgspec.field(default_factory=set[int])
@@ -120,7 +123,20 @@ class Folding:
             JournalError, DeadlineExceededError, TransportError, ClosedError: an event could not be
                 put into quarantine.
         """
-        hand = Hand(batch, {}, {})
+        try:
+            await self._fold(batch)
+        except Exception as error:  # what of: it is looked for
+            if not _is_its_own(error, batch):
+                raise
+            # One event breaks whatever it is in: each is folded by itself, and that one refused.
+            for record in batch.records:
+                await self._fold(msgspec.structs.replace(batch, records=(record,)), is_alone=True)
+        await self._ground.tell(self.topic, None)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _fold(self, batch: Batch, *, is_alone: bool = False) -> None:
+        hand = Hand(batch, {}, {}, is_alone)
         try:
             await self._decode(hand)
             for _ in range(TRIES_MAX):
@@ -132,22 +148,14 @@ class Folding:
         except BaseException:
             self._shares.pop(batch.partition, None)
             raise
-        await self._ground.tell(self.topic, None)
-
-    # --- inside -----------------------------------------------------------------------------------
 
     async def _decode(self, hand: Hand) -> None:
         for record in hand.batch.records:
             await asyncio.sleep(0)  # a batch at a time: others have a turn of the event loop
             try:
-                event = event_of(record)
-                source = self._sources[event.type]
-                batch = decode_batch(source, bytes(event.data))
-                name = known_as(event.id, batch.columns)
+                hand.taken[record.sequence] = read_stored(record, self._sources)
             except Exception as error:  # noqa: BLE001 - what others wrote: it is told where it goes
                 self._refuse(hand, record.sequence, error)
-                continue
-            hand.taken[record.sequence] = Taken(record.sequence, name, batch)
 
     async def _is_done(self, hand: Hand) -> bool:
         """Fold and write once; returns False where that is to be done anew."""
@@ -160,6 +168,30 @@ class Folding:
             if record.sequence in hand.refused.keys() - hand.buried:
                 await self._bury(record, hand)
                 hand.buried.add(record.sequence)
+        try:
+            is_new = await self._is_written(hand, work, known)
+        except StaleError as stale:
+            for sequence in stale.done | stale.repeated:
+                hand.taken.pop(sequence, None)
+                hand.refused.pop(sequence, None)
+            hand.repeated |= stale.repeated
+            hand.repeated -= stale.done
+            return False
+        except Exception as error:  # of an event by itself: it is told where the event goes
+            if not hand.is_alone or not hand.taken:
+                raise
+            self._refuse(hand, batch.position, error)
+            hand.taken.clear()
+            return False
+        if is_new:
+            known.marks |= work.marks
+        else:  # what was remembered is older than what the database has
+            self._shares.pop(batch.partition, None)
+        return True
+
+    async def _is_written(self, hand: Hand, work: Work, known: Known) -> bool:
+        """Write once; returns False where all of it was written before."""
+        ground, batch = self._ground, hand.batch
         folded = Folded(
             work=work,
             taken=list(hand.taken.values()),
@@ -170,19 +202,9 @@ class Folding:
             ordinals=known.ordinals,
             seen_us=ground.clock.wall_us(),
         )
-        try:
-            await ground.store.transaction(
-                partial(write, job=ground.job, batch=batch, folded=folded)
-            )
-        except StaleError as stale:
-            for sequence in stale.done | stale.repeated:
-                hand.taken.pop(sequence, None)
-                hand.refused.pop(sequence, None)
-            hand.repeated |= stale.repeated
-            hand.repeated -= stale.done
-            return False
-        known.marks |= work.marks
-        return True
+        return await ground.store.transaction(
+            partial(write, job=ground.job, batch=batch, folded=folded)
+        )
 
     async def _known(self, batch: Batch) -> Known:
         ground, share = self._ground, self._shares.get(batch.partition)
@@ -213,8 +235,7 @@ class Folding:
         Raises:
             the error: it is to be tried again.
         """
-        is_its_own = isinstance(error, BadRequestError | UsageError)
-        if not is_its_own and hand.batch.attempt < ATTEMPTS_MAX:
+        if not _is_its_own(error, hand.batch):
             raise error
         hand.refused[sequence] = error
 
@@ -257,3 +278,12 @@ class Folding:
             reason="unreadable",
             attempts=hand.batch.attempt,
         )
+
+
+def _is_its_own(error: Exception, batch: Batch) -> bool:
+    """Tell whether an error is the fault of an event: what may pass is none, unless it does not."""
+    if isinstance(error, BadRequestError | UsageError):
+        return True
+    passes = isinstance(error, LeaseLostError | ClosedError)
+    passes = passes or (isinstance(error, Agent99Error) and error.retryable)
+    return not passes and batch.attempt >= ATTEMPTS_MAX
