@@ -10,7 +10,8 @@ import msgspec
 from agent99.systems.analytics._board_cells import Cells
 from agent99.systems.analytics._delta import Panes, WindowRow
 from agent99.systems.analytics._fold import pack_panes, unpack_panes
-from agent99.systems.analytics._lease import check_epoch, lease_lost
+from agent99.systems.analytics._horizons import own_horizon
+from agent99.systems.analytics._lease import check_epoch, hold
 from agent99.systems.analytics._results import put_events
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ _READ_CHANGED: Final = (
     " AND revision > 1 AND is_retracted = 0"
 )
 _SET_STATE: Final = (
-    "UPDATE analytics_closer SET beats = beats + 1, turn = :turn, watermark_us = :watermark_us,"
+    "UPDATE analytics_closer SET turn = :turn, watermark_us = :watermark_us,"
     " horizon_us = :horizon_us, forgotten_us = :forgotten_us, cursors = :cursors,"
     " row_count = row_count + :more_rows"
-    " WHERE reader = :reader AND pipeline = :pipeline AND epoch = :epoch"
+    " WHERE reader = :reader AND pipeline = :pipeline"
 )
 _SET_ROW: Final = (
     "INSERT INTO analytics_row (reader, pipeline, end_us, start_us, key, number, figures, records,"
@@ -140,11 +141,14 @@ class State(msgspec.Struct, frozen=True):
 def read_state(transaction: Transaction, closing: Closing) -> tuple[State, list[WindowRow]]:
     """Return how far the closer before was, and the rows of windows that it has changed.
 
+    Whatever an owner until now had under way has its effect by then, or none: so deltas can be read
+    in several transactions, and none is moved from where one still is to read to where one has.
+
     Raises:
         LeaseLostError: another processor closes them by now.
         as `Transaction.execute`.
     """
-    check_epoch(transaction, closing.reader, closing.pipeline.name, closing.epoch)
+    hold(transaction, closing.reader, closing.pipeline.name, closing.epoch)
     turn, watermark_us, horizon_us, forgotten_us, cursors = transaction.execute(
         _READ_STATE, closing.which
     ).one()
@@ -241,8 +245,15 @@ def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
         as `Transaction.execute`.
     """
     state = turn.state
+    hold(transaction, closing.reader, closing.pipeline.name, closing.epoch)
+    if turn.rows:
+        transaction.execute(_SET_ROW, [_row(closing, state.turn, row) for row in turn.rows])
+        at = (state.turn, state.watermark_us)
+        put_events(transaction, closing.job, closing.pipeline, at, turn.rows)
+    _delete(transaction, closing, turn.done)
+    # Last: for as long nobody folds.
+    own_horizon(transaction, closing.reader, closing.pipeline.name)
     values = {
-        "epoch": closing.epoch,
         "turn": state.turn,
         "watermark_us": state.watermark_us,
         "horizon_us": state.horizon_us,
@@ -250,13 +261,7 @@ def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
         "cursors": encode_json(state.cursors).decode(),
         "more_rows": sum(map(_more, turn.rows)),
     }
-    if transaction.execute(_SET_STATE, closing.which | values).changed != 1:
-        raise lease_lost(closing.pipeline.name)
-    if turn.rows:
-        transaction.execute(_SET_ROW, [_row(closing, state.turn, row) for row in turn.rows])
-        at = (state.turn, state.watermark_us)
-        put_events(transaction, closing.job, closing.pipeline, at, turn.rows)
-    _delete(transaction, closing, turn.done)
+    transaction.execute(_SET_STATE, closing.which | values)
 
 
 def read_states(
@@ -288,7 +293,7 @@ def compact(
         LeaseLostError: another processor closes them by now.
         as `Transaction.execute`.
     """
-    check_epoch(transaction, closing.reader, closing.pipeline.name, closing.epoch)
+    hold(transaction, closing.reader, closing.pipeline.name, closing.epoch)
     _delete(transaction, closing, parts)
     sequence, chunk, states = into
     values = {"part": SETTLED_PART, "sequence": sequence, "chunk": chunk, "states": states}

@@ -154,7 +154,7 @@ class Closer:
             LeaseLostError, StoreError or one of its kinds.
         """
         closing, store = self._closing, self._ground.store
-        state, changed = await store.read(partial(read_state, closing=closing))
+        state, changed = await store.transaction(partial(read_state, closing=closing))
         self.board = board = Board(closing.pipeline)
         self._stock = Stock(closing)
         self._places = {}

@@ -11,6 +11,7 @@ from agent99.errors import PayloadTooLargeError
 from agent99.systems.analytics._columns import shard_key
 from agent99.systems.analytics._delta import Counts, Key, Panes
 from agent99.systems.analytics._fold import pack_panes
+from agent99.systems.analytics._horizons import share_horizons
 from agent99.systems.analytics._windows import CountOf
 from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
 
@@ -183,8 +184,8 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> b
 
 def _check_horizons(transaction: Transaction, reader: str, lowest: Mapping[str, int]) -> None:
     """Hold the horizons where they are until the transaction ends, and check what was taken."""
-    shared = " FOR SHARE" if transaction.dialect == "postgresql" else ""
-    for pipeline, horizon_us in transaction.tuples(_READ_HORIZONS + shared, {"reader": reader}):
+    share_horizons(transaction, reader, lowest)
+    for pipeline, horizon_us in transaction.tuples(_READ_HORIZONS, {"reader": reader}):
         if horizon_us is not None and lowest.get(pipeline, horizon_us) < horizon_us:
             raise StaleError
 

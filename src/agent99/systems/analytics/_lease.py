@@ -31,6 +31,10 @@ _TAKE: Final = (
     "UPDATE analytics_closer SET owner = :owner, epoch = epoch + 1, beats = beats + 1"
     " WHERE reader = :reader AND pipeline = :pipeline AND epoch = :epoch AND beats = :beats"
 )
+_HOLD: Final = (
+    "UPDATE analytics_closer SET beats = beats + 1"
+    " WHERE reader = :reader AND pipeline = :pipeline AND epoch = :epoch"
+)
 _GIVE: Final = (
     "UPDATE analytics_closer SET owner = ''"
     " WHERE reader = :reader AND pipeline = :pipeline AND epoch = :epoch"
@@ -132,13 +136,24 @@ def give(transaction: Transaction, reader: str, mine: Mapping[str, int]) -> None
 
 
 def check_epoch(transaction: Transaction, reader: str, pipeline: str, epoch: int) -> None:
-    """Refuse an owner that was taken over from.
+    """Refuse an owner that was taken over from; by the end of the transaction it may have been.
 
     Raises:
         LeaseLostError
     """
     found = transaction.execute(_CHECK, {"reader": reader, "pipeline": pipeline}).scalar()
     if found != epoch:
+        raise lease_lost(pipeline)
+
+
+def hold(transaction: Transaction, reader: str, pipeline: str, epoch: int) -> None:
+    """Until this transaction ends, let nobody take over, and no other transaction of the owner in.
+
+    Raises:
+        LeaseLostError: another one has taken over.
+    """
+    values = {"reader": reader, "pipeline": pipeline, "epoch": epoch}
+    if transaction.execute(_HOLD, values).changed != 1:
         raise lease_lost(pipeline)
 
 
