@@ -9,14 +9,28 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent99 import Mesh
+from agent99.errors import RequestError
+from agent99.groups import read_events
 from agent99.store import Store, Transaction, open_store
+from agent99.systems.analytics import TopK
+from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._closed_rows import Closing, compact
+from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._horizons import own_horizon, share_horizons
 from agent99.systems.analytics._jobs import reader_of_job, register
 from agent99.systems.analytics._lease import Claim, beat, take
+from agent99.systems.analytics._pages import join, open_page
+from agent99.systems.analytics._processor import AnalyticsProcessor
+from agent99.systems.analytics._questions import After, RowsPage, RowsQuery
+from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._tables import MIGRATIONS, SCHEMA
 
-from ._sales import job, revenue
+from ._sales import counts_when, finish, job, revenue, rows_when, sale, store
 
 READER = reader_of_job("m", "shops", 1)
 _WAITING = "SELECT count(*) AS waiting FROM pg_locks WHERE NOT granted"
@@ -117,3 +131,142 @@ async def test_a_horizon_moves_between_those_who_fold(postgres_url: str) -> None
         assert not next_one.done()
         await moving.end()
         await next_one
+
+
+def row(end_us: int, shop: str = "", state: Any = "open", **changed: Any) -> WindowRow:
+    """Return a row of a window."""
+    right: dict[str, Any] = {"values": {}, "rows": 1, "revision": int(state == "closed")}
+    right |= {"pipeline": "revenue", "start_us": 0, "end_us": end_us, "key": (shop,)}
+    return WindowRow(**(right | changed), state=state)
+
+
+@given(
+    st.sets(st.tuples(st.integers(0, 4), st.sampled_from("abc"))),
+    st.sets(st.tuples(st.integers(0, 4), st.sampled_from("abc"))),
+    st.integers(1, 5),
+)
+def test_pages_have_all_rows_once(
+    shut: set[tuple[int, str]], ajar: set[tuple[int, str]], limit: int
+) -> None:
+    """However small pages are: each window is on one of them, a closed one before all open ones."""
+    closed = [row(*one, "closed") for one in sorted(shut)]
+    opened = [row(*one) for one in sorted(ajar)]
+    pages = [closed[at : at + limit] for at in range(0, len(closed), limit)] or [[]]
+    pages[-1], after = join(pages[-1], open_page(opened, None, limit), limit)
+    while after is not None:
+        page, after = join([], open_page(opened, after, limit), limit)
+        pages.append(page)
+    assert all(len(page) <= limit for page in pages)
+    found = [one for page in pages for one in page]
+    assert closed == found[: len(closed)]
+    rest = {(one.end_us, *one.key) for one in found[len(closed) :]}
+    assert len(rest) == len(found) - len(closed)
+    assert ajar - shut <= rest <= ajar  # what has closed meanwhile may be among both
+
+
+async def test_open_windows_of_many_keys_are_answered(mesh: Mesh, url: str) -> None:
+    """Who asks for open windows of many keys gets them, in parts where they are too many."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(1, shop=f"shop-{number}") for number in range(3_000)])
+    await counts_when(figures, 3_000)
+    rows = await rows_when(figures, lambda rows: len(rows) == 3_000, state="all")
+    assert 3_000 == len({one.key for one in rows})
+
+
+async def test_what_closes_between_two_pages_is_shown() -> None:
+    """A window that was open when closed ones were told, and closed when open ones were, is there.
+
+    So is one that was corrected or taken back.
+    """
+    open_ones = After(0, 0, "", is_open=True)
+    told = {
+        (-1, None): ([row(1, "a", "closed"), row(1, "b", "closed")], 7, open_ones),
+        (-1, open_ones): ([row(9, "e")], 8, None),
+        (7, None): (
+            [
+                row(1, "a", "closed", revision=2),
+                row(1, "b", "closed", revision=2, is_retracted=True),
+                row(2, "c", "closed"),
+            ],
+            8,
+            None,
+        ),
+    }
+
+    class Asked(Analytics):
+        """Answers by itself."""
+
+        async def _ask(self, operation: str, question: Any, returns: Any) -> Any:
+            rows, turn, after = told[question.after_turn, question.after]
+            page: dict[str, Any] = {"job": "shops", "version": 1, "pipeline": "revenue"}
+            page |= {"key": ["shop"], "watermark_us": None}
+            return RowsPage(**page, rows=rows, turn=turn, after=after)
+
+    nowhere: Any = None
+    rows = await Asked(nowhere, "shops").query("revenue")
+    assert [("a", 2), ("c", 1), ("e", 0)] == [(one.key[0], one.revision) for one in rows]
+
+
+async def test_who_was_followed_answers_for_nothing(mesh: Mesh, url: str) -> None:
+    """A closer that has not noticed yet that another one has taken over shows no open windows."""
+    processor = AnalyticsProcessor(job(), url)
+    await mesh.host(processor)
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(1)])
+    await rows_when(figures, len, state="open")
+    query = RowsQuery(pipeline="revenue", state="open")
+    assert await processor._answers._page(query) is not None
+    ground = processor._ground
+    await ground.store.transaction(
+        lambda transaction: transaction.execute(
+            "UPDATE analytics_closer SET owner = 'other', epoch = epoch + 1"
+        )
+    )
+    assert await processor._answers._page(query) is None
+
+
+async def test_a_row_too_large_for_an_event_stops_no_pipeline(mesh: Mesh, url: str) -> None:
+    """A window whose row no event can hold is told without its values, and holds up no other."""
+    top = revenue(key=(), aggregates={"top": TopK("shop")})
+    await mesh.host(AnalyticsProcessor(job(top), url))
+    figures = Analytics(mesh, "shops")
+    for number in range(6):
+        await store(mesh, [sale(1, shop=f"{number}" * 200_000)])
+    await store(mesh, [sale(70, shop="north")])
+    await rows_when(figures, lambda rows: len(rows) == 2, state="open")
+    await finish(mesh)
+    rows = await rows_when(figures, lambda rows: len(rows) == 2)
+    assert [(True, 6), (False, 1)] == [(one.is_cut, one.rows) for one in rows]
+    async with asyncio.timeout(20):
+        while not (told := [each async for each in read_events(mesh, "windows.shops.revenue")]):
+            await asyncio.sleep(0)
+    assert rows == [one for each in told for one in rows_of(each.decode(ClosedWindows))]
+
+
+async def test_a_question_that_makes_no_sense_is_refused(mesh: Mesh, url: str) -> None:
+    """A question that the database could not be asked is refused by name."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    for asked in (
+        {"since_us": 2**70},
+        {"until_us": -(2**70)},
+        {"after_turn": 2**70},
+        {"version": 2**70},
+        {"after": {"end_us": 2**70, "start_us": 0, "key": ""}},
+        {"after": {"end_us": 0, "start_us": 0, "key": "\0"}},
+        {"job": "\0"},
+        {"pipeline": "\0"},
+        {"key": ["a", "b"]},
+    ):
+        query = {"pipeline": "revenue", "state": "closed"} | asked
+        with pytest.raises(RequestError) as refused:
+            await mesh.request("analytics_processor", "query", query)
+        assert "BAD_REQUEST" == refused.value.code, asked
+
+
+async def test_a_key_that_nothing_has_is_answered(mesh: Mesh, url: str) -> None:
+    """A question about a key that no record can have finds nothing."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    query = {"pipeline": "revenue", "state": "closed", "key": [2**70]}
+    page = await mesh.request("analytics_processor", "query", query, returns=RowsPage)
+    assert [] == page.rows

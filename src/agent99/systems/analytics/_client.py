@@ -14,6 +14,7 @@ from agent99.errors import Agent99Error, NoAgentError, RemoteError, UsageError
 from agent99.systems.analytics._changes import Change, Changes
 from agent99.systems.analytics._closer import turned_topic
 from agent99.systems.analytics._jobs import group_of
+from agent99.systems.analytics._pages import changed
 from agent99.systems.analytics._questions import (
     LIMIT_MAX,
     UNKNOWN_JOB,
@@ -144,13 +145,22 @@ class Analytics:
     # --- inside -----------------------------------------------------------------------------------
 
     async def _all(self, query: RowsQuery) -> tuple[list[WindowRow], RowsPage]:
-        """Return all rows, and the first page."""
+        """Return all rows, and the first page.
+
+        What closes, or changes, while pages are asked for is asked for after them.
+        """
         first = page = await self._ask("query", query, RowsPage)
         rows = list(page.rows)
         while page.after is not None:
             query = msgspec.structs.replace(query, after=page.after, version=first.version)
             page = await self._ask("query", query, RowsPage)
             rows += page.rows
+        is_snapshot = query.state != "open" and query.after_turn < 0
+        if is_snapshot and page.turn != first.turn:
+            newer, _ = await self._all(
+                msgspec.structs.replace(query, state="closed", after=None, after_turn=first.turn)
+            )
+            rows = changed(rows, newer)
         return rows, first
 
     async def _ask(self, operation: str, question: Any, returns: type[T]) -> T:

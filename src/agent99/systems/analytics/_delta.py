@@ -63,6 +63,8 @@ class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
     is_retracted: bool = False
     """It is no window any more: a late record has made a session longer, or joined it with another,
     which is another window."""
+    is_cut: bool = False
+    """Its values are more than a message holds, and left out here: the database has them."""
     number: int = 0
     """Of a window by count: which of its key's it is, from 0 on. Two of these may have the same
     times, so (key, start, end, number) names a window for good."""

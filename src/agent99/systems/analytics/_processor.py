@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ from agent99.agent import link_of
 from agent99.errors import (
     Agent99Error,
     BadRequestError,
-    NoAgentError,
     RequestError,
     UsageError,
 )
 from agent99.groups import GroupOptions
+from agent99.systems.analytics._answers import Answers
 from agent99.systems.analytics._closers import Closers
 from agent99.systems.analytics._columns import (
     ColumnBatch,
@@ -34,17 +34,12 @@ from agent99.systems.analytics._ground import Ground
 from agent99.systems.analytics._intake import check_times
 from agent99.systems.analytics._jobs import current_version, register
 from agent99.systems.analytics._query import (
-    Found,
-    closed_rows,
-    find,
     known_jobs,
-    page_of,
     pipeline_stats,
     unknown,
 )
 from agent99.systems.analytics._questions import (
     INVALID_ACTION,
-    NO_CLOSER,
     Jobs,
     JobStats,
     Processed,
@@ -56,16 +51,11 @@ from agent99.systems.analytics._shelf import LogShelf
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
-    from agent99.systems.analytics._delta import WindowRow
-    from agent99.systems.analytics._pipeline import Job, Pipeline
+    from agent99.systems.analytics._pipeline import Job
     from agent99.systems.analytics._source import Source
 
 ROWS_MAX = 2_000_000
 """That one statement of the database may return."""
-OPEN_S_MAX = 3.0
-"""For so long who asks for open windows waits until somebody has them: when the one who had them
-is gone, another one reads them anew."""
-LOOK_S = 0.05
 DRAIN_S_MAX = 2.0
 """For so long a batch that is folded may end, when its partition goes to another processor."""
 ACTIONS = ("process_batch", "query", "stats", "jobs")
@@ -156,6 +146,7 @@ class AnalyticsProcessor(Agent):
                 ),
             )
             self._closers = closers = Closers(ground, lambda: self._group.statistics().members)
+            self._answers = Answers(ground, closers)
             heard = ground.hear(folding.topic, closers.wake)
             stack.callback(heard.unsubscribe)
             closing = asyncio.get_running_loop().create_task(closers.run())
@@ -199,24 +190,7 @@ class AnalyticsProcessor(Agent):
     @operation(idempotent=True)
     async def query(self, query: RowsQuery) -> RowsPage:
         """Return rows of a pipeline: of windows that are closed, that are open, or both."""
-        ground = self._ground
-        found = await ground.store.read(
-            partial(find, mesh=ground.mesh, job=ground.job.name, query=query)
-        )
-        pipeline = self._pipeline_of(found, query)
-        # The open ones first: a window that closes meanwhile is among both, and not in neither.
-        is_closed_only = query.state == "closed" or query.after_turn >= 0
-        opened = [] if is_closed_only else await self._open_rows(found, query, pipeline)
-        rows, after, found = await ground.store.read(partial(self._closed, query=query))
-        if after is None:
-            there = {(row.key, row.start_us, row.end_us, row.number) for row in rows}
-            rows = rows + [
-                row
-                for row in opened
-                if (row.key, row.start_us, row.end_us, row.number) not in there
-            ]
-        page = page_of(found, query, ground.job.name, list(pipeline.key) if pipeline else [])
-        return msgspec.structs.replace(page, rows=rows, after=after)
+        return await self._answers.page(query)
 
     @operation(idempotent=True)
     async def stats(self, query: StatsQuery) -> JobStats:
@@ -278,54 +252,3 @@ class AnalyticsProcessor(Agent):
             event_id = event_id_of(source, shard, batch_id)
             for piece in pieces_of(source, batch, event_id, shelf.bytes_max):
                 await shelf.store(piece)
-
-    def _closed(
-        self, transaction: Transaction, query: RowsQuery
-    ) -> tuple[list[WindowRow], Any, Found]:
-        ground = self._ground
-        found = find(transaction, ground.mesh, ground.job.name, query)
-        if query.state == "open":
-            return [], None, found
-        rows, after = closed_rows(transaction, found, query)
-        return rows, after, found
-
-    def _pipeline_of(self, found: Found, query: RowsQuery) -> Pipeline | None:
-        is_ours = found.reader == self._ground.reader
-        return self._ground.job.pipelines.get(query.pipeline) if is_ours else None
-
-    async def _open_rows(
-        self, found: Found, query: RowsQuery, pipeline: Pipeline | None
-    ) -> list[WindowRow]:
-        """Return the rows of open windows, from whoever has them, perhaps in a moment.
-
-        Raises:
-            Failure: nobody has, for too long.
-        """
-        clock = self._ground.clock
-        until_s = clock.monotonic_s() + OPEN_S_MAX
-        asked = msgspec.structs.replace(query, state="open", version=found.version)
-        while True:
-            closer = self._closers.find(query.pipeline) if pipeline is not None else None
-            if closer is not None:
-                key = None if query.key is None else tuple(query.key)
-                return closer.open_rows(key, query.since_us, query.until_us)
-            rows = await self._of_owner(found.owner, asked)
-            if rows is not None:
-                return rows
-            if clock.monotonic_s() >= until_s:
-                message = f"nobody closes the windows of {query.pipeline!r} just now"
-                raise Failure(message, code=NO_CLOSER, retryable=True)
-            await clock.sleep(LOOK_S)
-            look = partial(find, mesh=self._ground.mesh, job=self._ground.job.name, query=asked)
-            found = await self._ground.store.read(look)
-
-    async def _of_owner(self, owner: str, asked: RowsQuery) -> list[WindowRow] | None:
-        """Ask another processor for its open windows; None: it is not there, or not another one."""
-        if owner == self._ground.instance:
-            return None
-        for peer in await self.discover(*self.capabilities):
-            if peer.instance == owner:
-                with suppress(NoAgentError):  # it is going: another one takes over
-                    page = await self.request(peer, "query", asked, returns=RowsPage)
-                    return page.rows
-        return None

@@ -10,6 +10,7 @@ from agent99.errors import Failure
 from agent99.systems.analytics._closed_rows import decode_key, encode_json
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._jobs import current_version, reader_of_job
+from agent99.systems.analytics._pages import PAGE_BYTES_MAX
 from agent99.systems.analytics._questions import (
     UNKNOWN_JOB,
     After,
@@ -24,14 +25,13 @@ from agent99.systems.analytics._windows import SECOND_US
 if TYPE_CHECKING:
     from agent99.store import Transaction
 
-PAGE_BYTES_MAX: Final = 512 * 1024
 _SELECT: Final = (
     "SELECT start_us, end_us, key, number, figures, records, revision, is_retracted"
     " FROM analytics_row WHERE reader = :reader AND pipeline = :pipeline"
 )
 _ORDER: Final = " ORDER BY end_us, start_us, key, number LIMIT :limit"
 _READ_CLOSER: Final = (
-    "SELECT turn, watermark_us, owner FROM analytics_closer"
+    "SELECT turn, watermark_us, owner, epoch FROM analytics_closer"
     " WHERE reader = :reader AND pipeline = :pipeline"
 )
 _STATS: Final = (
@@ -61,6 +61,8 @@ class Found(msgspec.Struct, frozen=True):
     watermark_us: int | None
     owner: str
     """The processor that closes the pipeline's windows; empty: nobody."""
+    epoch: int
+    """Of its lease."""
 
 
 def find(transaction: Transaction, mesh: str, job: str, query: RowsQuery) -> Found:
@@ -82,7 +84,7 @@ def find(transaction: Transaction, mesh: str, job: str, query: RowsQuery) -> Fou
     if found is None:
         what = f"no pipeline {query.pipeline!r} of version {version} of job {name!r}"
         raise unknown(f"the database knows {what}")
-    return Found(reader, version, found.turn, found.watermark_us, found.owner)
+    return Found(reader, version, found.turn, found.watermark_us, found.owner, found.epoch)
 
 
 def unknown(message: str) -> Failure:
@@ -124,7 +126,8 @@ def _page(rows: Any, query: RowsQuery) -> tuple[list[WindowRow], After | None]:
     page: list[WindowRow] = []
     size, after = 0, None
     for start_us, end_us, key, number, figures, records, revision, is_retracted in rows:
-        size += len(key) + len(figures) + 128
+        is_cut = len(figures) > PAGE_BYTES_MAX
+        size += len(key) + (0 if is_cut else len(figures)) + 128
         if len(page) == query.limit or (page and size > PAGE_BYTES_MAX):
             return page, after
         page.append(
@@ -133,11 +136,12 @@ def _page(rows: Any, query: RowsQuery) -> tuple[list[WindowRow], After | None]:
                 start_us=start_us,
                 end_us=end_us,
                 key=decode_key(key),
-                values=msgspec.json.decode(figures),
+                values={} if is_cut else msgspec.json.decode(figures),
                 rows=records,
                 state="closed",
                 revision=revision,
                 is_retracted=bool(is_retracted),
+                is_cut=is_cut,
                 number=number,
             )
         )

@@ -14,6 +14,13 @@ INVALID_ACTION = "INVALID_ACTION"
 NO_CLOSER = "NO_CLOSER"
 """Of a question about open windows while nobody closes them."""
 LIMIT_MAX = 2_000
+TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
+"""Of a moment, in microseconds."""
+
+Whole = Annotated[int, msgspec.Meta(ge=TIME_MIN, le=TIME_MAX)]
+"""What a column of the database can hold."""
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\0]*$")]
+"""What PostgreSQL takes as a text."""
 
 Which = Literal["all", "open", "closed"]
 
@@ -21,32 +28,36 @@ Which = Literal["all", "open", "closed"]
 class After(msgspec.Struct, frozen=True):
     """Behind which row the next page begins."""
 
-    end_us: int
-    start_us: int
-    key: str
+    end_us: Whole
+    start_us: Whole
+    key: Text
     """As JSON."""
-    number: int = 0
+    number: Whole = 0
+    is_open: bool = False
+    """It is an open one: all closed ones have been told."""
 
 
 class RowsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a pipeline.
 
-    Closed ones come in the order of their ends, a page at a time; open ones with the last page.
+    A page at a time: closed ones in the order of their ends, then open ones. What closes, or
+    changes, between two pages comes to whoever asks again, with the turn of the first page as
+    `after_turn`.
     """
 
-    pipeline: str
-    job: str = ""
+    pipeline: Text
+    job: Text = ""
     """Empty: the processor's own."""
-    version: int = 0
+    version: Whole = 0
     """0: the one that is asked for of this job."""
     key: list[Scalar] | None = None
     """Only of this key: a value for each of its columns. None: of all."""
-    since_us: int | None = None
+    since_us: Whole | None = None
     """Only windows that end after it, microseconds since the epoch."""
-    until_us: int | None = None
+    until_us: Whole | None = None
     """Only windows that start before it."""
     state: Which = "all"
-    after_turn: int = -1
+    after_turn: Whole = -1
     """Only closed rows that came in a later turn than this one, retracted ones among them."""
     after: After | None = None
     """Of the page before."""

@@ -6,6 +6,7 @@ than an event can hold.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ import msgspec
 
 from agent99.errors import PayloadTooLargeError
 from agent99.systems.analytics._delta import Key, WindowRow
+from agent99.systems.analytics._pages import cut
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
@@ -22,6 +24,8 @@ ROWS_MAX: Final = 1_000
 """In one event."""
 SHOWN_ROWS_MAX: Final = 200
 """In one hint; who is to see more has to ask."""
+
+_log = logging.getLogger("agent99.systems.analytics")
 
 
 class ClosedWindows(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +47,13 @@ class ClosedWindows(msgspec.Struct, frozen=True, kw_only=True):
     key: dict[str, list[Any]]
     """By the columns of the pipeline's key."""
     values: dict[str, list[Any]]
-    """By its aggregates; None of a row that is taken back."""
+    """By its aggregates; None of a row that is taken back, or cut."""
     rows: list[int]
     """Records in the window."""
     revision: list[int]
     is_retracted: list[bool]
+    is_cut: list[bool]
+    """Whether the values of the row were too large for an event: the database has them."""
 
 
 class Turned(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +80,6 @@ def put_events(
     Delivery: each exactly once in the log, by the outbox's ids; in the order of the turns.
 
     Raises:
-        PayloadTooLargeError: one row alone is larger than an event may be.
         as `Transaction.append`.
     """
     for first in range(0, len(rows), ROWS_MAX):
@@ -95,7 +100,11 @@ def _put(
         )
     except PayloadTooLargeError:
         if len(rows) == 1:
-            raise
+            if rows[0].is_cut:
+                raise
+            _log.warning("%s: the values of %s are too many for an event", pipeline, rows[0].key)
+            _put(transaction, job, pipeline, turned, [cut(rows[0])])
+            return
         middle = len(rows) // 2
         _put(transaction, job, pipeline, turned, rows[:middle])
         _put(transaction, job, pipeline, turned, rows[middle:])
@@ -119,6 +128,7 @@ def _columns(
         rows=[row.rows for row in rows],
         revision=[row.revision for row in rows],
         is_retracted=[row.is_retracted for row in rows],
+        is_cut=[row.is_cut for row in rows],
     )
 
 
@@ -132,12 +142,13 @@ def rows_of(event: ClosedWindows) -> list[WindowRow]:
             end_us=event.end_us[at],
             key=keys[at] if keys else (),
             values={}
-            if event.is_retracted[at]
+            if event.is_retracted[at] or event.is_cut[at]
             else {name: column[at] for name, column in event.values.items()},
             rows=event.rows[at],
             state="closed",
             revision=event.revision[at],
             is_retracted=event.is_retracted[at],
+            is_cut=event.is_cut[at],
             number=event.number[at],
         )
         for at in range(len(event.start_us))

@@ -1,0 +1,94 @@
+"""Rows, as many as an answer can hold. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from agent99.systems.analytics._delta import WindowRow
+from agent99.systems.analytics._questions import TIME_MIN, After
+
+PAGE_BYTES_MAX: Final = 512 * 1024
+OPEN_ONES: Final = After(TIME_MIN, TIME_MIN, "", is_open=True)
+"""Behind all closed rows, and before the open ones."""
+_encode = msgspec.json.Encoder().encode
+
+
+def cut(row: WindowRow) -> WindowRow:
+    """Return a row without its values."""
+    return msgspec.structs.replace(row, values={}, is_cut=True)
+
+
+def open_page(
+    rows: Sequence[WindowRow], after: After | None, limit: int
+) -> tuple[list[WindowRow], After | None]:
+    """Return a page of open rows, and where the next one begins.
+
+    Args:
+        rows: All that there are at this moment, in any order.
+        after: Behind which the page begins; None: with the first one.
+    """
+    first = OPEN_ONES if after is None else after
+    placed = sorted(
+        ((place, row) for row in rows if _order(place := _place(row)) > _order(first)),
+        key=lambda one: _order(one[0]),
+    )
+    page = _fit([row for _, row in placed[:limit]], PAGE_BYTES_MAX, 1)
+    return page, placed[len(page) - 1][0] if len(page) < len(placed) else None
+
+
+def join(
+    closed: list[WindowRow], opened: tuple[list[WindowRow], After | None], limit: int
+) -> tuple[list[WindowRow], After | None]:
+    """Return the last page of closed rows with as many open ones as fit behind them.
+
+    Args:
+        opened: A page of open rows, and where the next one begins.
+        limit: Of rows.
+    """
+    rows, behind = opened
+    there = {_name(row) for row in closed}
+    rows = [row for row in rows if _name(row) not in there]
+    room = PAGE_BYTES_MAX - sum(len(_encode(row)) for row in closed)
+    page = _fit(rows[: limit - len(closed)], room, 0 if closed else 1)
+    if len(page) < len(rows):
+        behind = _place(page[-1]) if page else OPEN_ONES
+    return closed + page, behind
+
+
+def changed(rows: list[WindowRow], newer: Sequence[WindowRow]) -> list[WindowRow]:
+    """Return rows as they are after some have closed, were corrected or taken back."""
+    named = {_name(row): row for row in rows} | {_name(row): row for row in newer}
+    kept = [row for row in named.values() if not row.is_retracted]
+    kept.sort(key=lambda row: (row.state == "open", row.end_us, row.start_us))
+    return kept
+
+
+def _fit(rows: Sequence[WindowRow], bytes_max: int, rows_min: int) -> list[WindowRow]:
+    """Return as many rows as have room; one that has none on any page is cut."""
+    page: list[WindowRow] = []
+    for row in rows:
+        size = len(_encode(row))
+        if size > PAGE_BYTES_MAX:
+            row = cut(row)  # noqa: PLW2901 - in its place
+            size = len(_encode(row))
+        bytes_max -= size
+        if bytes_max < 0 and len(page) >= rows_min:
+            break
+        page.append(row)
+    return page
+
+
+def _name(row: WindowRow) -> tuple[object, ...]:
+    """Return what names a window for good."""
+    return row.key, row.start_us, row.end_us, row.number
+
+
+def _place(row: WindowRow) -> After:
+    return After(row.end_us, row.start_us, _encode(row.key).decode(), row.number, is_open=True)
+
+
+def _order(place: After) -> tuple[int, int, str, int]:
+    return place.end_us, place.start_us, place.key, place.number
