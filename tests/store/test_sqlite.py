@@ -196,6 +196,16 @@ def test_what_is_no_store(address: str) -> None:
         open_store(address)
 
 
+@pytest.mark.parametrize(
+    "address", ["postgresql:/me:hunter2@host/x", "postgresql://me:hunter2@host:port/x"]
+)
+def test_a_bad_address_is_not_shown(address: str) -> None:
+    """What is no database URL may have a password all the same: no message shows it."""
+    with pytest.raises(UsageError) as refused:
+        open_store(address)
+    assert "hunter2" not in str(refused.value)
+
+
 async def test_a_function_that_breaks_badly(sqlite_url: str) -> None:
     """Whatever a function raises reaches its caller, and the writer lives on."""
     async with open_store(sqlite_url, migrations=TABLES) as store:

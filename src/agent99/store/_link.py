@@ -35,8 +35,11 @@ class Database:
     def __init__(self, address: str, options: StoreOptions) -> None:
         try:
             url = sqlalchemy.engine.make_url(address)
-        except exc.ArgumentError as error:
-            raise UsageError(f"{address!r} is no database URL") from error
+        except (exc.ArgumentError, ValueError) as error:  # the latter: its port is no number
+            message = (
+                "what was given is no database URL, as sqlite:///path or postgresql://host/name"
+            )
+            raise UsageError(message) from error  # not shown: it may have a password
         kind = url.get_backend_name()
         if kind not in _DRIVERS:
             message = f"a store is sqlite:///path or postgresql://..., not {kind}"

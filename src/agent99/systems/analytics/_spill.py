@@ -89,7 +89,8 @@ class Spill:
         put_in: Callable[[Piece], Stored],
     ) -> None:
         if not url.startswith("sqlite:///"):
-            raise UsageError(f"what spills is kept in a SQLite file, not in {url!r}")
+            # The URL is not shown: it may have a password.
+            raise UsageError("what spills is kept in a SQLite file: its URL is sqlite:///path")
         self._url = url
         self._bytes_max = bytes_max
         self._clock = clock
