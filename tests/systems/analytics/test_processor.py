@@ -239,7 +239,12 @@ async def test_processors_share_the_work(open_mesh: OpenMesh, url: str) -> None:
     sales = [sale(at) for at in range(150)]
     for shard in (0, 1):
         await store(meshes[0], sales, shard=shard)
-    await rows_when(figures, lambda rows: len(rows) == 3, state="all")
+    await rows_when(
+        figures,
+        lambda rows: [{"pence": 30_000}] == [row.values for row in rows],
+        pipeline="total",
+        state="open",
+    )
     async with asyncio.timeout(20):
         owners: set[str] = set()
         while len(owners - {""}) < 2:

@@ -102,7 +102,8 @@ def _put(
         if len(rows) == 1:
             if rows[0].is_cut:
                 raise
-            _log.warning("%s: the values of %s are too many for an event", pipeline, rows[0].key)
+            which = (pipeline.name, rows[0].key, rows[0].start_us)
+            _log.warning("%r: the row of %r from %d on is told without its values", *which)
             _put(transaction, job, pipeline, turned, [cut(rows[0])])
             return
         middle = len(rows) // 2
