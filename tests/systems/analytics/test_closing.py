@@ -14,16 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent99 import Mesh
+from agent99.clock import Clock
 from agent99.errors import RequestError
 from agent99.groups import read_events
 from agent99.store import Store, Transaction, open_store
 from agent99.systems.analytics import TopK
 from agent99.systems.analytics._client import Analytics
-from agent99.systems.analytics._closed_rows import Closing, compact
+from agent99.systems.analytics._closed_rows import Closing, compact, read_news
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._horizons import own_horizon, share_horizons
 from agent99.systems.analytics._jobs import reader_of_job, register
-from agent99.systems.analytics._lease import Claim, beat, take
+from agent99.systems.analytics._lease import Claim, beat, read_claims, take
 from agent99.systems.analytics._pages import join, open_page
 from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._questions import After, RowsPage, RowsQuery
@@ -133,6 +134,62 @@ async def test_a_horizon_moves_between_those_who_fold(postgres_url: str) -> None
         await next_one
 
 
+class Behind:
+    """A clock whose wall is an hour behind."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"Behind({self._clock!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+    def wall_us(self) -> int:
+        """Return the moment an hour ago."""
+        return self._clock.wall_us() - 3_600_000_000
+
+
+async def test_silence_is_measured_by_one_clock(mesh: Mesh, postgres_url: str) -> None:
+    """Whose clock is behind notes no shard as silent that is not, though another one closes."""
+    shops = job(revenue())
+    processor = AnalyticsProcessor(shops, postgres_url)
+    await mesh.host(processor)
+    ground: Any = processor._ground
+    right, ground.clock = ground.clock, Behind(ground.clock)
+    await store(mesh, [sale(1)])
+    await counts_when(Analytics(mesh, "shops"), 1)
+    (claim,) = await ground.store.read(partial(read_claims, reader=ground.reader))
+    closing = Closing(shops, shops.pipelines["revenue"], ground.reader, claim.epoch)
+    read = partial(read_news, closing=closing, places={}, here_us=right.wall_us())
+    news = await ground.store.read(read)
+    assert 0 <= news.now_us - news.shards[0].seen_us < 60_000_000
+
+
+async def test_closers_outlive_whatever_breaks(
+    mesh: Mesh, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody foresaw ends no look for good: windows of this processor close on."""
+    processor = AnalyticsProcessor(job(), url)
+    await mesh.host(processor)
+    closers: Any = processor._closers
+    look, looks = closers.look, 0
+
+    async def broken() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise ValueError("nobody foresaw this")
+        await look()
+
+    closers.look = broken
+    async with asyncio.timeout(20):
+        while looks < 2:
+            await asyncio.sleep(0)
+    assert "nobody foresaw this" in caplog.text
+
+
 def row(end_us: int, shop: str = "", state: Any = "open", **changed: Any) -> WindowRow:
     """Return a row of a window."""
     right: dict[str, Any] = {"values": {}, "rows": 1, "revision": int(state == "closed")}
@@ -238,10 +295,12 @@ async def test_a_row_too_large_for_an_event_stops_no_pipeline(mesh: Mesh, url: s
     await finish(mesh)
     rows = await rows_when(figures, lambda rows: len(rows) == 2)
     assert [(True, 6), (False, 1)] == [(one.is_cut, one.rows) for one in rows]
+    told: list[WindowRow] = []
     async with asyncio.timeout(20):
-        while not (told := [each async for each in read_events(mesh, "windows.shops.revenue")]):
-            await asyncio.sleep(0)
-    assert rows == [one for each in told for one in rows_of(each.decode(ClosedWindows))]
+        while len(told) < 2:
+            events = [each async for each in read_events(mesh, "windows.shops.revenue")]
+            told = [one for each in events for one in rows_of(each.decode(ClosedWindows))]
+    assert rows == told
 
 
 async def test_a_question_that_makes_no_sense_is_refused(mesh: Mesh, url: str) -> None:

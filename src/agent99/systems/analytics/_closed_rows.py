@@ -13,6 +13,7 @@ from agent99.systems.analytics._fold import pack_panes, unpack_panes
 from agent99.systems.analytics._horizons import own_horizon
 from agent99.systems.analytics._lease import check_epoch, hold
 from agent99.systems.analytics._results import put_events
+from agent99.systems.analytics._wall import common_us
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
@@ -123,6 +124,8 @@ class News(NamedTuple):
     shards: list[ShardState]
     positions: Cursors
     """By part of the log: up to where it has been folded."""
+    now_us: int
+    """When that was, by the clock by which shards are seen."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -179,8 +182,13 @@ def read_settled(
     return _read_deltas(transaction, closing, after, wanted)
 
 
-def read_news(transaction: Transaction, closing: Closing, places: Mapping[int, Place]) -> News:
+def read_news(
+    transaction: Transaction, closing: Closing, places: Mapping[int, Place], here_us: int
+) -> News:
     """Return what is new since the places.
+
+    Args:
+        here_us: By the wall clock of this machine.
 
     Raises:
         LeaseLostError: another processor closes them by now.
@@ -202,7 +210,8 @@ def read_news(transaction: Transaction, closing: Closing, places: Mapping[int, P
         ShardState(shard, max_us, seen_us, bool(is_final))
         for shard, max_us, seen_us, is_final in transaction.tuples(_READ_MARKS, values)
     ]
-    return News(deltas, read, is_whole, shards, positions)
+    now_us = common_us(transaction, here_us)
+    return News(deltas, read, is_whole, shards, positions, now_us)
 
 
 def _read_deltas(

@@ -197,7 +197,8 @@ class Closer:
         closing, written = self._closing, self._written
         lateness_us = closing.pipeline.lateness_us
         assert written is not None
-        read = partial(read_news, closing=closing, places=self._places)
+        here_us = self._ground.clock.wall_us()
+        read = partial(read_news, closing=closing, places=self._places, here_us=here_us)
         news: News = await self._ground.store.read(read)
         await self._merge(news.deltas)
         self._places |= news.places
@@ -231,7 +232,7 @@ class Closer:
         return LOOK_S if watermark_us == goal_us else 0.0
 
     async def _watermark_of(self, news: News) -> int | None:
-        source, now_us = self._closing.pipeline.source, self._ground.clock.wall_us()
+        source, now_us = self._closing.pipeline.source, news.now_us
         seen = {one.shard: one for one in news.shards}
         silent = [
             shard

@@ -63,6 +63,8 @@ class Closers:
                 await self.look()
             except Agent99Error as error:
                 _log.warning("%r goes on later: %s", self, error)
+            except Exception:  # noqa: BLE001 - a bug: else this processor would keep no lease again
+                _log.critical("%r broke, and goes on", self, exc_info=True)
             await self._ground.clock.sleep(BEAT_S)
 
     async def look(self) -> None:

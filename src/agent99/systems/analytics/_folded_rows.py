@@ -12,6 +12,7 @@ from agent99.systems.analytics._columns import shard_key
 from agent99.systems.analytics._delta import Counts, Key, Panes
 from agent99.systems.analytics._fold import pack_panes
 from agent99.systems.analytics._horizons import share_horizons
+from agent99.systems.analytics._wall import common_us
 from agent99.systems.analytics._windows import CountOf
 from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
 
@@ -92,7 +93,7 @@ class Folded(msgspec.Struct, frozen=True):
     """Pipeline, chunk and states of what the work adds to windows."""
     ordinals: Mapping[str, Mapping[Key, int]]
     seen_us: int
-    """By the wall clock."""
+    """By the wall clock of this machine."""
 
 
 def pack_deltas(
@@ -166,13 +167,14 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> b
     _write_ordinals(transaction, at, folded)
     _write_counts(transaction, at, folded)
     _write_late(transaction, job, folded.work)
+    seen_us = common_us(transaction, folded.seen_us)
     marks: list[dict[str, Any]] = [
         {
             "reader": batch.reader,
             "source": source,
             "shard": shard,
             "max_us": mark.max_us,
-            "seen_us": folded.seen_us,
+            "seen_us": seen_us,
             "is_final": int(mark.is_final),
         }
         for (source, shard), mark in sorted(folded.work.marks.items())
