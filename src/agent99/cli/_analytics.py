@@ -22,7 +22,7 @@ from agent99.errors import RemoteError
 
 if TYPE_CHECKING:
     from agent99.agent import Mesh
-    from agent99.systems.analytics import JobInfo, JobStats, PipelineStats, WindowRow
+    from agent99.systems.analytics import JobInfo, JobStats, PipelineStats, SinkStats, WindowRow
 
 LIMIT = 100
 LIMIT_MAX = 1_000_000
@@ -31,6 +31,8 @@ _STATUS_COLUMNS = (
     *("closed", "waiting", "watermark", "lag", "closer"),
 )
 _STATUS_NUMBERS = frozenset(_STATUS_COLUMNS) - {"pipeline", "watermark", "closer"}
+_SINK_COLUMNS = ("pipeline", "sink", "lag", "delivered", "refused", "buried", "error")
+_SINK_NUMBERS = frozenset({"lag", "delivered", "refused", "buried"})
 
 PipelineName = Annotated[str, typer.Argument(help="As `agent99 analytics status` shows it.")]
 
@@ -201,6 +203,8 @@ def _print_status(stats: JobStats) -> None:
     is_current = "" if stats.version == stats.current_version else ", which is not asked for"
     rows = [_status_row(one) for one in stats.pipelines]
     print_table(_STATUS_COLUMNS, rows, numbers=_STATUS_NUMBERS)
+    if stats.sinks:
+        print_table(_SINK_COLUMNS, [_sink_row(one) for one in stats.sinks], numbers=_SINK_NUMBERS)
     tell(
         f"job {stats.job!r}, version {stats.version}{is_current};"
         f" {count(stats.processors, 'processor')}"
@@ -215,6 +219,13 @@ def _status_row(stats: PipelineStats) -> tuple[str, ...]:
         *(stats.pipeline, *(f"{number:,}" for number in (*counts, *more)), watermark),
         *("-" if stats.lag_s is None else duration(stats.lag_s), short(stats.closer) or "-"),
     )
+
+
+def _sink_row(stats: SinkStats) -> tuple[str, ...]:
+    lag = "-" if stats.lag is None else f"{stats.lag:,}"
+    counts = (stats.delivered, stats.refused, stats.refused_events)
+    numbers = tuple(f"{number:,}" for number in counts)
+    return (stats.pipeline, stats.sink, lag, *numbers, stats.error or "-")
 
 
 def build_app() -> typer.Typer:

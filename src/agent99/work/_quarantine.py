@@ -79,6 +79,8 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
     """Where it stood."""
     stream_sequence: int
+    part: str = ""
+    """Which part of the message this is, where the rest of it was handled; else empty."""
     sequence: int = 0
     """Its number in this quarantine; starts at 1."""
     body: bytes = b""
@@ -95,6 +97,8 @@ class Place(msgspec.Struct, frozen=True):
     subject: str = ""
     """Of an event that a reader was given; else empty."""
     reader: Reader = ""
+    part: str = ""
+    """Which part of the message is kept, told apart from its others; empty: the whole."""
 
 
 class Quarantine:
@@ -156,6 +160,7 @@ class Quarantine:
             trace_id=trace_id_of(header.event_uuid, header.traceparent) if header else "",
             stream=place.stream,
             stream_sequence=record.sequence,
+            part=place.part,
             body=record.payload,
         )
         try:
@@ -268,7 +273,8 @@ class Quarantine:
 
 
 def _message_id_of(record: Quarantined) -> str:
-    return f"{record.stream}:{record.stream_sequence}"
+    whole = f"{record.stream}:{record.stream_sequence}"
+    return f"{whole}:{record.part}" if record.part else whole
 
 
 def _write(

@@ -1,13 +1,10 @@
 """Live figures from streams of records: windows by event time, exact through kills.
 
-Given:       records of typed sources; pipelines that say key, window and aggregates; a mesh, the
-             URL of a database.
-Gives:       an agent that stores what it acknowledges, one that keeps the windows, their rows
-             while they are open and when they are closed; every record in exactly one count.
+Given:       records of typed sources; pipelines of key, window, aggregates; a mesh; a database.
+Gives:       agents that store what they acknowledge and keep the windows; rows, open and closed.
 May import:  errors clock ids settings envelope wire embedded journal store dispatch registry work
              groups agent agent99; msgspec polars datasketches ddsketch sqlalchemy rich
-Never:       acknowledges what is not stored, changes a closed window without saying so, drops a
-             record uncounted, lets a sum depend on the order of its parts.
+Never:       drops a record uncounted, changes a closed window silently, lets a sum depend on order.
 """
 
 from agent99.systems.analytics._aggregates import (
@@ -49,9 +46,13 @@ from agent99.systems.analytics._questions import (
     PipelineStats,
     RowsPage,
     RowsQuery,
+    SinkStats,
 )
-from agent99.systems.analytics._results import ClosedWindows
+from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._run import Run, run
+from agent99.systems.analytics._sink import Column, FunctionSink, Refused, Sink, SinkWriter, Target
+from agent99.systems.analytics._sink_parquet import ParquetSink
+from agent99.systems.analytics._sink_sql import SqlSink
 from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source
 from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
@@ -65,6 +66,7 @@ __all__ = [
     "BlockingProducer",
     "Change",
     "ClosedWindows",
+    "Column",
     "Count",
     "CountOf",
     "Counts",
@@ -72,6 +74,7 @@ __all__ = [
     "Distinct",
     "Finished",
     "Flushed",
+    "FunctionSink",
     "Hopping",
     "Ingested",
     "IngestionOptions",
@@ -84,6 +87,7 @@ __all__ = [
     "Max",
     "Mean",
     "Min",
+    "ParquetSink",
     "Pipeline",
     "PipelineStats",
     "ProcessorOptions",
@@ -92,19 +96,26 @@ __all__ = [
     "ProducerStatistics",
     "Quantiles",
     "Rate",
+    "Refused",
     "RowsPage",
     "RowsQuery",
     "Run",
     "Session",
+    "Sink",
+    "SinkStats",
+    "SinkWriter",
     "Sliding",
     "Source",
+    "SqlSink",
     "Sum",
+    "Target",
     "TopK",
     "Tumbling",
     "Variance",
     "Window",
     "WindowRow",
     "read_file",
+    "rows_of",
     "run",
     "run_demo",
     "run_file",

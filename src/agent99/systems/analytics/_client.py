@@ -13,7 +13,7 @@ from agent99.envelope import Pattern, parse_topic
 from agent99.errors import Agent99Error, NoAgentError, RemoteError, UsageError
 from agent99.systems.analytics._changes import Change, Changes
 from agent99.systems.analytics._closer import turned_topic
-from agent99.systems.analytics._jobs import group_of
+from agent99.systems.analytics._names import group_of
 from agent99.systems.analytics._pages import changed
 from agent99.systems.analytics._questions import (
     LIMIT_MAX,

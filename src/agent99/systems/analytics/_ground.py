@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from agent99.agent import host_of, link_of
 from agent99.envelope import Pattern, parse_topic
 from agent99.errors import Agent99Error
-from agent99.systems.analytics._jobs import group_of, reader_of_job
+from agent99.systems.analytics._jobs import reader_of_job
+from agent99.systems.analytics._names import group_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

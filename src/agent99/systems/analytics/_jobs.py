@@ -12,6 +12,7 @@ import msgspec
 
 from agent99.errors import UsageError
 from agent99.groups import reader_name
+from agent99.systems.analytics._names import group_of
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
@@ -32,11 +33,6 @@ _NOTE_CLOSER: Final = (
     " VALUES (:reader, :pipeline, '', 0, 0, 0, '{}') ON CONFLICT (reader, pipeline) DO NOTHING"
 )
 _CURRENT: Final = "SELECT version FROM analytics_job WHERE mesh = :mesh AND job = :job"
-
-
-def group_of(job: str, version: int) -> str:
-    """Return the name of the group that runs a version of a job."""
-    return f"{job}-v{version}"
 
 
 def reader_of_job(mesh: str, job: str, version: int) -> str:

@@ -11,6 +11,9 @@ from typing import Any, Final, NamedTuple
 from agent99.envelope import parse_name
 from agent99.errors import UsageError
 from agent99.systems.analytics._aggregates import Aggregate, Count, Max, Min
+from agent99.systems.analytics._names import sink_group_of
+from agent99.systems.analytics._sink import Column, Sink, check_sinks
+from agent99.systems.analytics._sink_columns import key_columns, value_columns
 from agent99.systems.analytics._source import Source
 from agent99.systems.analytics._windows import SECOND_US, CountOf, Session, Window, check_seconds
 
@@ -70,12 +73,16 @@ class Pipeline:
     lateness_s: float = field(default=0.0, kw_only=True)
     """For how long after its end a window takes late records, which correct it; those that come
     later go to the side stream. Seconds; 0 or more."""
+    sinks: tuple[Sink, ...] = field(default=(), kw_only=True)
+    """Where closed rows go besides the processors' database: SqlSink, ParquetSink, FunctionSink, or
+    one of your own. They may change without a new version of the job."""
 
     def __post_init__(self) -> None:
         parse_name("pipeline", self.name)
         try:
             self._check()
             check_seconds("lateness_s", self.lateness_s)
+            check_sinks(self.sinks, self.key_columns, self.value_columns)
         except UsageError as error:
             raise UsageError(f"pipeline {self.name!r}: {error}") from None
 
@@ -107,6 +114,16 @@ class Pipeline:
         if isinstance(self.window, Session | CountOf):
             times = (Min(self.source.time), Max(self.source.time))
         return (Count(), *times, *self.aggregates.values())
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """What the columns of its key hold, as a sink is told."""
+        return key_columns(self.source, self.key)
+
+    @property
+    def value_columns(self) -> tuple[Column, ...]:
+        """What its figures are, as a sink is told."""
+        return value_columns(self.source, self.aggregates)
 
     def _check(self) -> None:
         """Refuse what does not fit together."""
@@ -193,6 +210,9 @@ class Job:
                 raise UsageError(f"job {name!r}: two sources have the name {one.source.name!r}")
         if type(version) is not int or version < 1:
             raise UsageError(f"job {name!r}: its version is {version!r}; 1 or more")
+        for pipeline in several:
+            for sink in pipeline.sinks:
+                parse_name("group", sink_group_of(self.name, version, pipeline.name, sink.name))
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, version={self.version}, pipelines={list(self.pipelines)})"

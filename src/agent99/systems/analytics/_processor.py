@@ -48,6 +48,7 @@ from agent99.systems.analytics._questions import (
     StatsQuery,
 )
 from agent99.systems.analytics._shelf import LogShelf
+from agent99.systems.analytics._sinks import Sinks
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
@@ -93,8 +94,8 @@ class AnalyticsProcessor(Agent):
         options: The bounds.
 
     Delivery: each record counts exactly once in each pipeline; so does each row, in the database
-        and as an event of `windows.{job}.{pipeline}`. What comes too late is an event of
-        `late.{job}.{pipeline}`.
+        and as an event of `windows.{job}.{pipeline}`, and in sinks as these say. What comes too
+        late is an event of `late.{job}.{pipeline}`.
     """
 
     capabilities = ("analytics_processor",)
@@ -152,6 +153,9 @@ class AnalyticsProcessor(Agent):
             closing = asyncio.get_running_loop().create_task(closers.run())
             stack.push_async_callback(self._end, closing)
             await stack.enter_async_context(self._group)
+            self._sinks = Sinks(ground)
+            delivering = asyncio.get_running_loop().create_task(self._sinks.run())
+            stack.push_async_callback(_cancel, delivering)
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -218,6 +222,7 @@ class AnalyticsProcessor(Agent):
             events=group.events,
             closes=self._closers.pipelines,
             pipelines=pipelines,
+            sinks=await self._sinks.stats(),
         )
 
     @operation(idempotent=True)
@@ -229,8 +234,7 @@ class AnalyticsProcessor(Agent):
     # --- inside -----------------------------------------------------------------------------------
 
     async def _end(self, closing: asyncio.Task[None]) -> None:
-        closing.cancel()
-        await asyncio.gather(closing, return_exceptions=True)
+        await _cancel(closing)
         await self._closers.end()
 
     def _source(self, name: str) -> Source[Any]:
@@ -252,3 +256,8 @@ class AnalyticsProcessor(Agent):
             event_id = event_id_of(source, shard, batch_id)
             for piece in pieces_of(source, batch, event_id, shelf.bytes_max):
                 await shelf.store(piece)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -115,6 +115,25 @@ class PipelineStats(msgspec.Struct, frozen=True, kw_only=True):
     """The processor that closes its windows; empty: nobody does now."""
 
 
+class SinkStats(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a sink is."""
+
+    pipeline: str
+    sink: str
+    group: str
+    """That reads for it: its name among the groups, and in quarantine."""
+    lag: int | None
+    """Events that it has not taken yet; None: it could never be opened."""
+    delivered: int
+    """Rows that it has taken."""
+    refused: int
+    """Rows that it will never take: each is in quarantine, with its reason."""
+    refused_events: int
+    """Events that went into quarantine as a whole: it did not take them for too long."""
+    error: str
+    """What is wrong with it just now; empty: nothing."""
+
+
 class JobStats(msgspec.Struct, frozen=True, kw_only=True):
     """A job, as the database has it, and this processor."""
 
@@ -130,6 +149,7 @@ class JobStats(msgspec.Struct, frozen=True, kw_only=True):
     closes: list[str]
     """The pipelines whose windows it closes."""
     pipelines: list[PipelineStats]
+    sinks: list[SinkStats] = []
 
 
 class Processed(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import msgspec
 
 from agent99.errors import PayloadTooLargeError
 from agent99.systems.analytics._delta import Key, WindowRow
+from agent99.systems.analytics._names import results_topic
 from agent99.systems.analytics._pages import cut
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ ROWS_MAX: Final = 1_000
 """In one event."""
 SHOWN_ROWS_MAX: Final = 200
 """In one hint; who is to see more has to ask."""
+_LISTS: Final = ("start_us", "end_us", "number", "rows", "revision", "is_retracted", "is_cut")
 
 _log = logging.getLogger("agent99.systems.analytics")
 
@@ -95,9 +97,8 @@ def _put(
 ) -> None:
     event = _columns(job, pipeline, turned, rows)
     try:
-        transaction.append(
-            f"windows.{job.name}.{pipeline.name}", event, key=f"{job.name}.{pipeline.name}"
-        )
+        topic = results_topic(job.name, pipeline.name)
+        transaction.append(topic, event, key=f"{job.name}.{pipeline.name}")
     except PayloadTooLargeError:
         if len(rows) == 1:
             if rows[0].is_cut:
@@ -134,7 +135,7 @@ def _columns(
 
 
 def rows_of(event: ClosedWindows) -> list[WindowRow]:
-    """Return the rows of an event."""
+    """Return the rows of an event, in its order: what a group of your own makes of one."""
     keys: list[Key] = list(zip(*event.key.values(), strict=True)) if event.key else []
     return [
         WindowRow(
@@ -154,3 +155,21 @@ def rows_of(event: ClosedWindows) -> list[WindowRow]:
         )
         for at in range(len(event.start_us))
     ]
+
+
+def has_whole_rows(event: ClosedWindows) -> bool:
+    """Tell whether all lists of an event are of one length, as they are where we wrote it."""
+    lists = [getattr(event, name) for name in _LISTS]
+    return len({len(one) for one in (*lists, *event.key.values(), *event.values.values())}) == 1
+
+
+def row_alone(event: ClosedWindows, at: int) -> ClosedWindows:
+    """Return the event that would tell one row of an event alone."""
+    one = slice(at, at + 1)
+    lists = {name: getattr(event, name)[one] for name in _LISTS}
+    return msgspec.structs.replace(
+        event,
+        **lists,
+        key={name: column[one] for name, column in event.key.items()},
+        values={name: column[one] for name, column in event.values.items()},
+    )

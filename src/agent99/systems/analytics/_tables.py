@@ -90,9 +90,17 @@ _COUNTED: Final = (
 
 _REPEATED: Final = "ALTER TABLE analytics_count ADD COLUMN repeated BIGINT NOT NULL DEFAULT 0"
 
+_SINKS: Final = """
+    CREATE TABLE analytics_sink (
+        reader TEXT NOT NULL, pipeline TEXT NOT NULL, sink TEXT NOT NULL,
+        delivered BIGINT NOT NULL, refused BIGINT NOT NULL, sequence BIGINT NOT NULL,
+        error TEXT NOT NULL, PRIMARY KEY (reader, pipeline, sink))
+    """
+
 MIGRATIONS: Final = (
     Migration(1, "deltas, marks and rows", (*_PLAIN, _deltas)),
     Migration(2, "the count of rows", _COUNTED),
     Migration(3, "a count of repetitions", (_REPEATED,)),
+    Migration(4, "what sinks have taken", (_SINKS,)),
 )
 """What is here once is never edited: a change is a new migration."""
