@@ -17,7 +17,12 @@ from agent99.store._outbox import (
     OutboxReceipt,
     OutboxRow,
 )
-from agent99.store._positions import advance_position, claim_position, read_positions
+from agent99.store._positions import (
+    advance_position,
+    claim_position,
+    forget_reader,
+    read_positions,
+)
 from agent99.store._rows import Rows
 from agent99.store._store import Store, open_store
 from agent99.store._transaction import Transaction
@@ -37,6 +42,7 @@ __all__ = [
     "Transaction",
     "advance_position",
     "claim_position",
+    "forget_reader",
     "open_store",
     "read_positions",
 ]

@@ -33,6 +33,11 @@ _READ: Final = (
     " WHERE schema_name = :schema AND reader = :reader"
 )
 
+_FORGET: Final = tuple(
+    f"DELETE FROM {table} WHERE schema_name = :schema AND reader = :reader"  # noqa: S608 - two names
+    for table in ("agent99_position", "agent99_inbox")
+)
+
 
 def claim_position(
     transaction: Transaction, reader: str, part: int, epoch: int, *, start: int = 0
@@ -88,6 +93,21 @@ def read_positions(transaction: Transaction, reader: str) -> dict[int, tuple[int
     check_text("reader", reader, _READER_BYTES_MAX)
     rows = transaction.execute(_READ, {"schema": transaction.scope.schema, "reader": reader})
     return {row.part: (row.begun, row.position) for row in rows}
+
+
+def forget_reader(transaction: Transaction, reader: str) -> None:
+    """Forget how far a reader is, and which messages it has seen: it begins anew, if ever.
+
+    Nobody may own any part of its log then: the epochs are forgotten, too.
+
+    Raises:
+        InvalidNameError: the reader.
+        as `Transaction.execute`.
+    """
+    check_text("reader", reader, _READER_BYTES_MAX)
+    values = {"schema": transaction.scope.schema, "reader": reader}
+    for statement in _FORGET:
+        transaction.execute(statement, values)
 
 
 def _take(transaction: Transaction, reader: str, part: int, epoch: int, start: int) -> int:

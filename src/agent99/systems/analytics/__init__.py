@@ -1,10 +1,13 @@
 """Live figures from streams of records: windows by event time, exact through kills.
 
-Given:       records of typed sources; pipelines of key, window, aggregates; a mesh; a database.
-Gives:       agents that store what they acknowledge and keep the windows; rows, open and closed.
+Given:       records of typed sources; pipelines that say key, window and aggregates; a mesh, the
+             URL of a database.
+Gives:       an agent that stores what it acknowledges, one that keeps the windows, their rows
+             while they are open and when they are closed; every record in exactly one count.
 May import:  errors clock ids settings envelope wire embedded journal store dispatch registry work
              groups agent agent99; msgspec polars datasketches ddsketch sqlalchemy rich
-Never:       drops a record uncounted, changes a closed window silently, lets a sum depend on order.
+Never:       acknowledges what is not stored, changes a closed window without saying so, drops a
+             record uncounted, lets a sum depend on the order of its parts.
 """
 
 from agent99.systems.analytics._aggregates import (
@@ -40,6 +43,9 @@ from agent99.systems.analytics._produced import (
 from agent99.systems.analytics._producer import Producer
 from agent99.systems.analytics._producer_blocking import BlockingProducer
 from agent99.systems.analytics._questions import (
+    Comparison,
+    Difference,
+    Dropped,
     JobInfo,
     Jobs,
     JobStats,
@@ -47,15 +53,30 @@ from agent99.systems.analytics._questions import (
     RowsPage,
     RowsQuery,
     SinkStats,
+    Switched,
 )
 from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._run import Run, run
-from agent99.systems.analytics._sink import Column, FunctionSink, Refused, Sink, SinkWriter, Target
+from agent99.systems.analytics._sink import (
+    Column,
+    FunctionSink,
+    Refused,
+    Sink,
+    SinkWriter,
+    Target,
+)
 from agent99.systems.analytics._sink_parquet import ParquetSink
 from agent99.systems.analytics._sink_sql import SqlSink
 from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source
-from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
+from agent99.systems.analytics._windows import (
+    CountOf,
+    Hopping,
+    Session,
+    Sliding,
+    Tumbling,
+    Window,
+)
 from agent99.systems.analytics._work import LateRecords
 
 __all__ = [
@@ -67,11 +88,14 @@ __all__ = [
     "Change",
     "ClosedWindows",
     "Column",
+    "Comparison",
     "Count",
     "CountOf",
     "Counts",
     "DataIngestionAgent",
+    "Difference",
     "Distinct",
+    "Dropped",
     "Finished",
     "Flushed",
     "FunctionSink",
@@ -108,6 +132,7 @@ __all__ = [
     "Source",
     "SqlSink",
     "Sum",
+    "Switched",
     "Target",
     "TopK",
     "Tumbling",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,10 +19,17 @@ from agent99.systems.analytics._pages import changed
 from agent99.systems.analytics._questions import (
     LIMIT_MAX,
     UNKNOWN_JOB,
+    VERSION_BEHIND,
+    CompareQuery,
+    Comparison,
+    Dropped,
+    DropQuery,
     JobStats,
     RowsPage,
     RowsQuery,
     StatsQuery,
+    Switched,
+    SwitchQuery,
     Which,
 )
 
@@ -33,6 +41,11 @@ CAPABILITY: Final = "analytics_processor"
 POLL_S: Final = 1.0
 """Between two looks of who follows, where no hint comes."""
 TIMEOUT_S: Final = 10.0
+LONG_S: Final = 60.0
+"""For what goes through all rows of a version."""
+PATIENCE_S: Final = 10.0
+AGAIN_S: Final = 0.05
+"""Before a switch is tried again."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
 
@@ -104,10 +117,84 @@ class Analytics:
         """
         return await self._ask("stats", StatsQuery(self._job, self._version), JobStats)
 
+    async def compare(
+        self,
+        old: int,
+        new: int,
+        *,
+        pipeline: str,
+        until: datetime | None = None,
+        limit: int = 10,
+    ) -> Comparison:
+        """Compare what two versions say of the windows that both have closed.
+
+        Args:
+            until: Only windows that end at or before it.
+            limit: So many differences are shown, at most; 0 to 1,000.
+
+        Raises:
+            as `query`.
+        """
+        query = CompareQuery(
+            pipeline=pipeline,
+            job=self._job,
+            old=old,
+            new=new,
+            until_us=_micros(until),
+            limit=limit,
+        )
+        return await self._ask("compare", query, Comparison, timeout_s=LONG_S)
+
+    async def switch(
+        self, version: int, *, patience_s: float = PATIENCE_S, is_forced: bool = False
+    ) -> Switched:
+        """Have a version be the one that is asked for, and whose rows are events.
+
+        It must run, and have closed all that the current one has. Two versions that are both at
+        the end of the log are ahead of each other by turns: it is tried for some seconds.
+
+        Args:
+            patience_s: For how long; 0: once.
+            is_forced: Also if it is behind: windows that it closes again are told again.
+
+        Delivery: no window is left out of `windows.{job}.{pipeline}`, and none is told twice, but
+            for what is forced.
+
+        Raises:
+            RemoteError: it is behind, and by how much (`VERSION_BEHIND`); it is not known, or does
+                not run (`UNKNOWN_JOB`).
+            NoAgentError: nobody is there.
+            DeadlineExceededError, TransportError, ClosedError: it may have been done: do it again.
+        """
+        query = SwitchQuery(version=version, job=self._job, is_forced=is_forced)
+        clock = (link_of(self._of) if isinstance(self._of, Agent) else self._of.link).clock
+        until_s = clock.monotonic_s() + patience_s
+        while True:
+            try:
+                return await self._ask("switch", query, Switched, timeout_s=LONG_S)
+            except RemoteError as error:
+                if error.code != VERSION_BEHIND or clock.monotonic_s() >= until_s:
+                    raise
+            await clock.sleep(AGAIN_S)
+
+    async def drop(self, version: int) -> Dropped:
+        """Forget a version that is neither asked for nor run: all that the database has of it.
+
+        Raises:
+            RemoteError: it is asked for, or run (`VERSION_IN_USE`); it is not known
+                (`UNKNOWN_JOB`).
+            NoAgentError: nobody is there.
+            DeadlineExceededError, TransportError, ClosedError: it may have been done: do it again.
+        """
+        return await self._ask("drop", DropQuery(version=version, job=self._job), Dropped, LONG_S)
+
     async def follow(
         self, pipeline: str, *, poll_s: float = POLL_S
     ) -> AsyncGenerator[Change, None]:
         """Yield the closed rows that there are, then those that come, for ever; use `aclosing`.
+
+        When the job is switched to another version, that one's rows follow, again from all that
+        there are.
 
         Args:
             poll_s: Seconds after which it asks, where nobody has told it of anything.
@@ -118,31 +205,55 @@ class Analytics:
         Raises:
             as `query`, at first; later it goes on as soon as it can.
         """
-        wanted = RowsQuery(
-            pipeline=pipeline,
-            job=self._job,
-            version=self._version,
-            state="closed",
-            limit=LIMIT_MAX,
+        version = await self._current(pipeline)
+        while True:
+            async with aclosing(self._follow(pipeline, version, poll_s)) as changes:
+                async for change in changes:
+                    yield change
+            version = await self._current(pipeline)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _current(self, pipeline: str) -> int:
+        """Return the version that is meant.
+
+        Raises:
+            as `query`.
+        """
+        asked = RowsQuery(
+            pipeline=pipeline, job=self._job, version=self._version, state="closed", limit=1
         )
-        page = await self._ask("query", msgspec.structs.replace(wanted, limit=1), RowsPage)
-        topic = turned_topic(group_of(self._job, page.version), pipeline)
+        return (await self._ask("query", asked, RowsPage)).version
+
+    async def _follow(
+        self, pipeline: str, version: int, poll_s: float
+    ) -> AsyncGenerator[Change, None]:
+        """Yield the changes of a version, until it is not the one that is meant any more."""
+        wanted = RowsQuery(
+            pipeline=pipeline, job=self._job, version=version, state="closed", limit=LIMIT_MAX
+        )
         link = link_of(self._of) if isinstance(self._of, Agent) else self._of.link
-        subject = link.subjects.event_listen(Pattern(parse_topic(topic)))
+        topic = turned_topic(group_of(self._job, version), pipeline)
         changes = Changes(lambda turn: self._all(msgspec.structs.replace(wanted, after_turn=turn)))
+        subject = link.subjects.event_listen(Pattern(parse_topic(topic)))
         heard = link.wire.subscribe(subject, changes.hear)
         try:
             rows, page = await self._all(wanted)
             changes.turn = page.turn
             yield Change(rows=rows, watermark_us=page.watermark_us, is_snapshot=True)
+            look_s = link.clock.monotonic_s() + poll_s
             while True:
                 change = await changes.next(poll_s)
                 if change is not None:
                     yield change
+                if self._version or link.clock.monotonic_s() < look_s:
+                    continue
+                with suppress(Agent99Error):  # nobody can be asked just now
+                    if await self._current(pipeline) != version:
+                        return
+                look_s = link.clock.monotonic_s() + poll_s
         finally:
             heard.unsubscribe()
-
-    # --- inside -----------------------------------------------------------------------------------
 
     async def _all(self, query: RowsQuery) -> tuple[list[WindowRow], RowsPage]:
         """Return all rows, and the first page.
@@ -163,7 +274,9 @@ class Analytics:
             rows = changed(rows, newer)
         return rows, first
 
-    async def _ask(self, operation: str, question: Any, returns: type[T]) -> T:
+    async def _ask(
+        self, operation: str, question: Any, returns: type[T], timeout_s: float = TIMEOUT_S
+    ) -> T:
         """Ask the processors of the job, one after the other, until one knows it.
 
         Raises:
@@ -173,7 +286,7 @@ class Analytics:
         for peer in await self._peers():
             try:
                 answer = await self._of.request(
-                    peer, operation, question, returns=returns, timeout_s=TIMEOUT_S
+                    peer, operation, question, returns=returns, timeout_s=timeout_s
                 )
             except RemoteError as error:
                 if error.code != UNKNOWN_JOB:

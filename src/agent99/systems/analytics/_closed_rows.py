@@ -11,6 +11,7 @@ from agent99.systems.analytics._board_cells import Cells
 from agent99.systems.analytics._delta import Panes, WindowRow
 from agent99.systems.analytics._fold import pack_panes, unpack_panes
 from agent99.systems.analytics._horizons import own_horizon
+from agent99.systems.analytics._jobs import is_current
 from agent99.systems.analytics._lease import check_epoch, hold
 from agent99.systems.analytics._results import put_events
 from agent99.systems.analytics._wall import common_us
@@ -247,7 +248,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
-    """Write rows, their events, and how far the closer is.
+    """Write rows, their events if this version is the current one, and how far the closer is.
 
     Raises:
         LeaseLostError: another processor closes them by now.
@@ -257,8 +258,11 @@ def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
     hold(transaction, closing.reader, closing.pipeline.name, closing.epoch)
     if turn.rows:
         transaction.execute(_SET_ROW, [_row(closing, state.turn, row) for row in turn.rows])
-        at = (state.turn, state.watermark_us)
-        put_events(transaction, closing.job, closing.pipeline, at, turn.rows)
+        # The lease is held, and who switches takes the locks of all leases, too: what is read here
+        # stays so until this transaction has ended.
+        if is_current(transaction, closing.reader):
+            at = (state.turn, state.watermark_us)
+            put_events(transaction, closing.job, closing.pipeline, at, turn.rows)
     _delete(transaction, closing, turn.done)
     # Last: for as long nobody folds.
     own_horizon(transaction, closing.reader, closing.pipeline.name)

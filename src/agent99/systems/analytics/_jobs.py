@@ -33,6 +33,10 @@ _NOTE_CLOSER: Final = (
     " VALUES (:reader, :pipeline, '', 0, 0, 0, '{}') ON CONFLICT (reader, pipeline) DO NOTHING"
 )
 _CURRENT: Final = "SELECT version FROM analytics_job WHERE mesh = :mesh AND job = :job"
+_IS_CURRENT: Final = (
+    "SELECT count(*) FROM analytics_version v JOIN analytics_job j"
+    " ON j.mesh = v.mesh AND j.job = v.job AND j.version = v.version WHERE v.reader = :reader"
+)
 
 
 def reader_of_job(mesh: str, job: str, version: int) -> str:
@@ -67,6 +71,11 @@ def current_version(transaction: Transaction, mesh: str, job: str) -> int | None
     """Return which version of a job is asked for; None: the database knows no such job."""
     version: int | None = transaction.execute(_CURRENT, {"mesh": mesh, "job": job}).scalar()
     return version
+
+
+def is_current(transaction: Transaction, reader: str) -> bool:
+    """Tell whether what a reader makes is what is asked for of its job."""
+    return bool(transaction.execute(_IS_CURRENT, {"reader": reader}).scalar())
 
 
 def definition_of(job: Job) -> str:

@@ -28,6 +28,8 @@ from agent99.systems.analytics._columns import (
     records_decoder,
     split_by_shard,
 )
+from agent99.systems.analytics._compare import compare
+from agent99.systems.analytics._drop import drop
 from agent99.systems.analytics._entries import batch_id_of, event_id_of, pieces_of
 from agent99.systems.analytics._folding import Folding, RecordsGroup
 from agent99.systems.analytics._ground import Ground
@@ -40,15 +42,22 @@ from agent99.systems.analytics._query import (
 )
 from agent99.systems.analytics._questions import (
     INVALID_ACTION,
+    CompareQuery,
+    Comparison,
+    Dropped,
+    DropQuery,
     Jobs,
     JobStats,
     Processed,
     RowsPage,
     RowsQuery,
     StatsQuery,
+    Switched,
+    SwitchQuery,
 )
 from agent99.systems.analytics._shelf import LogShelf
 from agent99.systems.analytics._sinks import Sinks
+from agent99.systems.analytics._switch import switch
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
@@ -59,7 +68,7 @@ ROWS_MAX = 2_000_000
 """That one statement of the database may return."""
 DRAIN_S_MAX = 2.0
 """For so long a batch that is folded may end, when its partition goes to another processor."""
-ACTIONS = ("process_batch", "query", "stats", "jobs")
+ACTIONS = ("process_batch", "query", "stats", "jobs", "compare", "switch", "drop")
 _SQLITE = "sqlite:///"
 
 
@@ -200,10 +209,7 @@ class AnalyticsProcessor(Agent):
     async def stats(self, query: StatsQuery) -> JobStats:
         """Return the counts of the job, which close, and what this processor does."""
         ground, group = self._ground, self._group.statistics()
-        if query.job not in ("", ground.job.name) or query.version not in (0, ground.job.version):
-            raise unknown(
-                f"this processor runs version {ground.job.version} of {ground.job.name!r}"
-            )
+        self._check_ours(query.job, query.version)
         now_us = ground.clock.wall_us()
 
         def read(transaction: Transaction) -> tuple[int | None, Any]:
@@ -231,7 +237,33 @@ class AnalyticsProcessor(Agent):
         read = partial(known_jobs, mesh=self._ground.mesh)
         return Jobs(await self._ground.store.read(read))
 
+    @operation(idempotent=True)
+    async def compare(self, query: CompareQuery) -> Comparison:
+        """Compare what two versions say of the windows that both have closed."""
+        ground = self._ground
+        asked = partial(compare, mesh=ground.mesh, job=ground.job.name, query=query)
+        return await ground.store.read(asked)
+
+    @operation(idempotent=True)
+    async def switch(self, query: SwitchQuery) -> Switched:
+        """Have the processor's version be the one that is asked for, and whose rows are events."""
+        ground = self._ground
+        self._check_ours(query.job, query.version)
+        how = partial(switch, mesh=ground.mesh, job=ground.job, is_forced=query.is_forced)
+        return await ground.store.transaction(how)
+
+    @operation
+    async def drop(self, query: DropQuery) -> Dropped:
+        """Forget a version that is neither asked for nor run."""
+        return await drop(self._ground, query.job or self._ground.job.name, query.version)
+
     # --- inside -----------------------------------------------------------------------------------
+
+    def _check_ours(self, job: str, version: int) -> None:
+        """Refuse a question that a processor of another version, or job, has to answer."""
+        ours = self._ground.job
+        if job not in ("", ours.name) or version not in (0, ours.version):
+            raise unknown(f"this processor runs version {ours.version} of {ours.name!r}")
 
     async def _end(self, closing: asyncio.Task[None]) -> None:
         await _cancel(closing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,9 +26,15 @@ from agent99.systems.analytics._windows import SECOND_US
 if TYPE_CHECKING:
     from agent99.store import Transaction
 
-_SELECT: Final = (
-    "SELECT start_us, end_us, key, number, figures, records, revision, is_retracted"
-    " FROM analytics_row WHERE reader = :reader AND pipeline = :pipeline"
+ROW_COLUMNS: Final = (
+    *("start_us", "end_us", "key", "number"),
+    *("figures", "records", "revision", "is_retracted"),
+)
+_SELECT: Final = "".join(
+    (
+        *("SELECT ", ", ".join(ROW_COLUMNS)),
+        " FROM analytics_row WHERE reader = :reader AND pipeline = :pipeline",
+    )
 )
 _ORDER: Final = " ORDER BY end_us, start_us, key, number LIMIT :limit"
 _READ_CLOSER: Final = (
@@ -125,28 +132,37 @@ def closed_rows(
 def _page(rows: Any, query: RowsQuery) -> tuple[list[WindowRow], After | None]:
     page: list[WindowRow] = []
     size, after = 0, None
-    for start_us, end_us, key, number, figures, records, revision, is_retracted in rows:
+    for row in rows:
+        start_us, end_us, key, number, figures, *_ = row
         is_cut = len(figures) > PAGE_BYTES_MAX
         size += len(key) + (0 if is_cut else len(figures)) + 128
         if len(page) == query.limit or (page and size > PAGE_BYTES_MAX):
             return page, after
-        page.append(
-            WindowRow(
-                pipeline=query.pipeline,
-                start_us=start_us,
-                end_us=end_us,
-                key=decode_key(key),
-                values={} if is_cut else msgspec.json.decode(figures),
-                rows=records,
-                state="closed",
-                revision=revision,
-                is_retracted=bool(is_retracted),
-                is_cut=is_cut,
-                number=number,
-            )
-        )
+        page.append(row_of(query.pipeline, row, is_cut=is_cut))
         after = After(end_us, start_us, key, number)
     return page, None
+
+
+def row_of(pipeline: str, stored: Sequence[Any], *, is_cut: bool = False) -> WindowRow:
+    """Return a row as a database has it, in the order of `ROW_COLUMNS`.
+
+    Args:
+        is_cut: Leave out its values, which no message would hold.
+    """
+    start_us, end_us, key, number, figures, records, revision, is_retracted = stored
+    return WindowRow(
+        pipeline=pipeline,
+        start_us=start_us,
+        end_us=end_us,
+        key=decode_key(key),
+        values={} if is_cut else msgspec.json.decode(figures),
+        rows=records,
+        state="closed",
+        revision=revision,
+        is_retracted=bool(is_retracted),
+        is_cut=is_cut,
+        number=number,
+    )
 
 
 def page_of(found: Found, query: RowsQuery, job: str, key: list[str]) -> RowsPage:

@@ -13,7 +13,12 @@ UNKNOWN_JOB = "UNKNOWN_JOB"
 INVALID_ACTION = "INVALID_ACTION"
 NO_CLOSER = "NO_CLOSER"
 """Of a question about open windows while nobody closes them."""
+VERSION_BEHIND = "VERSION_BEHIND"
+"""Of a switch to a version that has not closed what the current one has."""
+VERSION_IN_USE = "VERSION_IN_USE"
+"""Of a version that is to be dropped, and is asked for, or run."""
 LIMIT_MAX = 2_000
+DIFFERENCES_MAX = 1_000
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 """Of a moment, in microseconds."""
 
@@ -172,3 +177,82 @@ class Jobs(msgspec.Struct, frozen=True):
     """All jobs of a mesh that a database knows."""
 
     jobs: list[JobInfo]
+
+
+class CompareQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which closed windows of two versions are compared."""
+
+    pipeline: Text
+    old: Whole
+    new: Whole
+    job: Text = ""
+    """Empty: the processor's own."""
+    until_us: Whole | None = None
+    """Only windows that end at or before it, microseconds since the epoch."""
+    limit: Annotated[int, msgspec.Meta(ge=0, le=DIFFERENCES_MAX)] = 10
+    """So many differences are shown, at most."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A window of which two versions do not say the same."""
+
+    old: WindowRow
+    new: WindowRow
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """How far two versions of a pipeline agree, in windows that both have closed."""
+
+    job: str
+    pipeline: str
+    old: int
+    new: int
+    until_us: int | None
+    """Windows that end at or before it were compared; None: one of them has closed none yet, or
+    they are by count, which no time closes."""
+    equal: int
+    """Windows of which they say the same: so many records, and all figures that both have."""
+    different: int
+    only_old: int
+    """Windows that the new version does not have."""
+    only_new: int
+    differences: list[Difference]
+    """The first ones, in the order of their ends."""
+
+
+class SwitchQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """To which version a job is switched."""
+
+    version: Whole
+    job: Text = ""
+    """Empty: the processor's own."""
+    is_forced: bool = False
+    """Also if it is behind: what it closes again is told again."""
+
+
+class Switched(msgspec.Struct, frozen=True):
+    """The version that is asked for from now on."""
+
+    job: str
+    version: int
+    before: int
+    """The one that was; the same: nothing has changed."""
+    told: int
+    """Rows that the switch itself put into the log: those that the one before had not told."""
+
+
+class DropQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which version of a job is forgotten."""
+
+    version: Whole
+    job: Text = ""
+    """Empty: the processor's own."""
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """A version that was forgotten."""
+
+    job: str
+    version: int
+    rows: int
+    """Rows of closed windows that went with it."""

@@ -1,0 +1,74 @@
+"""Forgets a version of a job: what a database keeps of it, and its group."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from agent99.errors import Failure, UsageError
+from agent99.groups import delete_group, list_groups
+from agent99.systems.analytics._jobs import current_version, group_of, reader_of_job
+from agent99.systems.analytics._query import unknown
+from agent99.systems.analytics._questions import VERSION_IN_USE, Dropped
+
+if TYPE_CHECKING:
+    from agent99.store import Transaction
+    from agent99.systems.analytics._ground import Ground
+
+_IS_KNOWN: Final = "SELECT count(*) FROM analytics_version WHERE reader = :reader"
+_TABLES: Final = ("version", "mark", "count", "ordinal", "closer", "delta", "row")
+_COUNT_ROWS: Final = (
+    "SELECT count(*) FROM analytics_row WHERE reader = :reader AND is_retracted = 0"
+)
+
+
+async def drop(ground: Ground, job: str, version: int) -> Dropped:
+    """Forget a version of a job: its rows, all that they were made of, and how far it was.
+
+    Its number may be used again after that, and begins with the log.
+
+    Raises:
+        Failure: it is asked for, or run (`VERSION_IN_USE`); the database does not know it
+            (`UNKNOWN_JOB`).
+        StoreError or one of its kinds.
+        JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError: some
+            of it may be gone: do it again.
+    """
+    check = partial(_check, mesh=ground.mesh, job=job, version=version)
+    await ground.store.read(check)
+    group = group_of(job, version)
+    if group in await list_groups(ground.agent):
+        try:
+            await delete_group(ground.agent, group)
+        except UsageError as error:
+            message = f"version {version} of job {job!r} is run: {error}"
+            raise Failure(message, code=VERSION_IN_USE) from None
+    forget = partial(_forget, mesh=ground.mesh, job=job, version=version)
+    return Dropped(job, version, await ground.store.transaction(forget))
+
+
+def _check(transaction: Transaction, mesh: str, job: str, version: int) -> None:
+    """Refuse a version that is not there, or is the current one.
+
+    Raises:
+        Failure
+    """
+    values = {"reader": reader_of_job(mesh, job, version)}
+    if not transaction.execute(_IS_KNOWN, values).scalar():
+        raise unknown(f"the database knows no version {version} of job {job!r}")
+    if current_version(transaction, mesh, job) == version:
+        message = f"version {version} of job {job!r} is the one that is asked for: switch before"
+        raise Failure(message, code=VERSION_IN_USE)
+
+
+def _forget(transaction: Transaction, mesh: str, job: str, version: int) -> int:
+    """Delete what there is of a version; returns how many rows of closed windows that was."""
+    from agent99.store import forget_reader  # noqa: PLC0415 - loads SQLAlchemy
+
+    _check(transaction, mesh, job, version)
+    values = {"reader": reader_of_job(mesh, job, version)}
+    rows = int(transaction.execute(_COUNT_ROWS, values).scalar() or 0)
+    for table in _TABLES:
+        transaction.execute(f"DELETE FROM analytics_{table} WHERE reader = :reader", values)  # noqa: S608 - of names above
+    forget_reader(transaction, values["reader"])
+    return rows
