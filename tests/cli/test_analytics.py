@@ -191,6 +191,42 @@ def test_watch_prints_rows_as_they_come(cli: Cli) -> None:
     assert 0 == running.wait()
 
 
+# --- versions -------------------------------------------------------------------------------------
+
+
+def test_a_version_beside_the_old_one_takes_its_place(cli: Cli) -> None:
+    """It is compared, and switched to; then the old one can go."""
+    cli.write("figures.py", FIGURES)
+    old = cli.start("run", "figures.py")
+    old.wait_line("^ready: ")
+    ingest(cli, *LINES[:3])
+    wait_closed(cli, "2026-03-01 10:00:00Z")
+    newer = FIGURES.replace('Sum("pence")', 'Sum("twice")').replace(
+        "    window=Tumbling(3600),",
+        '    window=Tumbling(3600), columns={"twice": lambda pence: 2 * pence},',
+    )
+    newer = newer.replace("(HOURLY, TOP))", "(HOURLY, TOP), version=2)")
+    cli.write("newer.py", newer.replace("class Tills(DataIngestionAgent):", "class _No:"))
+    cli.start("run", "newer.py").wait_line("^ready: ")
+
+    def differ() -> bool:
+        done = cli.run("analytics", "compare", "sales", "1", "2", "--pipeline", "revenue")
+        return (done.code, "pence 250 → 500" in done.out) == (1, True)
+
+    wait_until(differ, timeout_s=TIMEOUT_S)
+    done = cli.run("analytics", "compare", "sales", "1", "2", "--json")
+    found = {one["pipeline"]: one for one in done.document["pipelines"]}
+    assert (2, 0) == (found["revenue"]["different"], found["top"]["different"])
+    done = cli.run("analytics", "switch", "sales", "2")
+    assert (0, "job 'sales': version 1 → 2; 0 rows told by the switch\n") == (done.code, done.out)
+    assert "500" in cli.run("analytics", "query", "revenue", "--key", "France").out
+    assert 1 == cli.run("analytics", "drop", "sales", "1", "--yes").code
+    old.signal(signal.SIGINT)
+    assert 0 == old.wait()
+    done = cli.run("analytics", "drop", "sales", "1", "--yes")
+    assert (0, "version 1 of job 'sales' is gone, with 2 rows\n") == (done.code, done.out)
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 
@@ -200,6 +236,10 @@ def test_watch_prints_rows_as_they_come(cli: Cli) -> None:
         ("query revenu", 3, "did you mean 'revenue'? there are: revenue of sales, top of sales"),
         ("query revenue --job other", 3, "there is no such pipeline 'revenue'; there are: none"),
         ("query revenue --version 2", 3, "there is no such pipeline"),
+        ("compare sales 1 2", 3, "there is no version 2 of job 'sales'; there are: 1"),
+        ("switch sales 2", 1, "this processor runs version 1 of 'sales'"),
+        ("drop sales 1 --yes", 1, "is the one that is asked for"),
+        ("drop sales 1", 2, "say --yes"),
         ("watch nothing", 3, "there is no such pipeline 'nothing'"),
         ("query revenue --since soon", 2, "'soon' is no moment such as"),
         ("query revenue --limit 0", 2, "--limit"),

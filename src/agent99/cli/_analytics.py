@@ -10,6 +10,7 @@ import typer
 
 from agent99.cli._analytics_jobs import JobOptions, find_jobs, find_pipeline
 from agent99.cli._analytics_rows import parse_moment, row_cells, row_table, window_moment
+from agent99.cli._analytics_versions import add_versions
 from agent99.cli._command import add_command
 from agent99.cli._exits import Exit
 from agent99.cli._join import join, run_async
@@ -231,10 +232,11 @@ def _sink_row(stats: SinkStats) -> tuple[str, ...]:
 def build_app() -> typer.Typer:
     """Return the group of commands."""
     app = typer.Typer(
-        help="Look at the figures of streams: their windows, open and closed, and their jobs.",
+        help="Look at the figures of streams: their windows, open and closed; switch versions.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     for name, function in (("query", query), ("watch", watch), ("status", status)):
         add_command(app, name, function)
+    add_versions(app)
     return app

@@ -34,7 +34,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     watermark_us: int | None
     """Up to where windows were closed then, microseconds."""
     is_snapshot: bool = False
-    """It is the first one."""
+    """It is the first one, or the first one of the version that the job was switched to."""
 
 
 class Changes:

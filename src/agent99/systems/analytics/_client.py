@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -248,12 +248,18 @@ class Analytics:
                     yield change
                 if self._version or link.clock.monotonic_s() < look_s:
                     continue
-                with suppress(Agent99Error):  # nobody can be asked just now
-                    if await self._current(pipeline) != version:
-                        return
+                if await self._has_switched(pipeline, version):
+                    return
                 look_s = link.clock.monotonic_s() + poll_s
         finally:
             heard.unsubscribe()
+
+    async def _has_switched(self, pipeline: str, version: int) -> bool:
+        """Tell whether another version is meant by now; not while nobody can be asked."""
+        try:
+            return await self._current(pipeline) != version
+        except Agent99Error:
+            return False
 
     async def _all(self, query: RowsQuery) -> tuple[list[WindowRow], RowsPage]:
         """Return all rows, and the first page.

@@ -38,7 +38,9 @@ _READ_CLOSERS: Final = (
     " WHERE reader = :reader"
 )
 _SET: Final = "UPDATE analytics_job SET version = :version WHERE mesh = :mesh AND job = :job"
-# What ended since; and before, as long as it could be corrected, what was corrected or came new.
+# What ended since; and of what could still be corrected, whatever has records that the old version
+# had not merged yet: it would have told them, and is silent now. What only the old one has merged
+# the new one will yet merge, and tell.
 _UNTOLD: Final = (
     "SELECT n.start_us, n.end_us, n.key, n.number, n.figures, n.records, n.revision, n.is_retracted"
     " FROM analytics_row n LEFT JOIN analytics_row o ON o.reader = :old"
@@ -48,7 +50,7 @@ _UNTOLD: Final = (
     " AND (n.end_us, n.start_us, n.key, n.number) > (:end_us, :start_us, :key, :number)"
     " AND CASE WHEN o.reader IS NULL THEN n.is_retracted = 0"
     " WHEN n.is_retracted = 1 THEN o.is_retracted = 0"
-    " ELSE o.is_retracted = 1 OR (n.revision > 1 AND n.figures <> o.figures) END"
+    " ELSE o.is_retracted = 1 OR n.records > o.records END"
     " ORDER BY n.end_us, n.start_us, n.key, n.number LIMIT :limit"
 )
 
