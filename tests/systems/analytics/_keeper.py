@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 from agent99 import Mesh
@@ -22,12 +23,15 @@ from agent99.systems.analytics._board import Board
 from agent99.systems.analytics._closer import Closer
 from agent99.systems.analytics._delta import WindowRow
 
-from ._tills import TILLS, till_job
+from ._tills import TILLS, switched_job, till_job
 
 POSITION_FIRST = "the position is committed before the state"
 SWALLOWED = "a late record is counted, and in no window"
 SHOWN_AGAIN = "who takes over shows again what was shown"
 APART_S = 0.03
+OLDER, NEWER = "version 1", "version 2"
+VERSIONS = {OLDER: partial(switched_job, 1), NEWER: partial(switched_job, 2)}
+"""No faults: which version of the job of the switch it keeps."""
 
 
 def plant(fault: str) -> None:
@@ -90,7 +94,8 @@ async def main(url: str, mesh_name: str, database: str, fault: str) -> None:
     loop.add_reader(sys.stdin, os._exit, 1)
     loop.add_signal_handler(signal.SIGTERM, left.set)
     async with Mesh(url, mesh=mesh_name) as mesh:
-        await mesh.host(AnalyticsProcessor(till_job(), database))
+        job = VERSIONS[fault]() if fault in VERSIONS else till_job()
+        await mesh.host(AnalyticsProcessor(job, database))
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await left.wait()

@@ -92,14 +92,19 @@ class TillCampaign:
 
     # --- processes --------------------------------------------------------------------------------
 
-    async def start(self, count: int = 1) -> None:
-        """Start processors, and wait until they are at work."""
-        await asyncio.gather(*(self._start() for _ in range(count)))
+    async def start(self, count: int = 1, how: str = "") -> None:
+        """Start processors, and wait until they are at work.
 
-    async def _start(self) -> None:
+        Args:
+            how: Instead of the campaign's fault.
+        """
+        await asyncio.gather(*(self._start(how) for _ in range(count)))
+
+    async def _start(self, how: str) -> None:
+        *where, fault = self._words
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tests.systems.analytics._keeper", *self._words),
+            *("-m", "tests.systems.analytics._keeper", *where, how or fault),
             cwd=ROOT,
             stdin=PIPE,
             stdout=PIPE,

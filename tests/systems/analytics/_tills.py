@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -68,6 +69,17 @@ PIPELINES = (
 def till_job(version: int = 1) -> Job:
     """Return the job: all kinds of windows over the same sales."""
     return Job("tills", PIPELINES, version=version)
+
+
+def switched_job(version: int) -> Job:
+    """Return a version of the job of the switch: the second one counts half pence."""
+    few = PIPELINES[:2]
+    if version == 1:
+        return Job("tills", few)
+    halves = {"halves": lambda number: 2 * number}
+    figures: dict[str, Any] = {"sales": Count(), "pence": Sum("halves")}
+    newer = (replace(one, columns=halves, aggregates=figures) for one in few)
+    return Job("tills", newer, version=version)
 
 
 class Tills:
