@@ -17,10 +17,12 @@ from agent99.systems.analytics import (
     Analytics,
     AnalyticsProcessor,
     ClosedWindows,
+    Count,
     CountOf,
     Pipeline,
     Session,
     Sum,
+    TopK,
     Tumbling,
     WindowRow,
 )
@@ -187,6 +189,26 @@ async def test_versions_are_compared(mesh: Mesh, url: str) -> None:
     with pytest.raises(RemoteError) as no:
         await figures.compare(1, 7, pipeline="revenue")
     assert "UNKNOWN_JOB" == no.value.code
+
+
+async def test_rows_that_no_message_holds_are_compared(mesh: Mesh, url: str) -> None:
+    """Rows too large for an answer are compared by their values, and told without them."""
+    names = {"top": TopK("shop")}
+    await start(mesh, url, 1, revenue(key=(), aggregates=names))
+    for number in range(4):
+        await store(mesh, [sale(1, shop=f"{number}" * 200_000)])
+    await finish(mesh)
+    figures = Analytics(mesh, "shops")
+    await rows_when(figures, len)
+    few = {"top": TopK("shop", k=2)}
+    await start(mesh, url, 2, revenue(key=(), aggregates=few))
+    await start(mesh, url, 3, revenue(key=(), aggregates=names | {"count": Count()}))
+    for version in (2, 3):
+        await rows_when(Analytics(mesh, "shops", version=version), len)
+    (one,) = (await figures.compare(1, 2, pipeline="revenue")).differences
+    assert [(True, 4), (True, 4)] == [(row.is_cut, row.rows) for row in (one.old, one.new)]
+    found = await figures.compare(1, 3, pipeline="revenue")
+    assert (1, 0) == (found.equal, found.different)
 
 
 async def test_a_version_is_dropped(mesh: Mesh, url: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.systems.analytics._board_cells import NEVER_US
+from agent99.systems.analytics._closed_rows import encode_json
+from agent99.systems.analytics._pages import PAGE_BYTES_MAX, cut
 from agent99.systems.analytics._query import ROW_COLUMNS, find, row_of
 from agent99.systems.analytics._questions import Comparison, Difference, RowsQuery
 from agent99.systems.analytics._watermark import FOREVER_US
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from agent99.systems.analytics._questions import CompareQuery
 
 _PAGE: Final = 1_000
+ROW_BYTES_MAX: Final = PAGE_BYTES_MAX // 4
+"""Of a difference that is shown."""
 _SAME_WINDOW: Final = (
     "b.reader = :other AND b.pipeline = a.pipeline AND b.end_us = a.end_us"
     " AND b.start_us = a.start_us AND b.key = a.key AND b.number = a.number"
@@ -78,14 +82,15 @@ def compare(transaction: Transaction, mesh: str, job: str, query: CompareQuery) 
     }
     turned = values | {"reader": new.reader, "other": old.reader}
     equal = _count(transaction, _COUNT_EQUAL, values)
-    different, shown = 0, list[Difference]()
+    different, shown, room = 0, list[Difference](), PAGE_BYTES_MAX
     for one in _unlike(transaction, values):
         if _agree(one):
             equal += 1
             continue
         different += 1
-        if len(shown) < query.limit:
-            shown.append(one)
+        if different <= query.limit and room > 0:
+            shown.append(fitting := _fitting(one))
+            room -= len(encode_json(fitting))
     return Comparison(
         job=name,
         pipeline=query.pipeline,
@@ -125,6 +130,14 @@ def _agree(one: Difference) -> bool:
     return one.old.rows == one.new.rows and all(
         old[name] == new[name] for name in old.keys() & new.keys()
     )
+
+
+def _fitting(one: Difference) -> Difference:
+    """Return a difference as it is shown: without values that would fill an answer."""
+    rows = (
+        cut(row) if len(encode_json(row)) > ROW_BYTES_MAX else row for row in (one.old, one.new)
+    )
+    return Difference(*rows)
 
 
 def _is_by_count(transaction: Transaction, reader: str, pipeline: str) -> bool:

@@ -217,7 +217,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Windows that the new version does not have."""
     only_new: int
     differences: list[Difference]
-    """The first ones, in the order of their ends."""
+    """The first ones, in the order of their ends: as many as the answer holds."""
 
 
 class SwitchQuery(msgspec.Struct, frozen=True, kw_only=True):
