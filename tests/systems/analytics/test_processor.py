@@ -15,7 +15,6 @@ from agent99.systems.analytics import CountOf, Tumbling, _closer, _stock
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._closed_rows import write_turn
 from agent99.systems.analytics._delta import WindowRow
-from agent99.systems.analytics._folding import COMMIT_S
 from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._work import LateRecords
@@ -71,19 +70,6 @@ async def test_a_batch_that_comes_again_counts_once(mesh: Mesh, url: str) -> Non
     await finish(mesh)
     await closed(figures, by_minute([*sales, sale(40), sale(40)]))
     assert 32 == (await counts_when(figures, 32)).on_time
-
-
-async def test_batches_that_follow_one_another_share_transactions(mesh: Mesh, url: str) -> None:
-    """A partition of which little comes at a time has a transaction each 50 ms at most."""
-    processor = AnalyticsProcessor(job(), url)
-    await mesh.host(processor)
-    clock = asyncio.get_running_loop()
-    since_s = clock.time()
-    for at in range(40):
-        await store(mesh, [sale(at)])
-    await counts_when(Analytics(mesh, "shops"), 40)
-    in_all = processor._group.statistics().batches
-    assert 1 <= in_all <= 2 + (clock.time() - since_s) / COMMIT_S
 
 
 async def test_late_records_correct_or_are_told(mesh: Mesh, url: str) -> None:

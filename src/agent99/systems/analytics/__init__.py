@@ -10,20 +10,11 @@ Never:       acknowledges what is not stored, changes a closed window without sa
              record uncounted, lets a sum depend on the order of its parts.
 """
 
-from agent99.systems.analytics._aggregates import (
-    Aggregate,
-    Count,
-    Max,
-    Mean,
-    Min,
-    Rate,
-    Sum,
-    Variance,
-)
 from agent99.systems.analytics._changes import Change
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._delta import Counts, WindowRow
 from agent99.systems.analytics._demo import run_demo
+from agent99.systems.analytics._figures import Aggregate, Count, Max, Mean, Min, Rate, Sum, Variance
 from agent99.systems.analytics._files import read_file, run_file
 from agent99.systems.analytics._ingested import (
     Finished,
@@ -44,8 +35,6 @@ from agent99.systems.analytics._producer import Producer
 from agent99.systems.analytics._producer_blocking import BlockingProducer
 from agent99.systems.analytics._questions import (
     Comparison,
-    Difference,
-    Dropped,
     JobInfo,
     Jobs,
     JobStats,
@@ -53,30 +42,15 @@ from agent99.systems.analytics._questions import (
     RowsPage,
     RowsQuery,
     SinkStats,
-    Switched,
 )
 from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._run import Run, run
-from agent99.systems.analytics._sink import (
-    Column,
-    FunctionSink,
-    Refused,
-    Sink,
-    SinkWriter,
-    Target,
-)
+from agent99.systems.analytics._sink import Column, FunctionSink, Refused, Sink, SinkWriter, Target
 from agent99.systems.analytics._sink_parquet import ParquetSink
 from agent99.systems.analytics._sink_sql import SqlSink
 from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source
-from agent99.systems.analytics._windows import (
-    CountOf,
-    Hopping,
-    Session,
-    Sliding,
-    Tumbling,
-    Window,
-)
+from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
 from agent99.systems.analytics._work import LateRecords
 
 __all__ = [
@@ -93,9 +67,7 @@ __all__ = [
     "CountOf",
     "Counts",
     "DataIngestionAgent",
-    "Difference",
     "Distinct",
-    "Dropped",
     "Finished",
     "Flushed",
     "FunctionSink",
@@ -132,7 +104,6 @@ __all__ = [
     "Source",
     "SqlSink",
     "Sum",
-    "Switched",
     "Target",
     "TopK",
     "Tumbling",

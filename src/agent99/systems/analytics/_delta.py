@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from agent99.systems.analytics._aggregates import State
+from agent99.systems.analytics._figures import State
 
 Scalar = int | float | str | bool | None
 Key = tuple[Scalar, ...]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from agent99.systems.analytics._aggregates import Count, Max, Sum
 from agent99.systems.analytics._demo_retail import Line, Order
+from agent99.systems.analytics._figures import Count, Max, Sum
 from agent99.systems.analytics._pipeline import Job, Pipeline
 from agent99.systems.analytics._sketches import Distinct, Quantiles, TopK
 from agent99.systems.analytics._source import Source

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from agent99.errors import Failure, UsageError
 from agent99.groups import delete_group, list_groups
-from agent99.systems.analytics._jobs import current_version, group_of, reader_of_job
+from agent99.systems.analytics._jobs import current_version, reader_of_job
+from agent99.systems.analytics._names import group_of
 from agent99.systems.analytics._query import unknown
 from agent99.systems.analytics._questions import VERSION_IN_USE, Dropped
 

@@ -49,10 +49,6 @@ ATTEMPTS_MAX: Final = 5
 TRIES_MAX: Final = 100
 """So often a batch is folded anew at once: for each event that cannot be, and for each time that a
 horizon has moved over what was taken. Then it comes again after a pause."""
-COMMIT_S: Final = 0.05
-"""Between two transactions of a partition of which little comes."""
-STORED_MANY: Final = 16
-"""So many stored batches are much: they wait for no others."""
 REFUSED: Final = Name("records")
 """Under which the quarantine keeps, by the name of the group, events that could not be folded."""
 
@@ -112,8 +108,6 @@ class Folding:
             for pipelines in ground.by_source.values()
         }
         self._shares: Final[dict[int, Share]] = {}
-        self._ended_s: Final[dict[int, float]] = {}
-        """By partition: when its last transaction ended."""
         self.topic: Final = f"analytics.folded.{ground.group}"
         """Of the hint that something was folded."""
 
@@ -129,7 +123,6 @@ class Folding:
             JournalError, DeadlineExceededError, TransportError, ClosedError: an event could not be
                 put into quarantine.
         """
-        await self._let_more_come(batch)
         try:
             await self._fold(batch)
         except Exception as error:  # what of: it is looked for
@@ -138,20 +131,9 @@ class Folding:
             # One event breaks whatever it is in: each is folded by itself, and that one refused.
             for record in batch.records:
                 await self._fold(msgspec.structs.replace(batch, records=(record,)), is_alone=True)
-        self._ended_s[batch.partition] = self._ground.clock.monotonic_s()
         await self._ground.tell(self.topic, None)
 
     # --- inside -----------------------------------------------------------------------------------
-
-    async def _let_more_come(self, batch: Batch) -> None:
-        """Wait where the partition has just had a transaction: what comes meanwhile is in one.
-
-        A transaction, and the closers' look at it, cost as much as a thousand records.
-        """
-        ended_s = self._ended_s.get(batch.partition)
-        if ended_s is not None and len(batch.records) < STORED_MANY:
-            clock = self._ground.clock
-            await clock.sleep(max(0.0, ended_s + COMMIT_S - clock.monotonic_s()))
 
     async def _fold(self, batch: Batch, *, is_alone: bool = False) -> None:
         hand = Hand(batch, {}, {}, is_alone)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from agent99.envelope import parse_name
 from agent99.errors import UsageError
-from agent99.systems.analytics._aggregates import Aggregate, Count, Max, Min
+from agent99.systems.analytics._figures import Aggregate, Count, Max, Min
 from agent99.systems.analytics._names import sink_group_of
 from agent99.systems.analytics._sink import Column, Sink, check_sinks
 from agent99.systems.analytics._sink_columns import key_columns, value_columns

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.errors import UsageError
-from agent99.systems.analytics._aggregates import (
+from agent99.systems.analytics._figures import (
     Aggregate,
     Count,
     Max,

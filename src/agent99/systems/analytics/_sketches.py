@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.errors import UsageError, how_to_install
-from agent99.systems.analytics._aggregates import ORDERED, SUMMED, not_of, present
 from agent99.systems.analytics._columns import INT_MAX, INT_MIN, refusal
+from agent99.systems.analytics._figures import ORDERED, SUMMED, not_of, present
 
 if TYPE_CHECKING:
     from ddsketch.mapping import KeyMapping
