@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate, islice
-from operator import itemgetter, le, sub
+from itertools import islice
+from operator import itemgetter, le
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -137,9 +137,6 @@ def _behind(
     if watermark_us is None:
         watermark_us = times[0] - delay_us
     if isinstance(pipeline.window, CountOf) or (in_order and times[0] >= watermark_us):
-        return late, dropped
-    how_far_back = map(sub, accumulate(times, max), times)
-    if min(times) >= watermark_us and max(how_far_back) <= delay_us:
         return late, dropped
     for row, time in enumerate(times):
         if time < watermark_us:
