@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -56,8 +56,8 @@ class Aggregate(Protocol):
         ...
 
 
-class Count(msgspec.Struct, frozen=True):
-    """How many records there are."""
+class _OfRows(msgspec.Struct, frozen=True):
+    """A figure of how many records there are."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -75,50 +75,45 @@ class Count(msgspec.Struct, frozen=True):
     def merge(self, states: Sequence[int], /) -> int:
         """Return how many in all."""
         return sum(states)
+
+
+class OfColumn(msgspec.Struct, frozen=True):
+    """A figure of one column, whose values are of certain types. Private to the room."""
+
+    kinds: ClassVar[tuple[type, ...]] = ORDERED
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one that it is of."""
+        return (self.column,)
+
+    def misfit(self, _column: str, kind: type, /) -> str:
+        """Say which types it takes, where the column's is none of them."""
+        return not_of(kind, self.kinds)
+
+
+class Count(_OfRows, frozen=True):
+    """How many records there are."""
 
     def show(self, state: int, _size_s: float, /) -> int:
         """Return how many."""
         return state
 
 
-class Rate(msgspec.Struct, frozen=True):
+class Rate(_OfRows, frozen=True):
     """Records per second, over the length of the window."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """None: what a record holds does not matter."""
-        return ()
-
-    def misfit(self, _column: str, _kind: type, /) -> str:
-        """Nothing misfits."""
-        return ""
-
-    def fold(self, rows: int, /, *_values: Sequence[Any]) -> int:
-        """Return how many."""
-        return rows
-
-    def merge(self, states: Sequence[int], /) -> int:
-        """Return how many in all."""
-        return sum(states)
 
     def show(self, state: int, size_s: float, /) -> float:
         """Return how many for each second of the window."""
         return state / size_s
 
 
-class Sum(msgspec.Struct, frozen=True):
+class Sum(OfColumn, frozen=True):
     """The sum of integers: pence, not pounds. 0 where there are none."""
 
-    column: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The summed one."""
-        return (self.column,)
-
-    def misfit(self, _column: str, kind: type, /) -> str:
-        """Say that only integers are summed."""
-        return not_of(kind, SUMMED)
+    kinds = SUMMED
 
     def fold(self, _rows: int, /, *values: Sequence[int | None]) -> int:
         """Return the sum."""
@@ -133,19 +128,8 @@ class Sum(msgspec.Struct, frozen=True):
         return state
 
 
-class Min(msgspec.Struct, frozen=True):
+class Min(OfColumn, frozen=True):
     """The least value; of a datetime as microseconds since the epoch. None where there are none."""
-
-    column: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one whose least value it is."""
-        return (self.column,)
-
-    def misfit(self, _column: str, kind: type, /) -> str:
-        """Say that only scalars are compared."""
-        return not_of(kind, ORDERED)
 
     def fold(self, _rows: int, /, *values: Sequence[Any]) -> Any:
         """Return the least."""
@@ -160,19 +144,8 @@ class Min(msgspec.Struct, frozen=True):
         return state
 
 
-class Max(msgspec.Struct, frozen=True):
+class Max(OfColumn, frozen=True):
     """The greatest value; of a datetime as microseconds since the epoch. None: there are none."""
-
-    column: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one whose greatest value it is."""
-        return (self.column,)
-
-    def misfit(self, _column: str, kind: type, /) -> str:
-        """Say that only scalars are compared."""
-        return not_of(kind, ORDERED)
 
     def fold(self, _rows: int, /, *values: Sequence[Any]) -> Any:
         """Return the greatest."""
@@ -187,19 +160,10 @@ class Max(msgspec.Struct, frozen=True):
         return state
 
 
-class Mean(msgspec.Struct, frozen=True):
+class Mean(OfColumn, frozen=True):
     """The mean of integers: their exact sum by their number, rounded once. None: there are none."""
 
-    column: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one whose mean it is."""
-        return (self.column,)
-
-    def misfit(self, _column: str, kind: type, /) -> str:
-        """Say that only integers are summed."""
-        return not_of(kind, SUMMED)
+    kinds = SUMMED
 
     def fold(self, _rows: int, /, *values: Sequence[int | None]) -> list[int]:
         """Return how many, and their sum."""
@@ -216,22 +180,13 @@ class Mean(msgspec.Struct, frozen=True):
         return total / count if count else None
 
 
-class Variance(msgspec.Struct, frozen=True):
+class Variance(OfColumn, frozen=True):
     """The variance of integers that are the whole population (divided by n, not by n - 1).
 
     It is made of three exact integer sums, and rounded once. None where there are none.
     """
 
-    column: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one whose variance it is."""
-        return (self.column,)
-
-    def misfit(self, _column: str, kind: type, /) -> str:
-        """Say that only integers are summed."""
-        return not_of(kind, SUMMED)
+    kinds = SUMMED
 
     def fold(self, _rows: int, /, *values: Sequence[int | None]) -> list[int]:
         """Return how many, their sum, and that of their squares."""

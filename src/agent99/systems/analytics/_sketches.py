@@ -17,7 +17,7 @@ import msgspec
 
 from agent99.errors import UsageError, how_to_install
 from agent99.systems.analytics._columns import INT_MAX, INT_MIN, refusal
-from agent99.systems.analytics._figures import ORDERED, SUMMED, not_of, present
+from agent99.systems.analytics._figures import ORDERED, SUMMED, OfColumn, not_of, present
 
 if TYPE_CHECKING:
     from ddsketch.mapping import KeyMapping
@@ -88,7 +88,7 @@ class TopK(msgspec.Struct, frozen=True):
         return [lost + least, kept]
 
 
-class Distinct(msgspec.Struct, frozen=True):
+class Distinct(OfColumn, frozen=True):
     """How many different values there are.
 
     Exact up to 16,384; beyond, with a relative standard error of 0.8 % (2 % in 99 of 100 cases).
@@ -97,17 +97,6 @@ class Distinct(msgspec.Struct, frozen=True):
     which are the same however the records are grouped. That of HyperLogLog is not: its estimator
     depends on the order in which sketches are merged.
     """
-
-    column: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one whose values are counted."""
-        return (self.column,)
-
-    def misfit(self, _column: str, kind: type, /) -> str:
-        """Say that only scalars are counted."""
-        return not_of(kind, ORDERED)
 
     def fold(self, _rows: int, /, *values: Sequence[Any]) -> bytes:
         """Return the sketch of the values.
@@ -146,7 +135,7 @@ class Distinct(msgspec.Struct, frozen=True):
         return round(estimate)
 
 
-class Quantiles(msgspec.Struct, frozen=True):
+class Quantiles(OfColumn, frozen=True):
     """Values below which given fractions of the values are: the median is that of 0.5.
 
     Shown by fraction: `{"0.5": 12.5, "0.99": 80.1}`; None where there are none. A quantile is
@@ -161,7 +150,8 @@ class Quantiles(msgspec.Struct, frozen=True):
         UsageError: there are no fractions, or one is not 0 to 1.
     """
 
-    column: str
+    kinds = (int, float)
+
     fractions: tuple[float, ...] = (0.5, 0.95, 0.99)
 
     def __post_init__(self) -> None:
@@ -170,15 +160,6 @@ class Quantiles(msgspec.Struct, frozen=True):
         for fraction in self.fractions:
             if type(fraction) not in (int, float) or not 0 <= fraction <= 1:
                 raise UsageError(f"the quantile {fraction!r}; 0 to 1")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The one whose quantiles they are."""
-        return (self.column,)
-
-    def misfit(self, _column: str, kind: type, /) -> str:
-        """Say that only numbers have a size."""
-        return not_of(kind, (int, float))
 
     def fold(self, _rows: int, /, *values: Sequence[float | None]) -> dict[int, int]:
         """Return how many values are in each bucket."""
