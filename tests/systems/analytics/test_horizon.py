@@ -15,8 +15,8 @@ from agent99.systems.analytics._delta import Panes
 from agent99.systems.analytics._pipeline import Pipeline
 from agent99.systems.analytics._windows import CountOf
 
-from ._by_definition import Tick, delta_of, name_of, ordinals_of
-from .test_board import WINDOWS, Desk, Step, check, pipeline_of, steps
+from ._by_definition import Tick, delta_of, name_of
+from .test_board import WINDOWS, Desk, Step, pipeline_of, run, steps
 
 
 class LaggingDesk(Desk):
@@ -74,21 +74,4 @@ def test_what_is_taken_is_in_its_windows(
 ) -> None:
     """Records that were taken before one heard of a horizon are in all windows that they are of."""
     window = data.draw(WINDOWS[kind])
-    desk, watermark_us = LaggingDesk(pipeline_of(window, lateness_us)), -5
-    drawn = [at for verb, several in program if verb == "add" for at in several]
-    ticks = iter([Tick(at_us, who, number) for number, (at_us, who) in enumerate(drawn)])
-    ordinals = ordinals_of(Tick(*at, number) for number, at in enumerate(drawn))
-    for verb, argument in program:
-        match verb:
-            case "add":
-                desk.add([next(ticks) for _ in argument], ordinals)
-            case "close":
-                watermark_us += argument
-                desk.close(watermark_us)
-                check(desk, ordinals)
-            case "prune":
-                desk.prune()
-            case "reload":
-                desk.reload()
-            case "compact":
-                desk.compact()
+    run(LaggingDesk(pipeline_of(window, lateness_us)), program)

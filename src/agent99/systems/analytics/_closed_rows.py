@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from agent99.systems.analytics._board_cells import Cells
-from agent99.systems.analytics._delta import Panes, WindowRow
+from agent99.systems.analytics._delta import Panes, WindowRow, key_of, key_text
 from agent99.systems.analytics._fold import pack_panes, unpack_panes
 from agent99.systems.analytics._horizons import own_horizon
 from agent99.systems.analytics._jobs import is_current
@@ -72,13 +72,12 @@ _DELETE: Final = (
     "DELETE FROM analytics_delta WHERE reader = :reader AND pipeline = :pipeline"
     " AND part = :part AND sequence = :sequence AND chunk = :chunk"
 )
-_ADD_DELTA: Final = (
+ADD_DELTA: Final = (
     "INSERT INTO analytics_delta (reader, pipeline, part, sequence, chunk, states)"
     " VALUES (:reader, :pipeline, :part, :sequence, :chunk, :states)"
 )
 encode_json = msgspec.json.Encoder().encode
-_decode_cursors = msgspec.json.Decoder(Cursors).decode
-decode_key = msgspec.json.Decoder(tuple[int | float | str | bool | None, ...]).decode
+decode_cursors = msgspec.json.Decoder(Cursors).decode
 
 
 class Closing(msgspec.Struct, frozen=True):
@@ -156,14 +155,14 @@ def read_state(transaction: Transaction, closing: Closing) -> tuple[State, list[
     turn, watermark_us, horizon_us, forgotten_us, cursors = transaction.execute(
         _READ_STATE, closing.which
     ).one()
-    state = State(turn, watermark_us, horizon_us, forgotten_us, _decode_cursors(cursors))
+    state = State(turn, watermark_us, horizon_us, forgotten_us, decode_cursors(cursors))
     values = {"forgotten_us": -(2**63) if forgotten_us is None else forgotten_us}
     changed = [
         WindowRow(
             pipeline=closing.pipeline.name,
             start_us=row.start_us,
             end_us=row.end_us,
-            key=decode_key(row.key),
+            key=key_of(row.key),
             values={},
             rows=0,
             state="closed",
@@ -310,7 +309,7 @@ def compact(
     _delete(transaction, closing, parts)
     sequence, chunk, states = into
     values = {"part": SETTLED_PART, "sequence": sequence, "chunk": chunk, "states": states}
-    transaction.execute(_ADD_DELTA, closing.which | values)
+    transaction.execute(ADD_DELTA, closing.which | values)
 
 
 def _delete(
@@ -334,7 +333,7 @@ def _row(closing: Closing, turn: int, row: WindowRow) -> dict[str, Any]:
         **closing.which,
         "end_us": row.end_us,
         "start_us": row.start_us,
-        "key": encode_json(row.key).decode(),
+        "key": key_text(row.key),
         "number": row.number,
         "figures": encode_json(row.values).decode(),
         "records": row.rows,

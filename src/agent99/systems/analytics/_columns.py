@@ -166,11 +166,13 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
     return batch
 
 
+@lru_cache(256)
 def records_decoder(source: Source[R]) -> Callable[[bytes | msgspec.Raw], list[R]]:
     """Return a function that reads records from JSON: an array of objects, or one object.
 
     It raises BadRequestError, which names the row and the field, for a record that is not of the
-    source's type, also for one with a field too many: that takes a subclass of the type.
+    source's type, also for one with a field too many: that takes a subclass of the type, which is
+    made once for each source.
 
     Raises:
         UsageError: the type cannot be read from JSON.

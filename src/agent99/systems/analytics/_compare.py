@@ -10,7 +10,7 @@ import msgspec
 from agent99.systems.analytics._board_cells import NEVER_US
 from agent99.systems.analytics._closed_rows import encode_json
 from agent99.systems.analytics._pages import PAGE_BYTES_MAX, cut
-from agent99.systems.analytics._query import ROW_COLUMNS, find, row_of
+from agent99.systems.analytics._query import ROW_COLUMNS, behind, find, row_of
 from agent99.systems.analytics._questions import Comparison, Difference, RowsQuery
 from agent99.systems.analytics._watermark import FOREVER_US
 from agent99.systems.analytics._windows import CountOf
@@ -112,7 +112,7 @@ def _count(transaction: Transaction, statement: str, values: dict[str, Any]) -> 
 def _unlike(transaction: Transaction, values: dict[str, Any]) -> Iterator[Difference]:
     """Yield the windows of which the two rows are not written alike, some at a time."""
     width = len(ROW_COLUMNS)
-    after: dict[str, Any] = {"end_us": NEVER_US, "start_us": NEVER_US, "key": "", "number": 0}
+    after = behind((NEVER_US, NEVER_US, "", 0))
     while True:
         found = transaction.tuples(_READ_UNLIKE, values | after | {"limit": _PAGE})
         for row in found:
@@ -120,8 +120,7 @@ def _unlike(transaction: Transaction, values: dict[str, Any]) -> Iterator[Differ
             yield Difference(row_of(pipeline, row[:width]), row_of(pipeline, row[width:]))
         if len(found) < _PAGE:
             return
-        start_us, end_us, key, number = found[-1][:4]
-        after = {"end_us": end_us, "start_us": start_us, "key": key, "number": number}
+        after = behind(found[-1])
 
 
 def _agree(one: Difference) -> bool:

@@ -23,6 +23,8 @@ Panes = dict[int, dict[Key, Cell]]
 | Session | the time of the first record of a fragment: of records less than the gap apart |
 | CountOf | which window of the key it is, from 0 on |
 """
+_encode_key = msgspec.json.Encoder().encode
+_decode_key = msgspec.json.Decoder(Key).decode
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -68,3 +70,13 @@ class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
     """Of a window by count: which of its key's it is, from 0 on. Two of these may have the same
     times, so (key, start, end, number) names a window for good."""
+
+
+def key_text(key: Key) -> str:
+    """Return a key as a database, a page and a sink name it: JSON."""
+    return _encode_key(key).decode()
+
+
+def key_of(text: str) -> Key:
+    """Return the key that a text of `key_text` names."""
+    return _decode_key(text)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.errors import PayloadTooLargeError
+from agent99.systems.analytics._closed_rows import ADD_DELTA
 from agent99.systems.analytics._columns import shard_key
-from agent99.systems.analytics._delta import Counts, Key, Panes
+from agent99.systems.analytics._delta import Counts, Key, Panes, key_of, key_text
 from agent99.systems.analytics._fold import pack_panes
 from agent99.systems.analytics._horizons import share_horizons
 from agent99.systems.analytics._wall import common_us
@@ -29,10 +30,6 @@ _READ_ORDINALS: Final = (
 )
 _READ_HORIZONS: Final = (
     "SELECT pipeline, horizon_us FROM analytics_closer WHERE reader = :reader ORDER BY pipeline"
-)
-_ADD_DELTA: Final = (
-    "INSERT INTO analytics_delta (reader, pipeline, part, sequence, chunk, states)"
-    " VALUES (:reader, :pipeline, :part, :sequence, :chunk, :states)"
 )
 _SET_MARK: Final = (
     "INSERT INTO analytics_mark (reader, source, shard, max_us, seen_us, is_final)"
@@ -59,8 +56,6 @@ _SET_ORDINAL: Final = (
     " VALUES (:reader, :pipeline, :part, :key, :records)"
     " ON CONFLICT (reader, pipeline, part, key) DO UPDATE SET records = excluded.records"
 )
-_encode = msgspec.json.Encoder().encode
-_decode_key = msgspec.json.Decoder(tuple[int | float | str | bool | None, ...]).decode
 
 
 class StaleError(Exception):
@@ -128,7 +123,7 @@ def load_known(transaction: Transaction, job: Job, reader: str, part: int) -> Kn
     if ordinals:
         values = {"reader": reader, "part": part}
         for pipeline, key, records in transaction.tuples(_READ_ORDINALS, values):
-            ordinals[pipeline][_decode_key(key)] = records
+            ordinals[pipeline][key_of(key)] = records
     return Known(marks, read_horizons(transaction, reader), ordinals)
 
 
@@ -198,12 +193,12 @@ def _write_deltas(transaction: Transaction, at: Mapping[str, Any], folded: Folde
         for name, chunk, states in folded.deltas
     ]
     if deltas:
-        transaction.execute(_ADD_DELTA, deltas)
+        transaction.execute(ADD_DELTA, deltas)
 
 
 def _write_ordinals(transaction: Transaction, at: Mapping[str, Any], folded: Folded) -> None:
     ordinals: list[dict[str, Any]] = [
-        {**at, "pipeline": name, "key": _encode(key).decode(), "records": known[key]}
+        {**at, "pipeline": name, "key": key_text(key), "records": known[key]}
         for name, known in folded.ordinals.items()
         for key in dict.fromkeys(folded.work.keys_of(name))
     ]

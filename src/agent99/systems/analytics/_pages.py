@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from agent99.systems.analytics._delta import WindowRow
+from agent99.systems.analytics._delta import WindowRow, key_text
 from agent99.systems.analytics._questions import TIME_MIN, After
 
 PAGE_BYTES_MAX: Final = 512 * 1024
@@ -87,7 +87,7 @@ def _name(row: WindowRow) -> tuple[object, ...]:
 
 
 def _place(row: WindowRow) -> After:
-    return After(row.end_us, row.start_us, _encode(row.key).decode(), row.number, is_open=True)
+    return After(row.end_us, row.start_us, key_text(row.key), row.number, is_open=True)
 
 
 def _order(place: After) -> tuple[int, int, str, int]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.errors import Failure
-from agent99.systems.analytics._closed_rows import decode_key, encode_json
-from agent99.systems.analytics._delta import WindowRow
+from agent99.systems.analytics._delta import WindowRow, key_of, key_text
 from agent99.systems.analytics._jobs import current_version, reader_of_job
 from agent99.systems.analytics._pages import PAGE_BYTES_MAX
 from agent99.systems.analytics._questions import (
@@ -113,7 +112,7 @@ def closed_rows(
         where.append("is_retracted = 0")
     if query.key is not None:
         where.append("key = :key")
-        values["key"] = encode_json(query.key).decode()
+        values["key"] = key_text(tuple(query.key))
     if query.since_us is not None:
         where.append("end_us > :since_us")
         values["since_us"] = query.since_us
@@ -154,7 +153,7 @@ def row_of(pipeline: str, stored: Sequence[Any], *, is_cut: bool = False) -> Win
         pipeline=pipeline,
         start_us=start_us,
         end_us=end_us,
-        key=decode_key(key),
+        key=key_of(key),
         values={} if is_cut else msgspec.json.decode(figures),
         rows=records,
         state="closed",
@@ -163,6 +162,12 @@ def row_of(pipeline: str, stored: Sequence[Any], *, is_cut: bool = False) -> Win
         is_cut=is_cut,
         number=number,
     )
+
+
+def behind(stored: Sequence[Any]) -> dict[str, Any]:
+    """Return the place of a row in the order of all, as statements are given it."""
+    start_us, end_us, key, number, *_ = stored
+    return {"end_us": end_us, "start_us": start_us, "key": key, "number": number}
 
 
 def page_of(found: Found, query: RowsQuery, job: str, key: list[str]) -> RowsPage:

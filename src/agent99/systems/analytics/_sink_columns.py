@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.errors import UsageError
+from agent99.systems.analytics._delta import key_text
 from agent99.systems.analytics._figures import (
     Aggregate,
     Count,
@@ -109,7 +110,7 @@ def _cells(row: WindowRow, version: int, key: Sequence[Column], values: Sequence
         "start_us": row.start_us,
         "end_us": row.end_us,
         "number": row.number,
-        "key_json": _encode(row.key).decode(),
+        "key_json": key_text(row.key),
         **{one.name: _cell(one, value) for one, value in zip(key, row.key, strict=True)},
         **{one.name: _cell(one, row.values.get(one.name)) for one in values},
         "records": row.rows,

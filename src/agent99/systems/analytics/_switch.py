@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-
 from agent99.errors import Failure
 from agent99.systems.analytics._board_cells import NEVER_US
-from agent99.systems.analytics._closed_rows import Cursors
+from agent99.systems.analytics._closed_rows import Cursors, decode_cursors
 from agent99.systems.analytics._jobs import current_version, reader_of_job
-from agent99.systems.analytics._query import row_of, unknown
+from agent99.systems.analytics._query import ROW_COLUMNS, behind, row_of, unknown
 from agent99.systems.analytics._questions import VERSION_BEHIND, Switched
 from agent99.systems.analytics._results import ROWS_MAX, put_events
 from agent99.systems.analytics._watermark import FOREVER_US
@@ -41,17 +39,19 @@ _SET: Final = "UPDATE analytics_job SET version = :version WHERE mesh = :mesh AN
 # What ended since; and of what could still be corrected, whatever has records that the old version
 # had not merged yet: it would have told them, and is silent now. What only the old one has merged
 # the new one will yet merge, and tell.
-_UNTOLD: Final = (
-    "SELECT n.start_us, n.end_us, n.key, n.number, n.figures, n.records, n.revision, n.is_retracted"
-    " FROM analytics_row n LEFT JOIN analytics_row o ON o.reader = :old"
-    " AND o.pipeline = n.pipeline AND o.end_us = n.end_us AND o.start_us = n.start_us"
-    " AND o.key = n.key AND o.number = n.number"
-    " WHERE n.reader = :new AND n.pipeline = :pipeline"
-    " AND (n.end_us, n.start_us, n.key, n.number) > (:end_us, :start_us, :key, :number)"
-    " AND CASE WHEN o.reader IS NULL THEN n.is_retracted = 0"
-    " WHEN n.is_retracted = 1 THEN o.is_retracted = 0"
-    " ELSE o.is_retracted = 1 OR n.records > o.records END"
-    " ORDER BY n.end_us, n.start_us, n.key, n.number LIMIT :limit"
+_UNTOLD: Final = "".join(
+    (
+        *("SELECT ", ", ".join(f"n.{column}" for column in ROW_COLUMNS)),
+        " FROM analytics_row n LEFT JOIN analytics_row o ON o.reader = :old",
+        " AND o.pipeline = n.pipeline AND o.end_us = n.end_us AND o.start_us = n.start_us",
+        " AND o.key = n.key AND o.number = n.number",
+        " WHERE n.reader = :new AND n.pipeline = :pipeline",
+        " AND (n.end_us, n.start_us, n.key, n.number) > (:end_us, :start_us, :key, :number)",
+        " AND CASE WHEN o.reader IS NULL THEN n.is_retracted = 0",
+        " WHEN n.is_retracted = 1 THEN o.is_retracted = 0",
+        " ELSE o.is_retracted = 1 OR n.records > o.records END",
+        " ORDER BY n.end_us, n.start_us, n.key, n.number LIMIT :limit",
+    )
 )
 
 
@@ -100,9 +100,10 @@ def switch(transaction: Transaction, mesh: str, job: Job, *, is_forced: bool = F
 def _lock(transaction: Transaction, reader: str) -> dict[str, _Reach]:
     """Have no closer of a version write until this has ended; returns how far they are."""
     transaction.execute(_LOCK_CLOSERS, {"reader": reader})
-    decode = msgspec.json.Decoder(Cursors).decode
     return {
-        row.pipeline: _Reach(row.turn, row.watermark_us, row.forgotten_us, decode(row.cursors))
+        row.pipeline: _Reach(
+            row.turn, row.watermark_us, row.forgotten_us, decode_cursors(row.cursors)
+        )
         for row in transaction.execute(_READ_CLOSERS, {"reader": reader})
     }
 
@@ -152,12 +153,11 @@ def _untold(
     old, new = readers
     values: dict[str, Any] = {"old": old, "new": new, "pipeline": pipeline, "limit": ROWS_MAX}
     # Behind all windows that end there: no row begins behind its end.
-    after: dict[str, Any] = {"end_us": from_us, "start_us": from_us, "key": "", "number": 0}
+    after = behind((from_us, from_us, "", 0))
     while True:
         found = list(transaction.tuples(_UNTOLD, values | after))
         if found:
             yield [row_of(pipeline, row) for row in found]
         if len(found) < ROWS_MAX:
             return
-        start_us, end_us, key, number, *_ = found[-1]
-        after = {"end_us": end_us, "start_us": start_us, "key": key, "number": number}
+        after = behind(found[-1])
