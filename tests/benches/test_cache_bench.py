@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
+from tests.benches._rows import BENCHES, check_budgets, rows_of
+
 Load = Callable[[str], ModuleType]
-BENCHES = Path(__file__).parents[2] / "benches"
 REMOTE = {
     "remote get, 64 at once, to redis-py": 2.0,
     "get_many of 1,000 keys, to redis-py's MGET": 0.5,
@@ -52,19 +48,8 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 @pytest.mark.slow
 def test_every_promise_is_measured_or_says_why_not() -> None:
     """Standard output is a JSON array, and each row of it has a figure or a reason."""
-    command = [sys.executable, str(BENCHES / "cache.py"), "--quick", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
-    by_name = {row["name"]: row for row in rows}
-    assert len(by_name) == len(rows)
-    for name, row in by_name.items():
-        assert (row["value"] is None) == bool(row.get("why")), name
-    for name, budget in BUDGETS.items():
-        if by_name[name]["value"] is None:
-            continue  # its peer is not installed, as the row says
-        assert budget == by_name[name]["budget"], name
-        assert isinstance(by_name[name]["met"], bool), name
+    by_name = rows_of("cache")
+    check_budgets(by_name, BUDGETS)
 
 
 def test_redis_is_compared_round_by_round(load: Load) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-BENCHES = Path(__file__).parents[2] / "benches"
+from tests.benches._rows import BENCHES, rows_of
+
 SQLITE = "idempotent transactions, 64 callers, SQLite with full sync, to one commit each"
 APPENDS = "journal append, 256 in flight, to raw nats-py"
 TASKIQ = "jobs, one worker, to Taskiq on JetStream, acknowledged when executed"
@@ -23,14 +19,8 @@ POSTGRES = "idempotent transactions, 64 callers, PostgreSQL, to one commit each"
 @pytest.mark.slow
 def test_every_promise_is_measured_or_says_why_not() -> None:
     """Standard output is a JSON array, and each row of it has a figure or a reason."""
-    command = [sys.executable, str(BENCHES / "durable.py"), "--quick", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
-    by_name = {row["name"]: row for row in rows}
-    assert len(by_name) == len(rows)
+    by_name = rows_of("durable")
     for name, row in by_name.items():
-        assert (row["value"] is None) == bool(row.get("why")), name
         assert row["value"] is None or row["value"] > 0, name
     for name, budget in ((APPENDS, 1.5), (SAGAS, 0.6), (SQLITE, 2.0)):
         assert budget == by_name[name]["budget"], name

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
-import subprocess
-import sys
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-BENCHES = Path(__file__).parents[2] / "benches"
+from tests.benches._rows import BENCHES, check_budgets, rows_of
+
 BUDGETS = {
     "append, one at a time, to raw nats-py": 1.5,
     "append, 64 at once, to raw nats-py": 1.5,
@@ -46,20 +42,10 @@ PEERS: dict[str, list[float]] = {
 @pytest.mark.slow
 def test_every_promise_is_measured_or_says_why_not() -> None:
     """Standard output is a JSON array, and each row of it has a figure or a reason."""
-    command = [sys.executable, str(BENCHES / "events.py"), "--quick", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
-    by_name = {row["name"]: row for row in rows}
-    assert len(by_name) == len(rows)
+    by_name = rows_of("events")
     for name, row in by_name.items():
-        assert (row["value"] is None) == bool(row.get("why")), name
         assert row["value"] is None or row["value"] > 0, name
-    for name, budget in BUDGETS.items():
-        if by_name[name]["value"] is None:
-            continue  # its peer is not installed, as the row says
-        assert budget == by_name[name]["budget"], name
-        assert isinstance(by_name[name]["met"], bool), name
+    check_budgets(by_name, BUDGETS)
 
 
 def test_a_peer_that_is_there_is_compared_round_by_round(part: ModuleType) -> None:
