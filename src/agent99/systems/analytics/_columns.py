@@ -166,32 +166,16 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
     return batch
 
 
-@lru_cache(256)
 def records_decoder(source: Source[R]) -> Callable[[bytes | msgspec.Raw], list[R]]:
     """Return a function that reads records from JSON: an array of objects, or one object.
 
     It raises BadRequestError, which names the row and the field, for a record that is not of the
-    source's type, also for one with a field too many: that takes a subclass of the type, which is
-    made once for each source.
+    source's type, also for one with a field too many: that takes a subclass of the type.
 
     Raises:
         UsageError: the type cannot be read from JSON.
     """
-    kind = source.kind
-    try:
-        # Scalars make no cycles: a thousand records are no work for the garbage collector, and
-        # were a tenth of what it takes to ingest them.
-        strict = msgspec.defstruct(
-            kind.__name__,
-            [],
-            bases=(kind,),
-            module=kind.__module__,
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-        decoder = msgspec.json.Decoder[Any](list[strict] | strict)  # type: ignore[valid-type]  # made just now
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{kind.__name__} cannot be read from JSON: {error}") from error
+    kind, decoder = source.kind, _records_decoder(source)
 
     def decode(data: bytes | msgspec.Raw) -> list[R]:
         try:
@@ -326,6 +310,30 @@ def _check_shape(source: Source[Any], batch: ColumnBatch) -> None:
     for name, column in batch.columns.items():
         if len(column) != batch.rows:
             raise refusal(f"$.columns.{name}", f"{len(column)} values in {batch.rows} records")
+
+
+@lru_cache(256)
+def _records_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
+    """Make what reads the records of a source: by a strict type, which takes longer than to read.
+
+    Raises:
+        UsageError: the type cannot be read from JSON.
+    """
+    kind = source.kind
+    try:
+        # Scalars make no cycles: a thousand records are no work for the garbage collector, and
+        # were a tenth of what it takes to ingest them.
+        strict = msgspec.defstruct(
+            kind.__name__,
+            [],
+            bases=(kind,),
+            module=kind.__module__,
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        return msgspec.json.Decoder[Any](list[strict] | strict)  # type: ignore[valid-type]  # made just now
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{kind.__name__} cannot be read from JSON: {error}") from error
 
 
 @lru_cache(256)
