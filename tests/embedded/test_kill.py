@@ -168,6 +168,20 @@ async def test_a_server_left_by_everybody_is_taken_over_or_replaced(place: Place
         assert place.answer() is not None
 
 
+async def test_a_server_whose_threads_are_still_ending_is_waited_for(place: Place) -> None:
+    """The lock of one that has ended may be held a moment longer; the next one waits for that."""
+    place.folder.path.mkdir(parents=True)
+    lock = lock_exclusive(place.folder.server_lock)
+    assert lock is not None
+    start = asyncio.create_task(acquire_server(place.settings))
+    await eventually(place.folder.config.exists, "it starts one")
+    await eventually(lambda: 2 == len(place.supervisors()) or start.done(), "it has forked")
+    os.close(lock)
+    async with await start as server:
+        assert server.started
+        assert 1 == len(place.servers())
+
+
 async def test_a_removed_folder_ends_its_server(place: Place) -> None:
     """`rm -rf` of the state folder leaves no server on a store that nobody can see."""
     server = await acquire_server(place.settings)

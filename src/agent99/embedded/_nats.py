@@ -31,6 +31,8 @@ _END_TIMEOUT_S = 10.0
 # chance while the server is away, and a client that reconnects cannot meet itself.
 _PORTS = range(20_000, 32_000)
 _PORT_TRIALS = 200
+_LOCK_TIMEOUT_S = 5.0
+_POLL_S = 0.01
 _TAIL_BYTES = 16_384
 _LAST_WORDS = 3
 _LOG_PREFIX = re.compile(r"^\[\d+\] [\d/]+ [\d:.]+ \[\w+\] ")
@@ -215,6 +217,20 @@ feature_flags {{ js_ack_fc_v2: false }}
 """
 
 
+def _guard_of(folder: Folder) -> int | None:  # pragma: no cover - in a fork
+    """Return the lock that one server of a folder has; None where another keeps it.
+
+    A server that has just ended may have it for a moment longer: its first thread is gone, and with
+    it the process, as far as anybody can see, while others still close its files.
+    """
+    deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
+    while (guard := lock_exclusive(folder.server_lock)) is None:
+        if time.monotonic() >= deadline_s:
+            return None
+        time.sleep(_POLL_S)
+    return guard
+
+
 def _become_server(  # pragma: no cover - a fork; see test_kill.py
     folder: Folder, options: Options, lifeline: int
 ) -> None:
@@ -225,7 +241,7 @@ def _become_server(  # pragma: no cover - a fork; see test_kill.py
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         bind_to_lifeline(folder.lifeline, lifeline, with_signal=not options.use_guard)
-        guard = lock_exclusive(folder.server_lock)
+        guard = _guard_of(folder)
         if guard is None:
             say(folder, "FTL", "another nats-server already uses this folder")
             os._exit(1)
