@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -49,6 +50,15 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
     server = NatsServer(tmp_path_factory.mktemp("nats"))
     yield server
     server.close()
+
+
+@pytest.fixture(autouse=True)
+def _same_log_afterwards() -> Iterator[None]:
+    """Leave the log as it was: a demo that is run in this process silences it for good."""
+    log = logging.getLogger("agent99")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 StartNatsServer = Callable[..., NatsServer]

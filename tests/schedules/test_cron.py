@@ -51,7 +51,7 @@ def fields(draw: st.DrawFn, low: int, high: int) -> tuple[str, frozenset[int]]:
 
 
 @given(
-    fields(0, 59), fields(0, 23), fields(1, 28), fields(0, 6), st.integers(0, 90 * 1440), st.data()
+    fields(0, 59), fields(0, 23), fields(1, 31), fields(0, 6), st.integers(0, 90 * 1440), st.data()
 )
 def test_every_minute_that_matches_is_a_moment(
     minute: tuple[str, frozenset[int]],
