@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+_REPOSITORY = Path(__file__).parents[2]
+_BESIDE = _REPOSITORY.parent / "shared" / "data" / "online_retail_2009_2010.parquet"
+
+
+@pytest.fixture(scope="session")
+def year_file() -> Path:
+    """Return the file of the whole year; `AGENT99_DATA` names another place."""
+    path = Path(os.environ.get("AGENT99_DATA") or _BESIDE)
+    if not path.is_file():
+        pytest.skip(f"the whole year is not at {path}; set AGENT99_DATA to where it lies")
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -270,6 +270,15 @@ class AnalyticsOptions(Output, frozen=True):
         int | None,
         typer.Option("--processors", min=1, max=8, help="Processors at the beginning; else 2."),
     ] = None
+    kills: Annotated[
+        int | None,
+        typer.Option(
+            "--kills",
+            min=1,
+            max=1000,
+            help="Processors killed at random, while they become 4, then 2; else one is.",
+        ),
+    ] = None
 
 
 def analytics(options: AnalyticsOptions) -> int:
@@ -278,6 +287,7 @@ def analytics(options: AnalyticsOptions) -> int:
     \b
     agent99 demo analytics
     agent99 demo analytics --speed 0 --late 0.2
+    agent99 demo analytics --processors 1 --kills 20
     agent99 demo analytics --data year.parquet --json | jq .pipelines
 
     An ingestion and the processors are a process each: one joins, one is killed, one comes in its

@@ -30,9 +30,11 @@ from agent99.systems.analytics._demo_look import (
 )
 from agent99.systems.analytics._questions import PipelineStats
 from agent99.systems.analytics._watermark import FOREVER_US
+from tests._faults import Fault, Figure
 from tests._wait import wait_until
 from tests.systems.shop._programme import Programme, is_alive, write_tiny
 
+YEAR_S = 1_800.0
 PIPELINE = PipelineFigures(
     records=3,
     on_time=2,
@@ -79,6 +81,32 @@ def test_every_window_is_right_while_processors_come_and_die(tmp_path: Path) -> 
         assert (0, 0) == (one.dropped, one.refused)
     assert found.pipelines["order-values"].error <= 0.01
     assert [] == programme.lines
+
+
+@pytest.mark.chaos
+@pytest.mark.fault("N7", "kill -9 processors at random while a real year is told, 5 % of it late")
+def test_a_year_under_fire(year_file: Path, fault: Fault, seed: int) -> None:
+    """One processor becomes four, then two, a hundred are killed: windows are what polars makes."""
+    options = ("--speed", "0", "--processors", "1", "--kills", "100", "--seed", str(seed))
+    given = ("--json", *options, "--data", str(year_file))
+    with closing(Programme(*given, demo="analytics")) as programme:
+        programme.process.wait(YEAR_S)
+        assert programme.wait() in (0, 1), (programme.output, programme.lines)
+        found = msgspec.convert(programme.document, AnalyticsFigures)
+    print(*found.findings, sep="\n")  # noqa: T201 - what is wrong is told before how much of it
+    told = found.pipelines.values()
+    differ = sum(one.missing + one.extra + one.wrong for one in told)
+    fault.report(
+        Figure("processors killed", found.killed, at_least=100),
+        Figure("processors that came besides the first", found.joined, at_least=103),
+        Figure("processors that left", found.left, at_least=2),
+        Figure("records", found.records, at_least=500_000),
+        Figure("  held back beyond the watermark", found.held, at_least=20_000),
+        Figure("windows", sum(one.windows for one in told), at_least=700_000),
+        Figure("  that polars makes otherwise", differ, at_most=0),
+        Figure("kinds of difference", len(found.findings), at_most=0),
+        Figure("everything closed after", found.took_s, "s"),
+    )
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from agent99.systems.analytics._demo_books import Books, read_books
 from agent99.systems.analytics._demo_check import Ranking, Spread, compare
 from agent99.systems.analytics._demo_judge import judge
 from agent99.systems.analytics._demo_retail import Line, Order, Retail, read_retail
+from agent99.systems.analytics._demo_scenes import CALM, FEW, MANY, make_scenes
 from agent99.systems.analytics._demo_schedule import (
     HOLD_US_MAX,
     HOLD_US_MIN,
@@ -301,3 +302,25 @@ def test_what_was_not_sent_is_found() -> None:
     truth = Truth({}, lines=3, orders=1, guests=0)
     _, findings = judge(Books({}, {}), truth, {"lines": 3, "orders": 0})
     assert ("0 orders were sent; the file has 1",) == findings
+
+
+# --- who comes and goes ---------------------------------------------------------------------------
+
+
+@given(st.integers(1, 8), st.integers(2, 200), st.integers(0, 9))
+def test_under_fire_processors_become_many_then_few(processors: int, kills: int, seed: int) -> None:
+    """Each that is killed is replaced, somebody always works, and the same seed does the same."""
+    scenes = make_scenes(processors=processors, kills=kills, seed=seed)
+    assert scenes == make_scenes(processors=processors, kills=kills, seed=seed)
+    assert scenes == sorted(scenes)
+    assert kills == sum(scene.what == "is replaced" for scene in scenes)
+    working = [processors]
+    for scene in scenes:
+        working.append(working[-1] + {"joins": 1, "leaves": -1}.get(scene.what, 0))
+    assert (max(processors, MANY), FEW) == (max(working), working[-1])
+    assert min(working) >= min(processors, FEW)
+
+
+def test_one_kill_is_the_calm_form() -> None:
+    """One joins, one is killed, one comes in its place, one leaves."""
+    assert list(CALM) == make_scenes(processors=2, kills=1, seed=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -38,18 +37,6 @@ from agent99.systems.shop._year import Year
 from tests.systems.shop._shelves import Shelves
 from tests.systems.shop._shop import OpenShop, Shop
 from tests.systems.shop._till import OpenTill, tills
-
-_REPOSITORY = Path(__file__).parents[3]
-_BESIDE = _REPOSITORY.parent / "shared" / "data" / "online_retail_2009_2010.parquet"
-
-
-@pytest.fixture(scope="session")
-def year_file() -> Path:
-    """Return the file of the whole year; `AGENT99_DATA` names another place."""
-    path = Path(os.environ.get("AGENT99_DATA") or _BESIDE)
-    if not path.is_file():
-        pytest.skip(f"the whole year is not at {path}; set AGENT99_DATA to where it lies")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from agent99.systems.analytics._demo_figures import (
 from agent99.systems.analytics._demo_job import RETAIL, TILLS
 from agent99.systems.analytics._demo_judge import judge
 from agent99.systems.analytics._demo_retail import Retail, read_retail
+from agent99.systems.analytics._demo_scenes import Scene, make_scenes
 from agent99.systems.analytics._demo_schedule import Schedule, make_schedule
 from agent99.systems.analytics._demo_view import QuietScreen, Screen
 from agent99.systems.analytics._demo_watch import Watch
@@ -37,8 +38,6 @@ START_S: Final = 60.0
 """So long processes have to come."""
 PATIENCE_S: Final = 60.0
 """So long nothing may change once everything is sent, and windows are open yet."""
-JOINS_AT, DIES_AT, COMES_AT, LEAVES_AT = 0.15, 0.35, 0.5, 0.75
-"""Of what is sent: when a processor joins, one is killed, one comes in its place, one leaves."""
 
 
 def run_demo(path: str | Path, options: Mapping[str, Any] | None = None) -> int:
@@ -144,12 +143,13 @@ class Play:
         )
         began_s = self._clock.monotonic_s()
         with self._screen.drawing():
-            await self._until_closed()
+            await self._until_closed(options)
         self.took_s = self._clock.monotonic_s() - began_s
 
-    async def _until_closed(self) -> None:
+    async def _until_closed(self, options: DemoOptions) -> None:
         """Send everything while processors come and go, and look on, until windows are closed."""
-        works = (self._work(), self._watch.run(self._screen))
+        scenes = make_scenes(processors=options.processors, kills=options.kills, seed=options.seed)
+        works = (self._work(scenes), self._watch.run(self._screen))
         every = [asyncio.ensure_future(work) for work in works]
         try:
             done, _ = await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
@@ -162,25 +162,27 @@ class Play:
 
     # --- what happens -----------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        await asyncio.gather(self._feed.run(), self._scenes())
+    async def _work(self, scenes: Iterable[Scene]) -> None:
+        await asyncio.gather(self._feed.run(), self._play(scenes))
         self._screen.tell("the tills are closed")
         await self._watch.wait_closed(PATIENCE_S)
 
-    async def _scenes(self) -> None:
-        """Let a processor join, one be killed, one come in its place, one leave."""
-        await self._until(JOINS_AT)
-        await self._join()
-        await self._until(DIES_AT)
-        pid = await self._crew.kill("processor")
-        self.killed += 1
-        self._screen.tell(f"a processor is killed: {pid}")
-        await self._until(COMES_AT)
-        await self._join()
-        await self._until(LEAVES_AT)
-        pid = await self._crew.leave("processor")
-        self.left += 1
-        self._screen.tell(f"a processor has finished what it had, and left: {pid}")
+    async def _play(self, scenes: Iterable[Scene]) -> None:
+        """Let processors join, leave and be killed, each when its time has come."""
+        for scene in scenes:
+            await self._until(scene.share)
+            if scene.what == "joins":
+                await self._join()
+            elif scene.what == "leaves":
+                pid = await self._crew.leave("processor")
+                self.left += 1
+                self._screen.tell(f"a processor has finished what it had, and left: {pid}")
+            else:
+                pid = await self._crew.kill("processor", scene.whom)
+                self.killed += 1
+                self._screen.tell(f"a processor is killed: {pid}")
+                if scene.what == "is replaced":
+                    await self._join()
 
     async def _join(self) -> None:
         pid = await self._crew.start("processor")

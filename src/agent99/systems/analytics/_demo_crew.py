@@ -63,9 +63,10 @@ class Crew:
         await process.stdin.drain()
         return process.pid
 
-    async def kill(self, role: Role) -> int:
-        """Kill the oldest one; returns its pid."""
-        member = self.working(role)[0]
+    async def kill(self, role: Role, whom: int) -> int:
+        """Kill one, counted from the oldest on and round; returns its pid."""
+        working = self.working(role)
+        member = working[whom % len(working)]
         member.state = "killed"
         member.process.kill()
         await member.process.wait()

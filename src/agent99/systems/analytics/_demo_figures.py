@@ -19,9 +19,11 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     late: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.05
     """The share of the records that is held back beyond the watermark."""
     seed: Annotated[int, Meta(ge=0)] = 0
-    """Which records those are."""
+    """Which records those are; and who is killed, and when."""
     processors: Annotated[int, Meta(ge=1, le=8)] = 2
-    """At the beginning; one more comes."""
+    """At the beginning; others come."""
+    kills: Annotated[int, Meta(ge=1, le=1_000)] = 1
+    """How many processors are killed; more than one: at random, and each is replaced."""
     json: bool = False
     debug: bool = False
 
