@@ -162,7 +162,7 @@ async def test_what_cannot_be_folded_holds_up_nobody(mesh: Mesh, url: str) -> No
     await mesh.host(AnalyticsProcessor(job(broken), url))
     figures = Analytics(mesh, "shops")
     await mesh.append("records.sales", {"no": "batch"}, key="sales.0")
-    await store(mesh, [sale(1), sale(2, pence=13)])
+    await store(mesh, [sale(1, pence=13), sale(2, pence=13)])
     await store(mesh, [sale(3)])
     await finish(mesh)
     await closed(figures, by_minute([sale(3)]))

@@ -39,9 +39,10 @@ _SET_MARK: Final = (
 )
 _ADD_COUNT: Final = (
     "INSERT INTO analytics_count"
-    " (reader, pipeline, part, records, on_time, late, dropped, skipped, refused, repeated)"
+    " (reader, pipeline, part, records, on_time, late, dropped, skipped, refused, refused_records,"
+    " repeated)"
     " VALUES (:reader, :pipeline, :part, :records, :on_time, :late, :dropped, :skipped, :refused,"
-    " :repeated)"
+    " :refused_records, :repeated)"
     " ON CONFLICT (reader, pipeline, part) DO UPDATE SET"
     " records = analytics_count.records + excluded.records,"
     " on_time = analytics_count.on_time + excluded.on_time,"
@@ -49,6 +50,7 @@ _ADD_COUNT: Final = (
     " dropped = analytics_count.dropped + excluded.dropped,"
     " skipped = analytics_count.skipped + excluded.skipped,"
     " refused = analytics_count.refused + excluded.refused,"
+    " refused_records = analytics_count.refused_records + excluded.refused_records,"
     " repeated = analytics_count.repeated + excluded.repeated"
 )
 _SET_ORDINAL: Final = (
@@ -81,7 +83,9 @@ class Folded(msgspec.Struct, frozen=True):
     handled: Collection[int]
     """The sequences of what the work is of, of what was refused, and of repetitions."""
     refused: Mapping[str, int]
-    """By pipeline: the events that were refused."""
+    """By pipeline: the events of which something was refused."""
+    refused_records: Mapping[str, int]
+    """By pipeline: the records that were refused, as far as they could be read."""
     repeated: Mapping[str, int]
     """By pipeline: the events that had come before."""
     deltas: Sequence[tuple[str, int, bytes]]
@@ -214,6 +218,7 @@ def _write_counts(transaction: Transaction, at: Mapping[str, Any], folded: Folde
             "pipeline": name,
             **msgspec.structs.asdict(counts.get(name, Counts())),
             "refused": folded.refused.get(name, 0),
+            "refused_records": folded.refused_records.get(name, 0),
             "repeated": folded.repeated.get(name, 0),
         }
         for name in sorted(counts.keys() | folded.refused.keys() | folded.repeated.keys())

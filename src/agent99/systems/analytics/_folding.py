@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Container
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent99.envelope import Name, parse_log, peek_header
+from agent99.envelope import Name, encode_message, parse_log, peek_header, split_message
 from agent99.errors import (
     Agent99Error,
     BadRequestError,
@@ -28,6 +28,7 @@ from agent99.errors import (
 )
 from agent99.groups import Batch, Group
 from agent99.systems.analytics._board import Board
+from agent99.systems.analytics._columns import ColumnBatch, encode_batch
 from agent99.systems.analytics._folded_rows import (
     Folded,
     StaleError,
@@ -36,6 +37,7 @@ from agent99.systems.analytics._folded_rows import (
     read_horizons,
     write,
 )
+from agent99.systems.analytics._sieve import REFUSALS, sieve
 from agent99.systems.analytics._stored import read_stored
 from agent99.systems.analytics._work import Known, Taken, Work
 from agent99.work import Outcome, Place
@@ -51,6 +53,9 @@ TRIES_MAX: Final = 100
 horizon has moved over what was taken. Then it comes again after a pause."""
 REFUSED: Final = Name("records")
 """Under which the quarantine keeps, by the name of the group, events that could not be folded."""
+WHOLE, UNFIT, REST = "", "unfit", "rest"
+"""Parts of an event in quarantine: all of it; its records that no pipeline can take; the others,
+which could not be written."""
 
 
 class RecordsGroup(Group):
@@ -75,10 +80,28 @@ class Hand(msgspec.Struct):
     """By sequence: what cannot be, and why."""
     is_alone: bool = False
     """It has one event, so that what fails is that event's fault."""
+    parts: dict[int, dict[str, ColumnBatch]] = msgspec.field(
+        default_factory=dict[int, dict[str, ColumnBatch]]
+    )
+    """By sequence, of what was refused and could be read: the records, in the parts in which they
+    go into quarantine; `WHOLE` is as it was stored."""
     buried: set[int] = msgspec.field(default_factory=set[int])
     """What of it is in quarantine."""
     repeated: set[int] = msgspec.field(default_factory=set[int])
     """By sequence: what came before in another event, and has had its effect."""
+
+    def refused_records(self) -> dict[int, int]:
+        """Return by sequence how many records were refused."""
+        return {
+            sequence: sum(part.rows for part in parts.values())
+            for sequence, parts in self.parts.items()
+        }
+
+    def forget(self, sequence: int) -> None:
+        """Have nothing to do for an event: it has had its effect."""
+        self.taken.pop(sequence, None)
+        self.refused.pop(sequence, None)
+        self.parts.pop(sequence, None)
 
 
 class Share(msgspec.Struct):
@@ -172,16 +195,14 @@ class Folding:
             is_new = await self._is_written(hand, work, known)
         except StaleError as stale:
             for sequence in stale.done | stale.repeated:
-                hand.taken.pop(sequence, None)
-                hand.refused.pop(sequence, None)
+                hand.forget(sequence)
             hand.repeated |= stale.repeated
             hand.repeated -= stale.done
             return False
         except Exception as error:  # of an event by itself: it is told where the event goes
             if not hand.is_alone or not hand.taken:
                 raise
-            self._refuse(hand, batch.position, error)
-            hand.taken.clear()
+            self._refuse_whole(hand, batch.position, error)
             return False
         if is_new:
             known.marks |= work.marks
@@ -196,8 +217,9 @@ class Folding:
             work=work,
             taken=list(hand.taken.values()),
             handled=hand.taken.keys() | hand.refused.keys() | hand.repeated,
-            refused=self._by_pipeline(batch, hand.refused),
-            repeated=self._by_pipeline(batch, hand.repeated),
+            refused=self._by_pipeline(batch, dict.fromkeys(hand.refused, 1)),
+            refused_records=self._by_pipeline(batch, hand.refused_records()),
+            repeated=self._by_pipeline(batch, dict.fromkeys(hand.repeated, 1)),
             deltas=pack_deltas(ground.job, work, self._chunks),
             ordinals=known.ordinals,
             seen_us=ground.clock.wall_us(),
@@ -219,15 +241,42 @@ class Folding:
 
     async def _is_folded(self, hand: Hand, work: Work) -> bool:
         """Fold all that can be; returns False after the first event that cannot."""
-        for sequence, taken in hand.taken.items():
+        for taken in hand.taken.values():
             await asyncio.sleep(0)  # as in `_decode`
             try:
                 work.add(taken)
             except Exception as error:  # noqa: BLE001 - a user's code: it is told where the event goes
-                self._refuse(hand, sequence, error)
-                del hand.taken[sequence]
+                self._sort_out(hand, taken, error)
                 return False
         return True
+
+    def _sort_out(self, hand: Hand, taken: Taken, error: Exception) -> None:
+        """Leave out of an event the records that no pipeline can take; all, where that is in vain.
+
+        Raises:
+            the error: it is to be tried again.
+        """
+        pipelines = self._ground.by_source.get(taken.batch.source, ())
+        sieved = None
+        if isinstance(error, REFUSALS) and taken.sequence not in hand.parts:
+            sieved = sieve(taken.batch, pipelines)
+        if sieved is None:
+            self._refuse_whole(hand, taken.sequence, error)
+            return
+        self._refuse(hand, taken.sequence, error)
+        hand.parts[taken.sequence] = {UNFIT: sieved.unfit}
+        hand.taken[taken.sequence] = taken._replace(batch=sieved.fit)
+
+    def _refuse_whole(self, hand: Hand, sequence: int, error: Exception) -> None:
+        """Leave an event out that could be read.
+
+        Raises:
+            the error: it is to be tried again.
+        """
+        self._refuse(hand, sequence, error)
+        part = REST if sequence in hand.parts else WHOLE
+        hand.parts.setdefault(sequence, {})[part] = hand.taken.pop(sequence).batch
+        hand.buried.discard(sequence)
 
     def _refuse(self, hand: Hand, sequence: int, error: Exception) -> None:
         """Leave an event out for good; what is not its own fault may pass.
@@ -239,11 +288,11 @@ class Folding:
             raise error
         hand.refused[sequence] = error
 
-    def _by_pipeline(self, batch: Batch, sequences: Container[int]) -> dict[str, int]:
-        """Count some events by pipeline; what is of no known source counts for all."""
+    def _by_pipeline(self, batch: Batch, numbers: Mapping[int, int]) -> dict[str, int]:
+        """Sum up numbers of events by pipeline; what is of no known source counts for all."""
         counts: dict[str, int] = {}
         for record in batch.records:
-            if record.sequence not in sequences:
+            if record.sequence not in numbers:
                 continue
             try:
                 source = self._sources.get(parse_log(record.subject).topic)
@@ -255,11 +304,22 @@ class Folding:
                 if source is None or one.source.name == source.name
             ]
             for name in names:
-                counts[name] = counts.get(name, 0) + 1
+                counts[name] = counts.get(name, 0) + numbers[record.sequence]
         return counts
 
     async def _bury(self, record: Record, hand: Hand) -> None:
-        """Put an event into quarantine, with the reason; done twice, it is there once."""
+        """Put an event into quarantine, or what is left out of it; done twice, it is there once."""
+        parts = hand.parts.get(record.sequence)
+        if parts is None or WHOLE in parts:
+            await self._bury_part(record, hand)
+            return
+        header, _ = split_message(record.payload)
+        source = self._sources[parse_log(record.subject).topic]
+        for part, batch in parts.items():
+            message = encode_message(header, bytes(encode_batch(source, batch)))
+            await self._bury_part(msgspec.structs.replace(record, payload=message), hand, part)
+
+    async def _bury_part(self, record: Record, hand: Hand, part: str = WHOLE) -> None:
         error, ground = hand.refused[record.sequence], self._ground
         told = (
             error
@@ -269,7 +329,8 @@ class Folding:
             else HandlerError(f"{type(error).__name__}: {text_of(error)}")
         )
         outcome = Outcome(told, "".join(traceback.format_exception(error)))
-        place = Place(ground.streams.log, Name(ground.group), REFUSED, record.subject, "group")
+        topic = record.subject
+        place = Place(ground.streams.log, Name(ground.group), REFUSED, topic, "group", part)
         await ground.quarantine.bury(
             record,
             peek_header(record.payload),

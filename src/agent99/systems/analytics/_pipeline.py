@@ -62,7 +62,7 @@ class Pipeline:
     """By the name under which a row shows them: Count, Sum, Min, Max, Mean, Variance, Rate, TopK,
     Distinct, Quantiles."""
     key: tuple[str, ...] = field(default=(), kw_only=True)
-    """Fields or computed columns; a window has a row for each key. Empty: one row for all. A batch
+    """Fields or computed columns; a window has a row for each key. Empty: one row for all. A record
     with a key of more than 1,024 bytes as JSON is refused."""
     columns: Mapping[str, Compute] = field(default_factory=dict[str, Compute], kw_only=True)
     """Computed columns by name: functions of fields, and of computed columns before them, that

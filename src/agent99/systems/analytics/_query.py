@@ -48,7 +48,8 @@ _STATS: Final = (
 )
 _COUNTS: Final = (
     "SELECT pipeline, sum(records), sum(on_time), sum(late), sum(dropped), sum(skipped),"
-    " sum(refused), sum(repeated) FROM analytics_count WHERE reader = :reader GROUP BY pipeline"
+    " sum(refused), sum(refused_records), sum(repeated) FROM analytics_count"
+    " WHERE reader = :reader GROUP BY pipeline"
 )
 _JOBS: Final = (
     "SELECT v.job, v.version, v.reader, j.version AS current FROM analytics_version v"
@@ -191,8 +192,8 @@ def pipeline_stats(transaction: Transaction, reader: str, now_us: int) -> list[P
     }
     stats: list[PipelineStats] = []
     for row in transaction.execute(_STATS, {"reader": reader}):
-        numbers = counts.get(row.pipeline, (0,) * 7)
-        records, on_time, late, dropped, skipped, refused, repeated = numbers
+        numbers = counts.get(row.pipeline, (0,) * 8)
+        records, on_time, late, dropped, skipped, refused, refused_records, repeated = numbers
         at_us: int | None = row.watermark_us
         has_lag = at_us is not None and at_us != FOREVER_US
         stats.append(
@@ -204,6 +205,7 @@ def pipeline_stats(transaction: Transaction, reader: str, now_us: int) -> list[P
                 dropped=dropped,
                 skipped=skipped,
                 refused_events=refused,
+                refused_records=refused_records,
                 repeated_events=repeated,
                 rows=row.row_count,
                 deltas=row.delta_count,

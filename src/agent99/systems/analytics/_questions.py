@@ -105,7 +105,9 @@ class PipelineStats(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
     skipped: int
     refused_events: int
-    """Stored batches that could not be folded: they are in quarantine."""
+    """Stored batches that could not be folded, or not whole: what could not is in quarantine."""
+    refused_records: int = 0
+    """Those that were refused, where they could be read: they are in none of the four counts."""
     repeated_events: int = 0
     """Stored batches that had come before, with the same id and records: they count once."""
     rows: int

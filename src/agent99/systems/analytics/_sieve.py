@@ -42,7 +42,8 @@ def sieve(batch: ColumnBatch, pipelines: Sequence[Pipeline]) -> Sieved | None:
         return None
     left_out = set(unfit)
     fit = [row for row in range(batch.rows) if row not in left_out]
-    return Sieved(_only(batch, fit), _only(batch, unfit))
+    left = msgspec.structs.replace(_only(batch, unfit), is_final=False)
+    return Sieved(_only(batch, fit), left)
 
 
 def _unfit(

@@ -97,10 +97,15 @@ _SINKS: Final = """
         error TEXT NOT NULL, PRIMARY KEY (reader, pipeline, sink))
     """
 
+_REFUSED_RECORDS: Final = (
+    "ALTER TABLE analytics_count ADD COLUMN refused_records BIGINT NOT NULL DEFAULT 0"
+)
+
 MIGRATIONS: Final = (
     Migration(1, "deltas, marks and rows", (*_PLAIN, _deltas)),
     Migration(2, "the count of rows", _COUNTED),
     Migration(3, "a count of repetitions", (_REPEATED,)),
     Migration(4, "what sinks have taken", (_SINKS,)),
+    Migration(5, "a count of records that were refused", (_REFUSED_RECORDS,)),
 )
 """What is here once is never edited: a change is a new migration."""
