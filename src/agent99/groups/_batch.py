@@ -40,8 +40,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         """Move the position on in a store's transaction, and return what has no effect there yet.
 
         Write the effects of what is returned in the same transaction: each takes place once,
-        whoever owned the partition before, and however often the batch comes. The group must have
-        been given the store.
+        whoever owned the partition before, and however often the batch comes. What is redriven from
+        quarantine is fresh: it has a sequence of its own, and the id that it had. The group must
+        have been given the store.
 
         Raises:
             LeaseLostError: another member owns the partition now. Let it pass: the transaction

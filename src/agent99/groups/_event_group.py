@@ -78,13 +78,6 @@ class EventGroup(Member):
         """The bounds."""
         return self._event_options
 
-    def subjects(self, partition: int) -> tuple[str, ...]:
-        """Private to the room: return what is read of a partition; also what is redriven to it."""
-        again = self.parts.subjects.again_listen(
-            self.name, "*" if self.partitions == 1 else str(partition)
-        )
-        return (*super().subjects(partition), again)
-
     def lane(self, partition: int, tenure: Hold, progress: Progress) -> Lane:
         """Private to the room: return what works off a partition."""
         return EventLane(self, partition, tenure, progress, self.handler)

@@ -43,6 +43,8 @@ class Group(Member):
         `commit_s` come again. A member that stood still may, when it goes on, do once more what it
         was at, beside the new owner: an effect in the store is refused then, since it carries the
         epoch (`Batch.fresh`), and so takes place exactly once and in order; one elsewhere is not.
+        An event of the group's that is redriven from quarantine comes to it alone, as the next of
+        its key.
 
     Raises:
         UsageError, InvalidNameError: the name or the topics; nothing was sent.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent99.agent import Agent
-from agent99.envelope import PARTITIONS, Name, Pattern, Subjects, parse_name
+from agent99.envelope import Name, parse_name
 from agent99.errors import StreamNotFoundError
 from agent99.groups._options import GroupOptions
-from agent99.groups._parts import Parts, open_bucket, parts_of
+from agent99.groups._parts import Parts, open_bucket, parts_of, subjects_of
 from agent99.groups._place import Charter, Place, Progress, decode
 from agent99.groups._reset import read_charter
 from agent99.groups._watch import PING
@@ -138,16 +138,8 @@ async def _waiting(
         oldest_us = None if record is None else record.stored_us
         if behind >= end:
             return _Waiting(len(progress.open), oldest_us)
-        subjects = _subjects(parts.subjects, group, charter, partition)
+        subjects = subjects_of(parts.subjects, group, charter.topics, partition, charter.partitions)
         rest = await parts.journal.backlog(parts.streams.log, subjects, from_sequence=behind + 1)
         return _Waiting(len(progress.open) + rest.count, oldest_us or rest.oldest_us)
 
     return await asyncio.gather(*(one(number, each) for number, each in enumerate(progress)))
-
-
-def _subjects(subjects: Subjects, group: Name, charter: Charter, partition: int) -> tuple[str, ...]:
-    topics = map(Pattern, charter.topics)
-    if charter.partitions != PARTITIONS:
-        return (*map(subjects.log_listen, topics), subjects.again_listen(group))
-    again = subjects.again_listen(group, str(partition))
-    return (*(subjects.log_listen_partition(partition, topic) for topic in topics), again)

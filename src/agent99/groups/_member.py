@@ -18,7 +18,7 @@ from agent99.errors import Agent99Error, JournalError, UsageError, WrongSequence
 from agent99.groups._arranger import Arranger
 from agent99.groups._lane import Hold, Lane, Tally
 from agent99.groups._options import GroupOptions, GroupStatistics
-from agent99.groups._parts import open_bucket, parts_of, reader_name
+from agent99.groups._parts import open_bucket, parts_of, reader_name, subjects_of
 from agent99.groups._place import Charter, Place, Progress, decode, encode, reset
 from agent99.groups._start import find_beginning
 from agent99.groups._tenure import Tenure
@@ -163,11 +163,8 @@ class Member:
         return self._watch.trust
 
     def subjects(self, partition: int) -> tuple[str, ...]:
-        """Return the subjects of a partition's events, wildcards in them."""
-        subjects, topics = self.parts.subjects, map(Pattern, self.topics)
-        if self.partitions == 1:
-            return tuple(map(subjects.log_listen, topics))
-        return tuple(subjects.log_listen_partition(partition, topic) for topic in topics)
+        """Private to the room: return what is read of a partition; also what is redriven to it."""
+        return subjects_of(self.parts.subjects, self.name, self.topics, partition, self.partitions)
 
     def lane(self, partition: int, tenure: Hold, progress: Progress) -> Lane:
         """Return what works off a partition, from where it is on."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent99.agent import Agent, link_of
 from agent99.clock import Clock, Deadlines
-from agent99.envelope import Subjects
+from agent99.envelope import PARTITIONS, Name, Pattern, Subjects
 from agent99.ids import Ids
 from agent99.journal import Bucket, Journal
 from agent99.wire import Wire
@@ -34,6 +35,25 @@ class Parts(msgspec.Struct, frozen=True):
 def reader_name(mesh: str, group: str) -> str:
     """Return the name under which a store keeps the positions of a mesh's group."""
     return f"{mesh}/{group}"
+
+
+def subjects_of(
+    subjects: Subjects, group: Name, topics: Iterable[str], partition: int, partitions: int
+) -> tuple[str, ...]:
+    """Return the subjects of what a group reads of a partition, wildcards in them.
+
+    They are those of the log, and that of what is given to the group alone once more, whatever kind
+    of handler it has: nobody else reads that.
+
+    Args:
+        topics: Patterns.
+        partitions: That the group has: 64, or 1 for all in one.
+    """
+    patterns = map(Pattern, topics)
+    if partitions != PARTITIONS:
+        return (*map(subjects.log_listen, patterns), subjects.again_listen(group))
+    logged = (subjects.log_listen_partition(partition, pattern) for pattern in patterns)
+    return (*logged, subjects.again_listen(group, str(partition)))
 
 
 def parts_of(of: Mesh | Agent) -> Parts:

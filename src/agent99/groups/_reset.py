@@ -9,7 +9,7 @@ import msgspec
 from agent99.agent import Agent
 from agent99.envelope import Name, Pattern, parse_name
 from agent99.errors import JournalError, UsageError, WrongSequenceError
-from agent99.groups._parts import Parts, open_bucket, parts_of
+from agent99.groups._parts import Parts, open_bucket, parts_of, subjects_of
 from agent99.groups._place import Charter, Place, Progress, decode, encode, reset
 from agent99.groups._start import Beginning, Start, check_start, find_beginning
 from agent99.groups._view import Keys
@@ -71,9 +71,11 @@ async def preview_reset(of: Mesh | Agent, name: str, start: Start) -> ResetPrevi
     """
     aim = await _aim(of, name, start)
     parts, beginning = aim.parts, aim.beginning
-    log, topics = parts.streams.log, map(Pattern, aim.charter.topics)
-    subjects = (*map(parts.subjects.log_listen, topics), parts.subjects.again_listen(aim.group))
-    behind = await parts.journal.backlog(log, subjects, from_sequence=beginning.position + 1)
+    behind = await parts.journal.backlog(
+        parts.streams.log,
+        subjects_of(parts.subjects, aim.group, aim.charter.topics, 0, 1),
+        from_sequence=beginning.position + 1,
+    )
     still_open = sum(map(len, beginning.open.values()))
     return ResetPreview(position=beginning.position, lag=still_open + behind.count)
 

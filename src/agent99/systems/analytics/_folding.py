@@ -26,7 +26,7 @@ from agent99.errors import (
     UsageError,
     text_of,
 )
-from agent99.groups import Batch, Group
+from agent99.groups import Batch
 from agent99.systems.analytics._board import Board
 from agent99.systems.analytics._columns import ColumnBatch, encode_batch
 from agent99.systems.analytics._folded_rows import (
@@ -56,18 +56,6 @@ REFUSED: Final = Name("records")
 WHOLE, UNFIT, REST = "", "unfit", "rest"
 """Parts of an event in quarantine: all of it; its records that no pipeline can take; the others,
 which could not be written."""
-
-
-class RecordsGroup(Group):
-    """The group that reads records: also those that are given to it once more."""
-
-    def __repr__(self) -> str:
-        return f"RecordsGroup({self.name!r}, topics={self.topics!r})"
-
-    def subjects(self, partition: int) -> tuple[str, ...]:
-        """Return what is read of a partition; also what is redriven to it from quarantine."""
-        again = self.parts.subjects.again_listen(self.name, str(partition))
-        return (*super().subjects(partition), again)
 
 
 class Hand(msgspec.Struct):

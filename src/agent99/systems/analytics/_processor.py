@@ -18,7 +18,7 @@ from agent99.errors import (
     RequestError,
     UsageError,
 )
-from agent99.groups import GroupOptions
+from agent99.groups import Group, GroupOptions
 from agent99.systems.analytics._answers import Answers
 from agent99.systems.analytics._closers import Closers
 from agent99.systems.analytics._columns import (
@@ -31,7 +31,7 @@ from agent99.systems.analytics._columns import (
 from agent99.systems.analytics._compare import compare
 from agent99.systems.analytics._drop import drop
 from agent99.systems.analytics._entries import batch_id_of, event_id_of, pieces_of
-from agent99.systems.analytics._folding import Folding, RecordsGroup
+from agent99.systems.analytics._folding import Folding
 from agent99.systems.analytics._ground import Ground
 from agent99.systems.analytics._intake import check_times
 from agent99.systems.analytics._jobs import current_version, register
@@ -143,7 +143,7 @@ class AnalyticsProcessor(Agent):
             await store.transaction(note)
             self.relay(store)
             folding = Folding(ground)
-            self._group = RecordsGroup(
+            self._group = Group(
                 self,
                 ground.group,
                 sorted(pipelines[0].source.topic for pipelines in ground.by_source.values()),
