@@ -30,7 +30,7 @@ from ._sales import LOOK_S, START_US
 QUICK = Curve(attempts_max=1_000, delay_s=0.02, delay_s_max=0.1, timeout_s=10.0)
 KEY = (Column("shop", str),)
 VALUES = (Column("sales", int), Column("pence", int))
-TARGET = Target(job="shops", version=1, pipeline="revenue", key=KEY, values=VALUES)
+TARGET = Target(mesh="tests", job="shops", version=1, pipeline="revenue", key=KEY, values=VALUES)
 Latest = dict[tuple[int, int, Any, int], tuple[int, int]]
 """By start, end, shop and number of a window: its revision, and its pence."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -16,6 +17,7 @@ from agent99.groups import Event
 from agent99.store import open_store
 from agent99.systems.analytics import (
     AnalyticsProcessor,
+    Column,
     FunctionSink,
     ParquetSink,
     SqlSink,
@@ -31,7 +33,6 @@ from tests.groups.conftest import OpenMesh
 
 from ._sales import by_minute, closed, finish, job, revenue, sale, shown, store
 from ._sinking import (
-    KEY,
     QUICK,
     TARGET,
     VALUES,
@@ -129,9 +130,7 @@ async def test_versions_stand_side_by_side(url: str) -> None:
     """The rows of another version of a job are other rows of the table."""
     sink = SqlSink(url, "revenue")
     for version in (1, 2):
-        target = type(TARGET)(
-            job="shops", version=version, pipeline="revenue", key=KEY, values=VALUES
-        )
+        target = msgspec.structs.replace(TARGET, version=version)
         async with sink.open(target) as writer:
             await writer.write([row(pence=version)], event())
     async with open_store(url, schema="reader") as read:
@@ -164,7 +163,7 @@ async def test_bad_rows_are_refused_alone(url: str) -> None:
 
 async def test_a_table_that_does_not_fit_is_no_rows_fault(url: str) -> None:
     """A table with other columns, or none at all any more, is told as such: no row is refused."""
-    other = type(TARGET)(job="j", version=1, pipeline="p", key=KEY, values=(*VALUES, KEY[0]))
+    other = msgspec.structs.replace(TARGET, values=(*VALUES, Column("tax", int)))
     sink = SqlSink(url, "revenue")
     async with sink.open(TARGET) as writer:
         async with open_store(url, schema="reader") as reader:

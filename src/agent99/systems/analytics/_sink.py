@@ -42,6 +42,7 @@ class Column(msgspec.Struct, frozen=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Whose rows a sink is opened for."""
 
+    mesh: str
     job: str
     version: int
     pipeline: str

@@ -39,6 +39,7 @@ WINDOW: Final = ("version", "end_us", "start_us", "key_json", "number")
 OURS: Final = (*WINDOW, "records", "revision", "is_retracted")
 KINDS: Final = (int, float, str, bool)
 _INTS: Final = range(-(2**63), 2**63)
+_NUMBERS: Final = ("start_us", "end_us", "number", "rows", "revision")
 _is_plain = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
 _encode = msgspec.json.Encoder().encode
 
@@ -105,6 +106,8 @@ def _cells(row: WindowRow, version: int, key: Sequence[Column], values: Sequence
         raise ValueError(
             "its values were too large for an event; the processors' database has them"
         )
+    for name in _NUMBERS:
+        _check_range(name, getattr(row, name))
     return {
         "version": version,
         "start_us": row.start_us,
@@ -117,6 +120,16 @@ def _cells(row: WindowRow, version: int, key: Sequence[Column], values: Sequence
         "revision": row.revision,
         "is_retracted": row.is_retracted,
     }
+
+
+def _check_range(name: str, number: object) -> None:
+    """Refuse a number that no column holds.
+
+    Raises:
+        ValueError
+    """
+    if number not in _INTS:
+        raise ValueError(f"{name!r} is {number}, which does not fit into 64 bits")
 
 
 def _cell(column: Column, value: Any) -> Any:
@@ -137,8 +150,8 @@ def _cell(column: Column, value: Any) -> Any:
             raise ValueError(f"{column.name!r} is too large for a number") from None
     if type(value) is not kind:
         raise ValueError(f"{column.name!r} is {value!r:.100}, not of {kind.__name__}")
-    if kind is int and value not in _INTS:
-        raise ValueError(f"{column.name!r} is {value}, which does not fit into 64 bits")
+    if kind is int:
+        _check_range(column.name, value)
     return value
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent99.envelope import parse_name
-from agent99.errors import StoreError, UsageError
+from agent99.errors import MigrationError, StoreError, UsageError
 from agent99.systems.analytics._sink import SINK_CURVE, Column, Refused, SinkWriter, Target
 from agent99.systems.analytics._sink_columns import (
     WINDOW,
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from agent99.systems.analytics._delta import WindowRow
     from agent99.work import Curve
 
-_is_table = re.compile(r"[a-z][a-z0-9_]{0,49}").fullmatch
+_is_table = re.compile(r"(?!sqlite_)[a-z][a-z0-9_]{0,49}").fullmatch
+_TABLE_RULE: Final = "up to 50 of a-z, 0-9 and _, beginning with a letter, not with sqlite_"
+_NOT_OURS: Final = frozenset(("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"))
+"""Columns that each table of PostgreSQL has."""
 _TYPES: Final = {int: "BIGINT", float: "DOUBLE PRECISION", str: "TEXT", bool: "BOOLEAN"}
 _TAIL: Final = (Column("records", int), Column("revision", int))
 _WINDOW: Final = tuple(Column(one, str if one == "key_json" else int) for one in WINDOW)
@@ -52,7 +55,8 @@ class SqlSink:
     url: str = field(repr=False)
     """Of the database."""
     table: str
-    """Up to 50 of a-z, 0-9 and _, beginning with a letter."""
+    """Up to 50 of a-z, 0-9 and _, beginning with a letter, not with `sqlite_`. Its rows are of one
+    pipeline, of all versions of its job; another one needs another table."""
     name: str = field(default="sql", kw_only=True)
     """Of the sink, by the grammar of names."""
     kinds: Mapping[str, type] = field(default_factory=dict[str, type], kw_only=True)
@@ -63,8 +67,8 @@ class SqlSink:
     def __post_init__(self) -> None:
         parse_name("sink", self.name)
         if not isinstance(self.table, str) or not _is_table(self.table):
-            rule = "up to 50 of a-z, 0-9 and _, beginning with a letter"
-            raise UsageError(f"sink {self.name!r}: no name of a table: {self.table!r}; {rule}")
+            message = f"sink {self.name!r}: no name of a table: {self.table!r}; {_TABLE_RULE}"
+            raise UsageError(message)
 
     def check(self, key: Sequence[Column], values: Sequence[Column], /) -> None:
         """Refuse columns that the table cannot have.
@@ -73,6 +77,9 @@ class SqlSink:
             UsageError: says which.
         """
         check_columns((*key, *values), self.kinds)
+        for column in (*key, *values):
+            if column.name.lower() in _NOT_OURS:
+                raise UsageError(f"{column.name!r} is a column that PostgreSQL keeps for itself")
 
     @asynccontextmanager
     async def open(self, target: Target, /) -> AsyncGenerator[SinkWriter, None]:
@@ -80,17 +87,27 @@ class SqlSink:
 
         Raises:
             UsageError: the URL.
-            StoreError or one of its kinds: also where the table has other columns.
+            StoreError or one of its kinds: also where the table has other columns, or the rows of
+                another pipeline.
         """
-        from agent99.store import Migration, open_store  # noqa: PLC0415 - loads SQLAlchemy
+        from agent99.store import Migration, StoreOptions, open_store  # noqa: PLC0415 - loads SQLAlchemy
 
         key = with_kinds(target.key, self.kinds)
         values = with_kinds(target.values, self.kinds)
         statements = _Statements(self.table, key, values)
-        migrations = (Migration(1, "the table of a sink", statements.create),)
-        # Tables may share a database, so each has a history of its own.
-        schema = f"sink-{self.table}"
-        async with open_store(self.url, migrations=migrations, schema=schema) as store:
+        # Windows of two pipelines may have one name: they would take each other's place.
+        owner = f"{target.mesh}/{target.job}/{target.pipeline}"
+        store = open_store(
+            self.url,
+            migrations=(Migration(1, f"the rows of {owner}", statements.create),),
+            schema=f"sink-{self.table}",  # tables may share a database, so each has a history
+            options=StoreOptions(isolation="serializable"),  # else see `_put`
+        )
+        try:
+            await store.open()
+        except MigrationError as error:
+            raise StoreError(f"the table {self.table!r} is not of {owner!r}: {error}") from error
+        async with aclosing(store):
             writer = _SqlWriter(store, target.version, statements)
             await writer.probe()
             yield writer
@@ -191,6 +208,11 @@ class _SqlWriter:
 
 
 def _put(transaction: Transaction, statements: _Statements, cells: Sequence[Cells]) -> None:
+    """Write rows, and take rows back.
+
+    Who writes a row sees whether it was taken back, and who takes one back deletes what there is.
+    Where two do so at once, neither may miss what the other does: these are to be serial.
+    """
     kept = [one for one in cells if not one["is_retracted"]]
     retracted = [one for one in cells if one["is_retracted"]]
     if kept:

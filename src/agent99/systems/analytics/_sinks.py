@@ -98,6 +98,7 @@ class Delivery:
             "sink": sink.name,
         }
         self._target: Final = Target(
+            mesh=ground.mesh,
             job=job.name,
             version=job.version,
             pipeline=pipeline.name,
