@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent99.systems.analytics._ground import Ground
 
 _IS_KNOWN: Final = "SELECT count(*) FROM analytics_version WHERE reader = :reader"
-_TABLES: Final = ("version", "mark", "count", "ordinal", "closer", "delta", "row")
+_TABLES: Final = ("version", "mark", "count", "ordinal", "closer", "delta", "row", "sink")
 _COUNT_ROWS: Final = (
     "SELECT count(*) FROM analytics_row WHERE reader = :reader AND is_retracted = 0"
 )

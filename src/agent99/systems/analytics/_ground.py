@@ -43,6 +43,7 @@ class Ground:
         """Under which the database keeps what this version of the job has made."""
         self.instance: Final = host_of(agent).instance
         self.clock: Final = link.clock
+        self.deadlines: Final = link.deadlines
         self.journal: Final = link.journal
         self.subjects: Final = link.subjects
         self.streams: Final = link.durable.streams

@@ -58,7 +58,8 @@ class SinkWriter(Protocol):
 
         It is called for one event after the other, and with the same event again where that failed
         or its outcome is not known. So it compares revisions, or writes under a name that the event
-        gives (`event.sequence`).
+        gives (`event.sequence`). It is cancelled when its time (`Sink.curve`) is over, and must not
+        block the event loop: what blocks belongs on a thread.
 
         Args:
             rows: Of windows that have closed or changed, some perhaps taken back, or without their

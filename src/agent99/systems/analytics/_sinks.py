@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from agent99.clock import TimeLimit
 from agent99.envelope import Header, Name, Topic, encode_message, parse_key
 from agent99.errors import Agent99Error, BadRequestError, UsageError, text_of
 from agent99.groups import EventGroup, EventOptions, inspect_group
@@ -25,6 +27,8 @@ from agent99.systems.analytics._sink_counts import begin, count, note, read_coun
 from agent99.work import Outcome, Place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent99.groups import Event
     from agent99.systems.analytics._delta import WindowRow
     from agent99.systems.analytics._ground import Ground
@@ -36,6 +40,10 @@ AGAIN_S_MAX: Final = 30.0
 """Before a sink is opened again that could not be: the pause doubles."""
 WAITING_MAX: Final = 16
 """Events that wait here for a sink: the log has the others."""
+DAY_S: Final = 86_400.0
+"""No attempt may take longer (`Curve.timeout_s`)."""
+NOTING_S_MAX: Final = 60.0
+"""For so long what became of the rows of an event may be noted, once the sink has taken them."""
 REFUSED: Final = Name("rows")
 """Under which the quarantine keeps, by the name of the sink's group, rows that it has refused."""
 
@@ -92,6 +100,8 @@ class Delivery:
         self._sink: Final = sink
         self._topic: Final = results_topic(job.name, pipeline.name)
         self._group: Final = sink_group_of(job.name, job.version, pipeline.name, sink.name)
+        self._taken: tuple[int, list[Refused]] | None = None
+        """The event whose rows the sink has taken, while that is not noted yet, and which not."""
         self._which: Final = {
             "reader": ground.reader,
             "pipeline": pipeline.name,
@@ -115,9 +125,15 @@ class Delivery:
         while True:
             try:
                 await self._hold_open(was_wrong=pause_s > AGAIN_S)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                wrong = "CancelledError: it has cancelled its own task"
             except Exception as error:  # noqa: BLE001 - a user's sink: the others go on, and it is told
-                _log.warning("%r: the sink cannot be opened: %s", self, text_of(error))
-                await self._note(_words(error))
+                wrong = self._words(error)
+            _log.warning("%r: the sink cannot be opened: %s", self, wrong)
+            await self._note(wrong)
             await self._ground.clock.sleep(pause_s)
             pause_s = min(2 * pause_s, AGAIN_S_MAX)
 
@@ -151,12 +167,23 @@ class Delivery:
     async def _hold_open(self, *, was_wrong: bool) -> None:
         """Open the sink, and have its group read until this is cancelled."""
         await self._ground.store.transaction(partial(begin, which=self._which))
-        async with self._sink.open(self._target) as writer, self._reading(writer):
+        async with AsyncExitStack() as stack:
+            with self._limit():
+                writer = await stack.enter_async_context(self._sink.open(self._target))
+            await stack.enter_async_context(self._reading(writer))
             if was_wrong:
                 await self._note("")
             await asyncio.Event().wait()
 
+    def _limit(self) -> TimeLimit:
+        """Return the time that the sink has for one attempt, from now on."""
+        ground = self._ground
+        return TimeLimit(ground.deadlines, ground.clock, self._sink.curve.timeout_s)
+
     def _reading(self, writer: SinkWriter) -> EventGroup:
+        curve = self._sink.curve
+        # The limit of the sink is kept here, where it is seen; the group's is that of the whole.
+        whole_s = min(curve.timeout_s + NOTING_S_MAX, DAY_S)
         return EventGroup(
             self._ground.agent,
             self._group,
@@ -164,7 +191,7 @@ class Delivery:
             partial(self._deliver, writer),
             options=EventOptions(
                 active="one",
-                curve=self._sink.curve,
+                curve=msgspec.structs.replace(curve, timeout_s=whole_s),
                 prefetch_max=WAITING_MAX,
                 waiting_max=WAITING_MAX,
             ),
@@ -176,11 +203,9 @@ class Delivery:
         if closed.version != self._target.version:
             return
         rows = _checked_rows(closed, self._target)
-        try:
-            refused = await writer.write(rows, event)
-        except Exception as error:
-            await self._note(_words(error))
-            raise
+        if self._taken is None or self._taken[0] != event.sequence:
+            self._taken = event.sequence, await self._write(writer, rows, event)
+        refused = self._taken[1]
         for one in refused:
             await self._bury(event, closed, one)
         await self._ground.store.transaction(
@@ -192,6 +217,22 @@ class Delivery:
                 refused=len(refused),
             )
         )
+        self._taken = None
+
+    async def _write(
+        self, writer: SinkWriter, rows: Sequence[WindowRow], event: Event
+    ) -> list[Refused]:
+        """Have the sink write rows; returns those that it refuses.
+
+        Raises:
+            whatever it does: that is noted.
+        """
+        try:
+            with self._limit():
+                return _checked_refused(await writer.write(rows, event), len(rows))
+        except Exception as error:
+            await self._note(self._words(error))
+            raise
 
     async def _bury(self, event: Event, closed: ClosedWindows, refused: Refused) -> None:
         """Put a row into quarantine, as an event of its own; done twice, it is there once."""
@@ -226,9 +267,23 @@ class Delivery:
         except Agent99Error as missed:
             _log.warning("%r: %s; and that could not be noted: %s", self, error or "well", missed)
 
+    def _words(self, error: Exception) -> str:
+        text = text_of(error)
+        if not text and isinstance(error, TimeoutError):
+            text = f"not within {self._sink.curve.timeout_s:g} s"
+        return f"{type(error).__name__}: {text}"
 
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {text_of(error)}"
+
+def _checked_refused(refused: Sequence[Refused], rows: int) -> list[Refused]:
+    """Return each row that is refused once.
+
+    Raises:
+        UsageError: there is no such row: what the sink means is not known.
+    """
+    by_row = {one.row: one for one in refused}
+    if wrong := by_row.keys() - set(range(rows)):
+        raise UsageError(f"the sink refuses row {min(wrong)} of {rows}: they start at 0")
+    return list(by_row.values())
 
 
 def _checked_rows(closed: ClosedWindows, target: Target) -> list[WindowRow]:
