@@ -10,6 +10,7 @@ Never:       acknowledges what is not stored, changes a closed window without sa
              record uncounted, lets a sum depend on the order of its parts.
 """
 
+from agent99.systems.analytics._anomalies import Anomaly, Ewma, find_anomalies
 from agent99.systems.analytics._changes import Change
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._delta import Counts, WindowRow
@@ -57,6 +58,7 @@ __all__ = [
     "Aggregate",
     "Analytics",
     "AnalyticsProcessor",
+    "Anomaly",
     "BatchFailedError",
     "BlockingProducer",
     "Change",
@@ -68,6 +70,7 @@ __all__ = [
     "Counts",
     "DataIngestionAgent",
     "Distinct",
+    "Ewma",
     "Finished",
     "Flushed",
     "FunctionSink",
@@ -110,6 +113,7 @@ __all__ = [
     "Variance",
     "Window",
     "WindowRow",
+    "find_anomalies",
     "read_file",
     "rows_of",
     "run",

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from agent99.agent import Agent, Peer, link_of
 from agent99.envelope import Pattern, parse_topic
-from agent99.errors import Agent99Error, NoAgentError, RemoteError, UsageError
+from agent99.errors import Agent99Error, NoAgentError, RemoteError
+from agent99.systems.analytics._anomalies import (
+    USUAL,
+    Anomaly,
+    Ewma,
+    ending_after,
+    find_anomalies,
+)
+from agent99.systems.analytics._asked import asked_key, asked_us
 from agent99.systems.analytics._changes import Change, Changes
 from agent99.systems.analytics._closer import turned_topic
+from agent99.systems.analytics._detector import Detector
 from agent99.systems.analytics._names import group_of
 from agent99.systems.analytics._pages import changed
 from agent99.systems.analytics._questions import (
@@ -46,7 +55,6 @@ LONG_S: Final = 60.0
 PATIENCE_S: Final = 10.0
 AGAIN_S: Final = 0.05
 """Before a switch is tried again."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
 
 
@@ -93,6 +101,7 @@ class Analytics:
         Raises:
             UsageError: a moment without a time zone.
             RemoteError: the job, or the pipeline, is unknown (`UNKNOWN_JOB`).
+            BadRequestError: the key has more or fewer values than the pipeline's.
             NoAgentError: nobody is there.
             DeadlineExceededError, TransportError, ClosedError
         """
@@ -100,9 +109,9 @@ class Analytics:
             pipeline=pipeline,
             job=self._job,
             version=self._version,
-            key=_key(key),
-            since_us=_micros(since),
-            until_us=_micros(until),
+            key=asked_key(key),
+            since_us=asked_us(since),
+            until_us=asked_us(until),
             state=state,
             limit=LIMIT_MAX,
         )
@@ -140,7 +149,7 @@ class Analytics:
             job=self._job,
             old=old,
             new=new,
-            until_us=_micros(until),
+            until_us=asked_us(until),
             limit=limit,
         )
         return await self._ask("compare", query, Comparison, timeout_s=LONG_S)
@@ -212,16 +221,88 @@ class Analytics:
                     yield change
             version = await self._current(pipeline)
 
+    async def anomalies(
+        self,
+        pipeline: str,
+        figure: str,
+        *,
+        rule: Ewma = USUAL,
+        key: Scalar | Iterable[Scalar] = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Anomaly]:
+        """Return the closed windows whose figure is far from what their key had before.
+
+        All rows from the first one on are read, since each counts for those behind it: what is said
+        of a window does not depend on `since`.
+
+        Args:
+            figure: As `find_anomalies` is given it; `rule`, too.
+            key: As `query` is given it; `since` and `until`, too.
+
+        Raises:
+            UsageError: the rows have no such figure, or it is no number.
+            as `query`.
+        """
+        since_us = asked_us(since)
+        rows = await self.query(pipeline, key=key, until=until, state="closed")
+        return ending_after(since_us, find_anomalies(rows, figure, rule))
+
+    async def follow_anomalies(
+        self,
+        pipeline: str,
+        figure: str,
+        *,
+        rule: Ewma = USUAL,
+        key: Scalar | Iterable[Scalar] = None,
+        since: datetime | None = None,
+        poll_s: float = POLL_S,
+    ) -> AsyncGenerator[Anomaly, None]:
+        """Yield the anomalies that there are, then those that come, for ever; use `aclosing`.
+
+        Late records correct windows, and so the baseline of those behind them. What becomes an
+        anomaly by that is told, and so is one whose own row has changed; what is none any more is
+        told with `is_cleared`. The last word on each window is what `anomalies` says of it, but
+        where one is corrected that 1,000 later ones of its key have followed.
+
+        Args:
+            figure: As `find_anomalies` is given it; `rule`, too.
+            key: As `query` is given it; `since`, too.
+            poll_s: As `follow` is given it.
+
+        Delivery: each once, but when the job is switched to another version: what is none by that
+            one is cleared, and what is one is told again.
+
+        Raises:
+            UsageError: the rows have no such figure, or it is no number.
+            as `follow`.
+        """
+        wanted, since_us = asked_key(key), asked_us(since)
+        await self._current(pipeline, wanted)
+        detector = Detector(figure, rule, None if wanted is None else tuple(wanted))
+        async with aclosing(self.follow(pipeline, poll_s=poll_s)) as changes:
+            async for change in changes:
+                for anomaly in ending_after(since_us, detector.take(change)):
+                    yield anomaly
+
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _current(self, pipeline: str) -> int:
+    async def _current(self, pipeline: str, key: list[Scalar] | None = None) -> int:
         """Return the version that is meant.
+
+        Args:
+            key: That is to be one of the pipeline's.
 
         Raises:
             as `query`.
         """
         asked = RowsQuery(
-            pipeline=pipeline, job=self._job, version=self._version, state="closed", limit=1
+            pipeline=pipeline,
+            job=self._job,
+            version=self._version,
+            key=key,
+            state="closed",
+            limit=1,
         )
         return (await self._ask("query", asked, RowsPage)).version
 
@@ -308,24 +389,3 @@ class Analytics:
     async def _peers(self) -> list[Peer]:
         peers = await self._of.discover(CAPABILITY)
         return sorted(peers, key=lambda peer: (peer.instance != self._last, peer.instance))
-
-
-def _key(key: Scalar | Iterable[Scalar]) -> list[Scalar] | None:
-    if key is None:
-        return None
-    if isinstance(key, int | float | str | bool):
-        return [key]
-    return list(key)
-
-
-def _micros(moment: datetime | None) -> int | None:
-    """Return a moment in microseconds since the epoch.
-
-    Raises:
-        UsageError: it has no time zone.
-    """
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise UsageError(f"{moment!r} has no time zone")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
