@@ -16,6 +16,7 @@ from agent99.errors import StreamNotFoundError
 from agent99.ids import SystemIds
 from agent99.journal import JetStreamJournal, Journal, MemoryJournal, StreamConfig
 from agent99.store import Store, open_store
+from agent99.testing import ManualClock
 from agent99.work import StreamBounds
 from tests._nats_server import NatsServer
 from tests._wait import PATIENCE_S, eventually
@@ -136,6 +137,18 @@ async def test_stop_sends_what_waits_and_leaves_the_outbox_to_others(
     assert 0 == (await store.outbox.counts()).waiting
     async with open_store(database, options=OPTIONS) as other:
         assert await other.outbox.claim() is not None
+
+
+async def test_an_idle_relay_stops_at_once(database: str) -> None:
+    """It does not wait for its next look: by a clock that stands still, that never comes."""
+    world = World(MemoryJournal(), fresh_mesh())
+    async with open_store(database, options=OPTIONS, clock=ManualClock()) as store:
+        relay = world.relay(store)
+        relay.start()
+        await eventually(lambda: relay._waiting)
+        began_s = time.monotonic()
+        await relay.stop(PATIENCE_S)
+        assert time.monotonic() - began_s < PATIENCE_S
 
 
 async def test_stop_of_one_that_only_waits_is_quick(

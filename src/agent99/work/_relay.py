@@ -80,6 +80,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._lease: OutboxLease | None = None
         self._sending: list[asyncio.Task[None]] = []
+        self._waiting: asyncio.Task[bool] | None = None
         self._held: set[str] = set()  # keys that wait for the next round
         self._heights: dict[str, int] = {}  # what each stream had before the rows in hand
         self._must_compare = True
@@ -116,6 +117,8 @@ class Relay:
         if task is not None:
             if self._lease is None:  # whoever has it sends
                 task.cancel()
+            if self._waiting is not None:
+                self._waiting.cancel()
             await wait_done(self._clock, task, timeout_s)
             task.cancel()
             await asyncio.wait([task])
@@ -174,10 +177,18 @@ class Relay:
                 self._held.clear()
             else:
                 self._trouble = ""
+            await self._forget(lease)
             if self._is_ending:
                 return
-            await self._forget(lease)
-            await self._outbox.wait_added(LOOK_S)
+            await self._wait_added()
+
+    async def _wait_added(self) -> None:
+        """Wait for rows, or for the end, but for no longer than rows of others may wait."""
+        self._waiting = asyncio.get_running_loop().create_task(self._outbox.wait_added(LOOK_S))
+        try:
+            await asyncio.wait([self._waiting])
+        finally:
+            self._waiting.cancel()
 
     async def _compare(self, lease: OutboxLease) -> None:
         """Let wait again what a stream may have lost."""
