@@ -19,6 +19,7 @@ from tests._faults import Fault, Figure
 from tests._nats_server import NatsServer
 from tests.systems.analytics._ingesters import Ingesters
 from tests.systems.analytics._lines import numbers_of, row
+from tests.systems.analytics._memory import memory_mib
 
 CALLERS = 40
 ROWS = 250
@@ -26,12 +27,6 @@ ROWS = 250
 REQUESTS = 400
 GROWTH_MIB = 16
 """What may wait is 5,000 records, some 0.5 MiB; the rest is for what is read and written."""
-
-
-def memory_mib(pid: int) -> float:
-    """Return what a process has in memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 class Senders:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 AGAIN_S: Final = 0.5
 AGAIN_S_MAX: Final = 30.0
 """Before a sink is opened again that could not be: the pause doubles."""
-WAITING_MAX: Final = 16
-"""Events that wait here for a sink: the log has the others."""
+WAITING_MAX: Final = 4
+"""Events, of up to 1 MiB, that wait here for a sink: the log has the others."""
 DAY_S: Final = 86_400.0
 """No attempt may take longer (`Curve.timeout_s`)."""
 NOTING_S_MAX: Final = 60.0
