@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from agent99.cli._analytics_anomalies import HALF_LIFE, THRESHOLD, WARM_UP
+from agent99.systems.analytics import Ewma
 from tests._wait import wait_until
-from tests.cli._cli import TIMEOUT_S, Cli, Done
+from tests.cli._cli import TIMEOUT_S, Cli, Done, Within
 
 Ask = Callable[..., Done]
 FIGURES = '''
@@ -191,6 +193,46 @@ def test_watch_prints_rows_as_they_come(cli: Cli) -> None:
     assert 0 == running.wait()
 
 
+# --- anomalies ------------------------------------------------------------------------------------
+
+
+def test_anomalies_are_listed_and_followed(cli: Cli, within: Within) -> None:
+    """As a table, as JSON, and as they come: a correction clears one; Ctrl-C is no failure."""
+    cli.write("figures.py", FIGURES)
+    cli.start("run", "figures.py").wait_line("^ready: ")
+    pence = (100, 110, 100, 110, 900)
+    hours = ((f"{9 + at:02}:10", "Eire", one) for at, one in enumerate(pence))
+    ingest(cli, *hours, ("14:30", "France", 1))
+    wait_closed(cli, "2026-03-01 14:00:00Z")
+    words = ("analytics", "anomalies", "revenue", "pence", "--warm-up", "3")
+    ask = within(cli)
+    done = ask(*words)
+    day = "2026-03-01"
+    (row,) = cells(done)
+    assert [day, "13:00:00Z", day, "14:00:00Z", "Eire", "900"] == row[:6]
+    assert "closed" == row[-1]
+    assert "1 anomaly of 'pence' of pipeline 'revenue'" == done.out.splitlines()[-1]
+    found = ask(*words, "--json", "--threshold", "5", "--half-life", "10").document
+    (one,) = found.pop("anomalies")
+    about = {"job": "sales", "version": 1, "pipeline": "revenue", "figure": "pence", "count": 1}
+    assert about == found
+    assert (["Eire"], 900, 1) == (one["key"], one["value"], one["revision"])
+    assert one["score"] == pytest.approx((900 - one["expected"]) / one["deviation"])
+    for chosen in (("--key", "France"), ("--since", "2026-03-01T14:00"), ("--threshold", "1e6")):
+        assert "0 anomalies of 'pence' of pipeline 'revenue'\n" == ask(*words, *chosen).out
+    running = cli.start(*words, "--follow", "--key", "Eire")
+    running.wait_line("Eire  value 900  expected 105")
+    ingest(cli, ("13:20", "Eire", -800))
+    running.wait_line("Eire  value 100  expected 105.*  cleared")
+    running.signal(signal.SIGINT)
+    assert 0 == running.wait()
+
+
+def test_the_rule_of_the_command_line_is_the_usual_one() -> None:
+    """Where no option says another."""
+    assert Ewma() == Ewma(threshold=THRESHOLD, half_life=HALF_LIFE, warm_up=WARM_UP)
+
+
 # --- versions -------------------------------------------------------------------------------------
 
 
@@ -240,6 +282,13 @@ def test_a_version_beside_the_old_one_takes_its_place(cli: Cli) -> None:
         ("switch sales 2", 1, "this processor runs version 1 of 'sales'"),
         ("drop sales 1 --yes", 1, "is the one that is asked for"),
         ("drop sales 1", 2, "say --yes"),
+        ("anomalies revenue penny", 2, "has no figure 'penny'; it has lines, pence"),
+        ("anomalies nothing pence", 3, "there is no such pipeline 'nothing'"),
+        ("anomalies revenue pence --threshold 0", 2, "threshold is 0.0; a number above 0"),
+        ("anomalies revenue pence --half-life nan", 2, "half_life is nan; a number above 0"),
+        ("anomalies revenue pence --warm-up 1", 2, "warm_up is 1; 2 windows or more"),
+        ("anomalies revenue pence --key Eire --key 2", 2, "has 1 values: ['country']"),
+        ("anomalies revenue pence --follow --until -1h", 2, "say no --until with it"),
         ("watch nothing", 3, "there is no such pipeline 'nothing'"),
         ("query revenue --since soon", 2, "'soon' is no moment such as"),
         ("query revenue --limit 0", 2, "--limit"),

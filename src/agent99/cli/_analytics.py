@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent99.cli._analytics_jobs import JobOptions, find_jobs, find_pipeline
+from agent99.cli._analytics_anomalies import add_anomalies
+from agent99.cli._analytics_jobs import JobOptions, PipelineName, find_jobs, find_pipeline
 from agent99.cli._analytics_rows import parse_moment, row_cells, row_table, window_moment
 from agent99.cli._analytics_versions import add_versions
 from agent99.cli._command import add_command
@@ -34,8 +35,6 @@ _STATUS_COLUMNS = (
 _STATUS_NUMBERS = frozenset(_STATUS_COLUMNS) - {"pipeline", "watermark", "closer"}
 _SINK_COLUMNS = ("pipeline", "sink", "lag", "delivered", "refused", "buried", "error")
 _SINK_NUMBERS = frozenset({"lag", "delivered", "refused", "buried"})
-
-PipelineName = Annotated[str, typer.Argument(help="As `agent99 analytics status` shows it.")]
 
 
 class QueryOptions(JobOptions, frozen=True):
@@ -238,5 +237,6 @@ def build_app() -> typer.Typer:
     )
     for name, function in (("query", query), ("watch", watch), ("status", status)):
         add_command(app, name, function)
+    add_anomalies(app)
     add_versions(app)
     return app

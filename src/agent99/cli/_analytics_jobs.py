@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CAPABILITY = "analytics_processor"
 
+PipelineName = Annotated[str, typer.Argument(help="As `agent99 analytics status` shows it.")]
+
 
 class JobOptions(msgspec.Struct, frozen=True):
     """Of all commands about one pipeline."""

@@ -37,12 +37,16 @@ def row_table(
 
 def row_cells(row: WindowRow, figures: Sequence[str]) -> tuple[str, ...]:
     """Return a row for a table: its window, key, figures, records and state."""
-    key = ", ".join(map(_shown, row.key)) or "-"
     return (
-        *(window_moment(row.start_us), window_moment(row.end_us), key),
-        *(_shown(row.values[name]) if name in row.values else "-" for name in figures),
+        *(window_moment(row.start_us), window_moment(row.end_us), key_words(row.key)),
+        *(shown(row.values[name]) if name in row.values else "-" for name in figures),
         *(f"{row.rows:,}", state_of(row)),
     )
+
+
+def key_words(key: Iterable[Any]) -> str:
+    """Return the values of a key in a cell."""
+    return ", ".join(map(shown, key)) or "-"
 
 
 def state_of(row: WindowRow) -> str:
@@ -77,7 +81,8 @@ def parse_moment(text: str, now_us: int) -> datetime:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a figure, or a value of a key, in a cell."""
     if value is None:
         return "-"
     if isinstance(value, bool | str):
