@@ -14,8 +14,10 @@ from agent99.systems.analytics import run_demo
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._demo_figures import (
     AnalyticsFigures,
+    OddDay,
     PipelineFigures,
     columns_of,
+    odd_columns_of,
     rows_of,
     verdict_of,
 )
@@ -61,6 +63,11 @@ FIGURES = AnalyticsFigures(
     left=1,
     killed=1,
     pipelines={"visits": PIPELINE},
+    odd_days=2,
+    oddest=(
+        OddDay(day="2010-01-07", country="Eire", revenue_pence=900, expected_pence=105, score=9.6),
+        OddDay(day="2010-01-08", country="Eire", revenue_pence=7, expected_pence=5, score=None),
+    ),
     findings=(),
 )
 
@@ -155,6 +162,10 @@ def test_figures_in_words() -> None:
     }
     assert ("  not sold", "2") in rows_of(FIGURES)
     assert ("processors that joined, left, were killed", "2, 1, 1") in rows_of(FIGURES)
+    assert ("days on which a country bought unlike before", "2") in rows_of(FIGURES)
+    _, odd = odd_columns_of(FIGURES)
+    assert ("2010-01-07", "Eire", "£9.00", "£1.05", "+9.6") == odd[0]
+    assert "-" == odd[1][-1]
     assert verdict_of(FIGURES).startswith("All 2 windows are what polars makes of the file")
     broken = msgspec.structs.replace(FIGURES, ok=False, findings=("one", "two"))
     assert "2 kinds of difference" in verdict_of(broken)

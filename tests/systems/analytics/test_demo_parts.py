@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given
@@ -18,8 +20,15 @@ from hypothesis import strategies as st
 from agent99.errors import UsageError
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._demo_books import Books, read_books
-from agent99.systems.analytics._demo_check import Ranking, Spread, compare
+from agent99.systems.analytics._demo_check import Ranking, Spread, Window, compare
 from agent99.systems.analytics._demo_judge import judge
+from agent99.systems.analytics._demo_odd import (
+    ODD_FIGURE,
+    ODD_RULE,
+    differences,
+    find_odd,
+    oddest,
+)
 from agent99.systems.analytics._demo_retail import Line, Order, Retail, read_retail
 from agent99.systems.analytics._demo_scenes import CALM, FEW, MANY, make_scenes
 from agent99.systems.analytics._demo_schedule import (
@@ -29,7 +38,13 @@ from agent99.systems.analytics._demo_schedule import (
     make_schedule,
     time_us,
 )
-from agent99.systems.analytics._demo_truth import DAY_US, VISIT_GAP_US, Truth, read_truth
+from agent99.systems.analytics._demo_truth import (
+    DAY_US,
+    VISIT_GAP_US,
+    Truth,
+    read_truth,
+    score_days,
+)
 
 ROWS: tuple[tuple[str, str, int, str, float, int | None, str], ...] = (
     ("100001", " 22001a ", 2, "2010-01-01T09:59:00", 1.25, 7, "Eire"),
@@ -247,6 +262,70 @@ def test_a_ranking_is_right_whichever_of_equal_ones_it_names(said: Any, is_right
     """But each with its weight, the heaviest first."""
     truth = {(1, 2, ("k",)): {"top": Ranking({"a": 3, "b": 2, "c": 2, "d": 1}, 2)}}
     assert is_right == compare("p", [row(1, {"top": said})], truth).is_sound
+
+
+# --- odd days -------------------------------------------------------------------------------------
+
+
+def day(number: int, pence: int, country: str = "Eire") -> WindowRow:
+    """Return the row of a country's day."""
+    return WindowRow(
+        pipeline="country-daily",
+        start_us=at(0) + number * DAY_US,
+        end_us=at(0) + (number + 1) * DAY_US,
+        key=(country,),
+        values={"lines": 1, "revenue_pence": pence},
+        rows=1,
+        state="closed",
+    )
+
+
+@given(st.lists(st.one_of(st.integers(0, 9), st.integers(0, 9_000)), max_size=40))
+def test_odd_days_are_those_of_polars(pence: list[int]) -> None:
+    """Its weighted means over all days before find the same days, with the same scores."""
+    rows = [day(number, value) for number, value in enumerate(pence)]
+    scores = score_days(windows_of(rows), ODD_FIGURE, ODD_RULE)
+    assert max(0, len(pence) - ODD_RULE.warm_up) == len(scores)
+    assert [] == list(differences(find_odd(rows), scores))
+
+
+def test_odd_days_that_are_wrong_are_found() -> None:
+    """One that was not told, one too many, one of the warm-up, and another score."""
+    rows = [day(number, number % 2) for number in range(9)]
+    usual = windows_of([*rows, day(9, 50), day(10, 0)])
+    scores = score_days(usual, ODD_FIGURE, ODD_RULE)
+    found = find_odd([*rows, day(9, 50)])
+    assert 1 == len(found)
+    (missing,) = differences([], scores)
+    assert "1 odd days wrong" in missing
+    assert "is not told, with a score of" in missing
+    (odd,) = found
+    for changed, rule in (
+        ({"score": odd.score + 1}, "the score of"),
+        ({"start_us": day(10, 0).start_us, "end_us": day(10, 0).end_us}, "is told"),
+        ({"start_us": 0, "end_us": 1}, "may not be judged yet"),
+    ):
+        (sentence,) = differences([msgspec.structs.replace(odd, **changed)], scores)
+        assert rule in sentence
+
+
+def test_the_oddest_days_come_first() -> None:
+    """Five of them, by their scores, above or below; an infinite one is none in JSON."""
+    countries = {"A": 500, "B": 90, "C": 9_000, "D": 70, "E": 600, "F": 80}
+    rows = [day(number, 3, country) for country in countries for number in range(7)]
+    rows += [day(7, 5, country) for country in countries]
+    rows += [day(8, pence, country) for country, pence in countries.items()]
+    first = oddest(find_odd(rows))
+    assert [None] * 5 == [one.score for one in first]
+    found = [one for one in find_odd(rows) if one.score < inf]
+    assert ["C", "E", "A", "B", "F"] == [one.country for one in oddest(found)]
+    (top, *_) = oddest(found)
+    assert ("2010-01-09", 9_000, 3) == (top.day, top.revenue_pence, top.expected_pence)
+
+
+def windows_of(rows: Sequence[WindowRow]) -> dict[Window, dict[str, Any]]:
+    """Return what rows say, as a truth has it."""
+    return {(row.start_us, row.end_us, row.key): row.values for row in rows}
 
 
 # --- the judgement --------------------------------------------------------------------------------

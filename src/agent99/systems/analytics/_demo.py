@@ -26,6 +26,14 @@ from agent99.systems.analytics._demo_figures import (
 )
 from agent99.systems.analytics._demo_job import RETAIL, TILLS
 from agent99.systems.analytics._demo_judge import judge
+from agent99.systems.analytics._demo_odd import (
+    ODD_FIGURE,
+    ODD_PIPELINE,
+    ODD_RULE,
+    differences,
+    find_odd,
+    oddest,
+)
 from agent99.systems.analytics._demo_retail import Retail, read_retail
 from agent99.systems.analytics._demo_scenes import Scene, make_scenes
 from agent99.systems.analytics._demo_schedule import Schedule, make_schedule
@@ -86,10 +94,13 @@ async def _run(retail: Retail, options: DemoOptions, screen: QuietScreen) -> Ana
 
 def _judged(folder: Path, play: Play, retail: Retail, schedule: Schedule) -> AnalyticsFigures:
     """Compare windows with what polars makes of the file, and counts with what was sent."""
-    from agent99.systems.analytics._demo_truth import read_truth  # noqa: PLC0415 - loads polars
+    from agent99.systems.analytics import _demo_truth as by_polars  # noqa: PLC0415 - loads polars
 
-    books, truth = read_books(folder / DATABASE), read_truth(retail.path)
+    books, truth = read_books(folder / DATABASE), by_polars.read_truth(retail.path)
     pipelines, findings = judge(books, truth, schedule.sent)
+    odd = find_odd(books.rows.get(ODD_PIPELINE, ()))
+    scores = by_polars.score_days(truth.windows[ODD_PIPELINE], ODD_FIGURE, ODD_RULE)
+    findings += tuple(differences(odd, scores))
     records = sum(schedule.sent.values())
     return AnalyticsFigures(
         ok=not findings,
@@ -103,6 +114,8 @@ def _judged(folder: Path, play: Play, retail: Retail, schedule: Schedule) -> Ana
         left=play.left,
         killed=play.killed,
         pipelines=pipelines,
+        odd_days=len(odd),
+        oddest=oddest(odd),
         findings=findings,
     )
 

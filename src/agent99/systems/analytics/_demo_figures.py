@@ -62,6 +62,18 @@ class PipelineFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Records in stored batches that could not be folded."""
 
 
+class OddDay(msgspec.Struct, frozen=True, kw_only=True):
+    """A day on which a country bought far more or less than it had before."""
+
+    day: str
+    country: str
+    revenue_pence: int
+    expected_pence: int
+    """By the days before it."""
+    score: float | None
+    """How far off that is, in deviations; None: all before had one revenue."""
+
+
 class AnalyticsFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it."""
 
@@ -81,6 +93,9 @@ class AnalyticsFigures(msgspec.Struct, frozen=True, kw_only=True):
     left: int
     killed: int
     pipelines: Mapping[str, PipelineFigures]
+    odd_days: int
+    """Of all countries."""
+    oddest: tuple[OddDay, ...]
     findings: tuple[str, ...]
 
 
@@ -105,9 +120,21 @@ def rows_of(figures: AnalyticsFigures) -> list[tuple[str, str]]:
         *((f"    {reason}", f"{count:,}") for reason, count in figures.left_out.items()),
         ("records acknowledged, orders included", f"{figures.records:,}"),
         ("  held back beyond the watermark", f"{figures.held:,}"),
+        ("days on which a country bought unlike before", f"{figures.odd_days:,}"),
         ("processors that joined, left, were killed", _three(figures)),
         ("time", f"{figures.took_s:,.1f} s, {figures.records_per_s:,.0f} records a second"),
     ]
+
+
+def odd_columns_of(figures: AnalyticsFigures) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return a table of the days that were most unlike those before."""
+    columns = ("odd day", "country", "revenue", "expected", "deviations")
+    rows: list[tuple[str, ...]] = []
+    for one in figures.oddest:
+        money = (pounds(one.revenue_pence), pounds(one.expected_pence))
+        score = "-" if one.score is None else f"{one.score:+,.1f}"
+        rows.append((one.day, one.country, *money, score))
+    return columns, rows
 
 
 def verdict_of(figures: AnalyticsFigures) -> str:
@@ -116,7 +143,7 @@ def verdict_of(figures: AnalyticsFigures) -> str:
         windows = sum(one.windows for one in figures.pipelines.values())
         return (
             f"All {windows:,} windows are what polars makes of the file: exactly, quantiles within"
-            " their 1 %; and every record is in one count."
+            " their 1 %; so are the odd days, and every record is in one count."
         )
     return f"The windows are not what they must be: {len(figures.findings)} kinds of difference."
 

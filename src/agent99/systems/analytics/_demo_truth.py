@@ -6,18 +6,24 @@ of the pipelines nothing but what they promise. It loads polars: import it once 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from math import copysign, inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 
 from agent99.systems.analytics._demo_check import Ranking, Spread, Window, Windows
+
+if TYPE_CHECKING:
+    from agent99.systems.analytics._anomalies import Ewma
 
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
 VISIT_GAP_US: Final = HOUR_US
 TOP: Final = 10
 QUANTILES: Final = (0.5, 0.95, 0.99)
+CLAMP: Final = 3.0
+"""Deviations to which an anomaly is clamped, as is promised, in what is expected after it."""
 
 
 class Truth(NamedTuple):
@@ -150,3 +156,35 @@ def _visits(orders: pl.DataFrame) -> Windows:
         (first, last + VISIT_GAP_US, (customer,)): {"orders": count, "revenue_pence": pence}
         for _, customer, first, last, count, pence in visits.iter_rows()
     }
+
+
+def score_days(windows: Windows, figure: str, rule: Ewma) -> dict[Window, float]:
+    """Return how far each window of a key is from those before, of all that may be judged.
+
+    By polars' own weighted means, each over all that came before: `adjust` weighs them by their
+    ages alone, and `bias` divides by the weights as they are.
+    """
+    of_keys: dict[tuple[Any, ...], list[Window]] = {}
+    for window in sorted(windows, key=lambda one: one[1]):
+        of_keys.setdefault(window[2], []).append(window)
+    return {
+        window: score
+        for several in of_keys.values()
+        for window, score in _scored(several, [windows[one][figure] for one in several], rule)
+    }
+
+
+def _scored(several: list[Window], values: list[int], rule: Ewma) -> Iterator[tuple[Window, float]]:
+    known: list[float] = []
+    for window, value in zip(several, values, strict=True):
+        entered: float = value
+        if len(known) >= rule.warm_up:
+            series = pl.Series(known, dtype=pl.Float64)
+            mean = series.ewm_mean(half_life=rule.half_life, adjust=True)[-1]
+            spread = series.ewm_std(half_life=rule.half_life, adjust=True, bias=True)[-1]
+            if len(set(known)) > 1:
+                yield window, (value - mean) / spread
+                entered = min(max(value, mean - CLAMP * spread), mean + CLAMP * spread)
+            else:
+                yield window, 0.0 if value == mean else copysign(inf, value - mean)
+        known.append(entered)

@@ -12,6 +12,7 @@ import msgspec
 from agent99.systems.analytics._demo_figures import (
     AnalyticsFigures,
     columns_of,
+    odd_columns_of,
     rows_of,
     verdict_of,
 )
@@ -117,6 +118,10 @@ class Screen(QuietScreen):
         self._console.print()
         self._console.print(_table(("", " "), rows_of(figures), (" ",)))
         self._console.print()
+        columns, rows = odd_columns_of(figures)
+        if rows:
+            self._console.print(_table(columns, rows, columns[2:]))
+            self._console.print()
         for finding in figures.findings:
             self.tell(f"FAULT {finding}")
         self.tell(verdict_of(figures))
