@@ -112,6 +112,10 @@ def test_what_is_remembered_is_the_id_and_the_records() -> None:
 def test_what_is_no_batch_has_not_the_same_records() -> None:
     """What somebody else has stored under an id is no repetition, whatever it is."""
     body = msgspec.json.encode({"columns": {"a": [1]}})
-    assert has_same_records(body, body)
-    for other in (b"", b"{}", b'{"columns": 5}', b'{"columns": {"a": [2]}}', b"\xff"):
-        assert not has_same_records(other, body)
+    assert has_same_records("b", body, body)
+    enriched = msgspec.json.encode({"columns": {"a": [1]}, "known_as": "other"})
+    beyond = b'{"columns": {"a": [%s]}}' % str(2**70).encode()
+    others = (b"", b"{}", b'{"columns": 5}', b'{"columns": {"a": [2]}}', b"\xff", beyond, enriched)
+    for other in others:
+        assert not has_same_records("b", other, body)
+        assert other == enriched or not has_same_records("b", other, enriched)

@@ -15,6 +15,7 @@ from agent99.systems.analytics._changes import Change
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._delta import Counts, WindowRow
 from agent99.systems.analytics._demo import run_demo
+from agent99.systems.analytics._enrichment import Enrichment, FromCache
 from agent99.systems.analytics._figures import Aggregate, Count, Max, Mean, Min, Rate, Sum, Variance
 from agent99.systems.analytics._files import read_file, run_file
 from agent99.systems.analytics._ingested import (
@@ -70,9 +71,11 @@ __all__ = [
     "Counts",
     "DataIngestionAgent",
     "Distinct",
+    "Enrichment",
     "Ewma",
     "Finished",
     "Flushed",
+    "FromCache",
     "FunctionSink",
     "Hopping",
     "Ingested",

@@ -25,6 +25,8 @@ R = TypeVar("R", bound=msgspec.Struct)
 Columns = dict[str, list[Any]]
 """By the names of the fields; all are of one length."""
 
+KNOWN_AS_CHARS: Final = 48
+"""Of what a batch is remembered by."""
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,6 +62,9 @@ class ColumnBatch(msgspec.Struct, kw_only=True):
     origins: tuple[Origin, ...] = ()
     is_final: bool = False
     """No record follows in this shard: it is not waited for any more."""
+    known_as: str = ""
+    """What `_repeats.known_as` made of the records as they were sent, where some of their columns
+    were looked up. Empty: they are as they were sent."""
 
 
 def columns_of(source: Source[R], records: Sequence[R]) -> Columns:
@@ -160,6 +165,7 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
         columns=columns,
         origins=read.origins,
         is_final=read.is_final,
+        known_as=read.known_as,
     )
     _check_shape(source, batch)
     _check_numbers(source, columns)
@@ -357,6 +363,7 @@ def _batch_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
             ("columns", columns),
             ("origins", tuple[Origin, ...], ()),
             ("is_final", bool, False),
+            ("known_as", Annotated[str, msgspec.Meta(max_length=KNOWN_AS_CHARS)], ""),
         ],
     )
     return msgspec.json.Decoder(batch)

@@ -94,7 +94,7 @@ def pieces_of(
     if len(body) <= bytes_max or batch.rows < 2:
         return (Piece(source.topic, shard_key(source, batch.shard), event_id, body, batch.rows),)
     middle = batch.rows // 2
-    parts = (_part(batch, 0, middle), _part(batch, middle, batch.rows))
+    parts = (part_of(batch, 0, middle), part_of(batch, middle, batch.rows))
     return tuple(
         piece
         for number, part in enumerate(parts)
@@ -116,7 +116,8 @@ def gathered(entries: Sequence[Entry], event_id: str, bytes_max: int) -> tuple[P
     return pieces_of(source, batch, event_id, bytes_max)
 
 
-def _part(batch: ColumnBatch, start: int, end: int) -> ColumnBatch:
+def part_of(batch: ColumnBatch, start: int, end: int) -> ColumnBatch:
+    """Return some rows of a batch, with where they are from."""
     origins: list[Origin] = []
     first = 0
     for origin in batch.origins:

@@ -8,10 +8,13 @@ import msgspec
 
 from agent99.errors import BadRequestError, Failure, UsageError
 from agent99.systems.analytics._buffer import BufferBounds
+from agent99.systems.analytics._enriched import Tally
 
 INVALID_ACTION: Final = "INVALID_ACTION"
 INGESTION_FULL: Final = "INGESTION_FULL"
 """More waits to be stored than the bounds allow; nothing of this was stored."""
+NOT_ENRICHED: Final = "NOT_ENRICHED"
+"""What records are to have could not be looked up; nothing of this was stored."""
 DROPPED: Final = "DROPPED"
 """It waited, and made room for what came later; it was not stored."""
 NOT_YET: Final = "DEADLINE_EXCEEDED"
@@ -119,6 +122,16 @@ class IngestionStats(msgspec.Struct, frozen=True, kw_only=True):
     """Records that were stored in the file first."""
     spilled_waiting: int
     """Of these, batches that are there still."""
+    lookups: int = 0
+    """Look-ups for records that lacked what they were to have."""
+    enriched: int = 0
+    """Values that records got so, one for each column of each record that is acknowledged."""
+    missed: int = 0
+    """Values that there were none of, for the key of the record."""
+    misfit: int = 0
+    """Values of another type than the column's, or too long; the column has its default."""
+    left: int = 0
+    """Values that could not be looked up, where that leaves the default."""
 
 
 class Counts:
@@ -133,6 +146,8 @@ class Counts:
         self.abandoned = 0
         self.retries = 0
         self.spilled = 0
+        self.lookups = 0
+        self.tally = Tally()
 
     def __repr__(self) -> str:
         return f"Counts(records={self.records}, batches={self.batches}, refused={self.refused})"
@@ -145,6 +160,11 @@ class Counts:
 def is_full(what: str) -> Failure:
     """Return what a caller is told whose records have no room."""
     return Failure(f"{what}; nothing of it was stored", code=INGESTION_FULL, retryable=True)
+
+
+def is_not_enriched(what: str) -> Failure:
+    """Return what a caller is told for whose records nothing could be looked up."""
+    return Failure(f"{what}; nothing of it was stored", code=NOT_ENRICHED, retryable=True)
 
 
 def is_unknown() -> Failure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
@@ -16,8 +16,12 @@ from agent99.clock import wait_ended
 from agent99.errors import BadRequestError, UsageError
 from agent99.systems.analytics._columns import ColumnBatch, Columns, Origin, refusal, shard_key
 from agent99.systems.analytics._door import Put
+from agent99.systems.analytics._enriched import Room, Tally, enriched_pieces
+from agent99.systems.analytics._enricher import Enricher, open_enrichers
+from agent99.systems.analytics._enrichment import Enrichment
 from agent99.systems.analytics._entries import (
     Entry,
+    Piece,
     Refused,
     Single,
     batch_id_of,
@@ -56,9 +60,11 @@ class DataIngestionAgent(Agent):
     Args:
         sources: Whose records it takes; none: whatever JSON comes is a record of the source `data`.
         options: When records are stored, and how much may wait for it.
+        enrichments: What records get that they did not bring, before they are stored; of a source,
+            in this order.
 
     Raises:
-        UsageError: two sources have one name.
+        UsageError: two sources have one name, or an enrichment is of none of them.
     """
 
     capabilities = ("data_ingestion", "stream_processing")
@@ -67,6 +73,7 @@ class DataIngestionAgent(Agent):
 
     sources: tuple[Source[Any], ...] = ()
     options: IngestionOptions = IngestionOptions()
+    enrichments: tuple[Enrichment, ...] = ()
 
     _storing: Storing
 
@@ -75,6 +82,7 @@ class DataIngestionAgent(Agent):
         sources: Iterable[Source[Any]] | None = None,
         *,
         options: IngestionOptions | None = None,
+        enrichments: Iterable[Enrichment] | None = None,
     ) -> None:
         several = tuple(type(self).sources if sources is None else sources) or (DATA,)
         self._options = options or type(self).options
@@ -83,6 +91,12 @@ class DataIngestionAgent(Agent):
         }
         if len(self._intakes) < len(several):
             raise UsageError("two sources have one name")
+        mine = type(self).enrichments if enrichments is None else enrichments
+        self._enrichments = tuple(mine)
+        for one in self._enrichments:
+            if one.source not in several:
+                raise UsageError(f"{one!r}: the agent does not take {one.source!r}")
+        self._enrichers: dict[str, Enricher] = {}
         self._only = several[0].name if len(several) == 1 else ""
         self._counts = Counts()
 
@@ -90,10 +104,13 @@ class DataIngestionAgent(Agent):
         """Take in records from now on."""
         self._storing = storing = Storing(self, self._options, self._counts)
         await storing.open()
-        host_of(self).duty(lambda _host: _Flushing(storing))
+        self._enrichers = await open_enrichers(self, self._enrichments, self._counts)
+        host_of(self).duty(lambda _host: _Flushing(storing, self._leave))
 
     async def stop(self) -> None:
         """End what could not be stored until now; its callers were told."""
+        for enricher in self._enrichers.values():
+            await enricher.aclose()
         await self._storing.aclose()
 
     # --- what is asked for ------------------------------------------------------------------------
@@ -131,11 +148,15 @@ class DataIngestionAgent(Agent):
             if shard is not None:
                 intake.check_shard(shard)
             shards = range(intake.source.shards) if shard is None else (shard,)
+            if (enricher := self._enrichers.get(intake.source.name)) is not None:
+                await enricher.passed(self._until_s())
             known_as = self._batch_id(batch_id or self.context.idempotency_key or "")
             origin = self._origin(known_as, 0)
             nothing: Columns = {name: [] for name in intake.source.fields}
             puts = [
-                self._batch(intake.source, number, origin, nothing, is_final=True)
+                self._put(
+                    intake.source, _batch(intake.source, number, origin, nothing, is_final=True)
+                )
                 for number in shards
             ]
             await self._storing.store(puts, self._until_s())
@@ -145,7 +166,9 @@ class DataIngestionAgent(Agent):
     async def flush(self) -> Flushed:
         """Store what waits now; answered = it is, or its callers know that it is not."""
         with self._refusals():
-            waiting = self._storing.flush()
+            waiting = await self._flush(self._until_s())
+            if waiting is None:
+                raise is_unknown()
             if waiting:
                 all_of_it = asyncio.gather(
                     *(entry.done for entry in waiting), return_exceptions=True
@@ -174,6 +197,8 @@ class DataIngestionAgent(Agent):
             retries=counts.retries,
             spilled=counts.spilled,
             spilled_waiting=self._storing.spilled_waiting,
+            lookups=counts.lookups,
+            **msgspec.structs.asdict(counts.tally),
         )
 
     # --- inside -----------------------------------------------------------------------------------
@@ -205,10 +230,15 @@ class DataIngestionAgent(Agent):
         now_s = link_of(self).clock.monotonic_s()
         linger_s = min(self._options.linger_s, intake.source.delay_s / 2)
         due_s = now_s + min(linger_s, self._remaining_s() / 2)
-        single = Single(intake.source, number, taken.records[0], self._origin(data_id, 1))
+        record, tally = taken.records[0], Tally()
+        if (enricher := self._enrichers.get(intake.source.name)) is not None:
+            tally = await enricher.fill_record(record, taken.columns, self._until_s())
+        single = Single(intake.source, number, record, self._origin(data_id, 1))
         entry = Entry(rows=1, done=_future(), single=single)
         lane = shard_key(intake.source, number)
-        await self._storing.store([Put(lane, entry, size + RECORD_BYTES, due_s)], self._until_s())
+        size += RECORD_BYTES + (enricher.row_bytes if enricher is not None else 0)
+        await self._storing.store([Put(lane, entry, size, due_s)], self._until_s())
+        self._counts.tally.add(tally)
         return Ingested(ingested=True, data_id=data_id, buffer_size=self._storing.buffer.records)
 
     async def _ingest_batch(
@@ -219,37 +249,43 @@ class DataIngestionAgent(Agent):
         if shard is None and not source.shard_by:  # a repetition goes to the same one
             shard = crc32(batch_id.encode()) % source.shards
         origin = self._origin(batch_id, taken.rows)
-        puts = [
-            self._batch(source, number, origin, columns)
-            for number, columns in intake.part(taken, shard)
-        ]
+        puts, tally = await self._puts(intake, taken, origin, shard)
         await self._storing.store(puts, self._until_s())
+        self._counts.tally.add(tally)
         size = self._storing.buffer.records
         return Ingested(ingested=True, data_id=batch_id, buffer_size=size, records=taken.rows)
 
-    def _batch(
-        self,
-        source: Source[Any],
-        shard: int,
-        origin: Origin,
-        columns: Columns,
-        *,
-        is_final: bool = False,
-    ) -> Put:
-        rows = len(next(iter(columns.values()), ()))
-        origin = msgspec.structs.replace(origin, rows=rows)
-        batch = ColumnBatch(
-            source=source.name,
-            shard=shard,
-            rows=rows,
-            columns=columns,
-            origins=(origin,),
-            is_final=is_final,
-        )
-        event_id = event_id_of(source, shard, origin.data_id)
-        pieces = pieces_of(source, batch, event_id, self._storing.bytes_max)
-        entry = Entry(rows=rows, done=_future(), pieces=pieces)
-        return Put(shard_key(source, shard), entry, sum(len(piece.body) for piece in pieces))
+    async def _puts(
+        self, intake: Intake, taken: Taken, origin: Origin, shard: int | None
+    ) -> tuple[list[Put], Tally]:
+        """Return a batch for each shard of the records, with what was looked up for them."""
+        source, parts = intake.source, intake.part(taken, shard)
+        batches = [_batch(source, number, origin, columns) for number, columns in parts]
+        if (enricher := self._enrichers.get(source.name)) is None:
+            return [self._put(source, batch) for batch in batches], Tally()
+        columns, tally = await enricher.fill(taken.columns, self._until_s())
+        enriched = intake.part(msgspec.structs.replace(taken, columns=columns), shard)
+        room = Room(self._storing.bytes_max, enricher.row_bytes)
+        puts: list[Put] = []
+        for batch, (_, full) in zip(batches, enriched, strict=True):
+            pieces = enriched_pieces(source, batch, full, _event_id(source, batch), room)
+            puts.append(_put(source, batch, pieces))
+        return puts, tally
+
+    def _put(self, source: Source[Any], batch: ColumnBatch) -> Put:
+        event_id = _event_id(source, batch)
+        return _put(source, batch, pieces_of(source, batch, event_id, self._storing.bytes_max))
+
+    async def _flush(self, until_s: float) -> list[Entry] | None:
+        """Store at once what has come; returns it, or None: something is looked up still."""
+        for enricher in self._enrichers.values():
+            if not await enricher.is_free(until_s):
+                return None
+        return self._storing.flush()
+
+    async def _leave(self) -> None:
+        """Store what waits: its callers need not wait longer."""
+        await self._flush(link_of(self).clock.monotonic_s() + WAIT_S_MAX)
 
     def _origin(self, data_id: str, rows: int) -> Origin:
         header = self.context.header
@@ -273,11 +309,35 @@ class DataIngestionAgent(Agent):
         return link_of(self).clock.monotonic_s() + remaining_s - min(ANSWER_S, remaining_s / 4)
 
 
+def _batch(
+    source: Source[Any], shard: int, origin: Origin, columns: Columns, *, is_final: bool = False
+) -> ColumnBatch:
+    rows = len(next(iter(columns.values()), ()))
+    return ColumnBatch(
+        source=source.name,
+        shard=shard,
+        rows=rows,
+        columns=columns,
+        origins=(msgspec.structs.replace(origin, rows=rows),),
+        is_final=is_final,
+    )
+
+
+def _event_id(source: Source[Any], batch: ColumnBatch) -> str:
+    return event_id_of(source, batch.shard, batch.origins[0].data_id)
+
+
+def _put(source: Source[Any], batch: ColumnBatch, pieces: tuple[Piece, ...]) -> Put:
+    entry = Entry(rows=batch.rows, done=_future(), pieces=pieces)
+    return Put(shard_key(source, batch.shard), entry, sum(len(piece.body) for piece in pieces))
+
+
 class _Flushing:
     """Has an agent that leaves store at once what it has: its callers need not wait longer."""
 
-    def __init__(self, storing: Storing) -> None:
+    def __init__(self, storing: Storing, leave: Callable[[], Awaitable[None]]) -> None:
         self._storing = storing
+        self._leave = leave
 
     def __repr__(self) -> str:
         return f"_Flushing({self._storing!r})"
@@ -287,7 +347,7 @@ class _Flushing:
 
     async def leave(self) -> None:
         """Store what waits."""
-        self._storing.flush()
+        await self._leave()
 
     async def stop(self, timeout_s: float) -> bool:
         """Store what waits; the operations wait for it."""

@@ -55,14 +55,14 @@ class LogShelf:
         if not stored.duplicate:
             return True
         record = await link.journal.get(link.durable.streams.log, stored.sequence)
-        if record is not None and not _is_repeat(record.payload, piece.body):
+        if record is not None and not _is_repeat(record.payload, piece):
             raise IdempotencyConflictError(piece.event_id)
         return False
 
 
-def _is_repeat(message: bytes, body: bytes) -> bool:
+def _is_repeat(message: bytes, piece: Piece) -> bool:
     try:
         _, there = split_message(message)
     except BadRequestError:  # a stranger's
         return False
-    return has_same_records(there, body)
+    return has_same_records(piece.event_id, there, piece.body)

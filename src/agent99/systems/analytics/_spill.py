@@ -232,6 +232,6 @@ def _add(transaction: Transaction, pieces: Sequence[Piece]) -> list[Piece]:
             new.append(piece)
             continue
         there = transaction.execute(_FIND, {"event_id": piece.event_id}).scalar() or b""
-        if not has_same_records(there, piece.body):
+        if not has_same_records(piece.event_id, there, piece.body):
             raise IdempotencyConflictError(piece.event_id)
     return new

@@ -42,7 +42,8 @@ def read_stored(record: Record, sources: Mapping[str, Source[Any]]) -> Taken:
         row, ahead_s = batch.columns[source.time].index(latest_us), source.ahead_s_max
         rule = f"over {ahead_s:,.0f} s beyond the moment at which it was stored"
         raise refusal(f"$[{row}].{source.time}", rule)
-    return Taken(record.sequence, known_as(event.id, batch.columns), batch)
+    named = batch.known_as or known_as(event.id, batch.columns)
+    return Taken(record.sequence, named, batch)
 
 
 def _check_shard(source: Source[Any], event: Event, batch: ColumnBatch) -> None:
