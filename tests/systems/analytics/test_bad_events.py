@@ -95,6 +95,26 @@ async def test_a_record_that_is_left_out_is_behind_no_horizon(mesh: Mesh, url: s
     assert closes(counts)
 
 
+async def test_a_record_is_taken_by_no_horizon_that_has_moved(
+    mesh: Mesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A horizon that has moved since it was read is found when a batch is written by it."""
+    monkeypatch.setattr("agent99.systems.analytics._folding.HORIZONS_S", 3_600.0)
+    processor = AnalyticsProcessor(job(revenue(lateness_s=0.0)), url)
+    await mesh.host(processor)
+    figures = Analytics(mesh, "shops")
+    await store(mesh, [sale(10)], shard=1, is_final=True)
+    await counts_when(figures, 1, timeout_s=SECONDS)
+    await store(mesh, [sale(100)])
+    await rows_when(figures, lambda rows: len(rows) == 1)
+    async with asyncio.timeout(SECONDS):
+        while not await _has_horizon(processor):
+            await asyncio.sleep(0)
+    await store(mesh, [sale(20)], shard=1)
+    counts = await counts_when(figures, 3, timeout_s=SECONDS)
+    assert (2, 1) == (counts.on_time, counts.dropped)
+
+
 async def _has_horizon(processor: AnalyticsProcessor) -> bool:
     ground = processor._ground
     read = partial(read_horizons, reader=ground.reader)

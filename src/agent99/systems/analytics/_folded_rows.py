@@ -136,12 +136,14 @@ def read_horizons(transaction: Transaction, reader: str) -> dict[str, int | None
     return dict(transaction.tuples(_READ_HORIZONS, {"reader": reader}))
 
 
-def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> bool:
+def write(
+    transaction: Transaction, job: Job, batch: Batch, folded: Folded
+) -> dict[str, int | None] | None:
     """Write everything, and move the position on.
 
     Returns:
-        Whether there was anything to write: all of it may be written already, by a transaction
-        whose end nobody here has heard of. What was folded upon is older than that, then.
+        The horizons, as `read_horizons`. None: all of it was written already, by a transaction
+        whose end nobody here has heard of; what was folded upon is older than that.
 
     Raises:
         StaleError: some of it has its effect already, or a horizon has moved over records that
@@ -151,7 +153,7 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> b
     """
     fresh = {record.sequence for record in batch.fresh(transaction)}
     if not fresh:
-        return False
+        return None
     if done := set(folded.handled) - fresh:
         raise StaleError(done)
     if repeated := [
@@ -160,7 +162,7 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> b
         if not transaction.first_time(one.known_as, reader=batch.reader)
     ]:
         raise StaleError(repeated=repeated)
-    _check_horizons(transaction, batch.reader, folded.work.lowest)
+    horizons = _checked_horizons(transaction, batch.reader, folded.work.lowest)
     at = {"reader": batch.reader, "part": batch.partition}
     _write_deltas(transaction, at | {"sequence": batch.position}, folded)
     _write_ordinals(transaction, at, folded)
@@ -180,15 +182,19 @@ def write(transaction: Transaction, job: Job, batch: Batch, folded: Folded) -> b
     ]
     if marks:
         transaction.execute(_SET_MARK, marks)
-    return True
+    return horizons
 
 
-def _check_horizons(transaction: Transaction, reader: str, lowest: Mapping[str, int]) -> None:
+def _checked_horizons(
+    transaction: Transaction, reader: str, lowest: Mapping[str, int]
+) -> dict[str, int | None]:
     """Hold the horizons where they are until the transaction ends, and check what was taken."""
     share_horizons(transaction, reader, lowest)
-    for pipeline, horizon_us in transaction.tuples(_READ_HORIZONS, {"reader": reader}):
+    horizons = read_horizons(transaction, reader)
+    for pipeline, horizon_us in horizons.items():
         if horizon_us is not None and lowest.get(pipeline, horizon_us) < horizon_us:
             raise StaleError
+    return horizons
 
 
 def _write_deltas(transaction: Transaction, at: Mapping[str, Any], folded: Folded) -> None:

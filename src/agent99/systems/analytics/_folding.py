@@ -51,6 +51,9 @@ ATTEMPTS_MAX: Final = 5
 TRIES_MAX: Final = 100
 """So often a batch is folded anew at once: for each event that cannot be, and for each time that a
 horizon has moved over what was taken. Then it comes again after a pause."""
+HORIZONS_S: Final = 0.05
+"""So long after a write the next one goes by the horizons that it found, and reads none: records
+that it takes by those are checked when it writes."""
 REFUSED: Final = Name("records")
 """Under which the quarantine keeps, by the name of the group, events that could not be folded."""
 WHOLE, UNFIT, REST = "", "unfit", "rest"
@@ -97,6 +100,8 @@ class Share(msgspec.Struct):
 
     epoch: int
     known: Known
+    read_s: float
+    """When the horizons that are known were those of the database, by the monotonic clock."""
 
 
 class Folding:
@@ -180,7 +185,7 @@ class Folding:
                 await self._bury(record, hand)
                 hand.buried.add(record.sequence)
         try:
-            is_new = await self._is_written(hand, work, known)
+            horizons = await self._written(hand, work, known)
         except StaleError as stale:
             for sequence in stale.done | stale.repeated:
                 hand.forget(sequence)
@@ -192,14 +197,16 @@ class Folding:
                 raise
             self._refuse_whole(hand, batch.position, error)
             return False
-        if is_new:
-            known.marks |= work.marks
-        else:  # what was remembered is older than what the database has
+        if horizons is None:  # what was remembered is older than what the database has
             self._shares.pop(batch.partition, None)
+        else:
+            known.marks |= work.marks
+            known.horizons = horizons
+            self._shares[batch.partition] = Share(batch.epoch, known, ground.clock.monotonic_s())
         return True
 
-    async def _is_written(self, hand: Hand, work: Work, known: Known) -> bool:
-        """Write once; returns False where all of it was written before."""
+    async def _written(self, hand: Hand, work: Work, known: Known) -> dict[str, int | None] | None:
+        """Write once; returns the horizons, or None where all of it was written before."""
         ground, batch = self._ground, hand.batch
         folded = Folded(
             work=work,
@@ -220,9 +227,10 @@ class Folding:
         ground, share = self._ground, self._shares.get(batch.partition)
         if share is None or share.epoch != batch.epoch:
             load = partial(load_known, job=ground.job, reader=ground.reader, part=batch.partition)
-            share = Share(batch.epoch, await ground.store.read(load))
+            known = await ground.store.read(load)
+            share = Share(batch.epoch, known, ground.clock.monotonic_s())
             self._shares[batch.partition] = share
-        else:
+        elif ground.clock.monotonic_s() - share.read_s > HORIZONS_S:
             look = partial(read_horizons, reader=ground.reader)
             share.known.horizons = await ground.store.read(look)
         return share.known
