@@ -22,6 +22,7 @@ from agent99.envelope import (
     partition_of,
 )
 from agent99.errors import InvalidNameError
+from agent99.journal import matches
 
 
 def _fits(text: str) -> bool:
@@ -98,13 +99,36 @@ def test_stored_event_says_its_parts() -> None:
     key = parse_key("Order 42")
     subject = SUBJECTS.log(parse_topic("order.placed.eu"), key)
     parts = parse_log(subject)
-    assert (partition_of(key), "alice", key, "order.placed.eu") == parts
+    assert (partition_of(key), "alice", key, "order.placed.eu", "") == parts
     assert "a99.main.log.*.*.*.order.>" == SUBJECTS.log_listen(parse_pattern("order.>"))
     assert "a99.main.log.*.*.*.>" == SUBJECTS.log_listen()
     one = f"a99.main.log.{partition_of(key)}.*.{key}."
     assert (f"{one}>", f"{one}order.*") == (
         SUBJECTS.log_listen_key(key), SUBJECTS.log_listen_key(key, parse_pattern("order.*"))
     )  # fmt: skip
+
+
+def test_event_that_is_given_once_more_says_its_parts() -> None:
+    """Its subject tells for which group; one pattern hears it and what all are given."""
+    key, group = parse_key("k"), parse_name("group", "mails")
+    subject = SUBJECTS.again(group, parse_topic("order.placed"), key)
+    part = str(partition_of(key))
+    assert (int(part), "", "k", "order.placed", "mails") == parse_log(subject)
+    order = parse_pattern("order.*")
+    heard = (
+        SUBJECTS.again_listen(),
+        SUBJECTS.again_listen("mails", part, order),
+        SUBJECTS.group_listen(order, part),
+    )
+    assert [True] * 3 == [matches(pattern, subject) for pattern in heard]
+    assert subject.startswith(SUBJECTS.again_root)
+    assert matches(SUBJECTS.group_listen(order, part), SUBJECTS.log(parse_topic("order.x"), key))
+    others = (
+        SUBJECTS.again_listen("bills"),
+        SUBJECTS.group_listen(parse_pattern("bill.*"), part),
+        SUBJECTS.log_listen(),
+    )
+    assert [False] * 3 == [matches(pattern, subject) for pattern in others]
 
 
 def test_stored_work_says_its_parts() -> None:

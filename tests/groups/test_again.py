@@ -8,8 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent99 import Mesh
-from agent99.envelope import Name, key_text, parse_log, peek_header, split_message
+from agent99 import Mesh, UsageError
+from agent99.envelope import (
+    Name,
+    key_text,
+    parse_key,
+    parse_log,
+    partition_of,
+    peek_header,
+    split_message,
+)
 from agent99.errors import BadRequestError
 from agent99.groups import Active, Batch, Group, GroupOptions, delete_group, inspect_group
 from agent99.store import open_store
@@ -168,6 +176,41 @@ async def test_an_owner_that_dies_at_it(
                     await asyncio.sleep(0)
         await dead.__aexit__(None, None, None)
         assert {"k0": [0, 2, 1, 3]} == await effects(store)
+
+
+async def test_a_topic_that_the_group_does_not_read_any_more(mesh: Mesh) -> None:
+    """What a group of other topics by the name would not be given stays in quarantine."""
+    desk = Desk(mesh, 1)
+    await fill(mesh, 1, range(2))
+    async with Group(mesh, "billing", [">"], desk.handle, options=QUICK):
+        kept = await kept_one(mesh)
+    await delete_group(mesh, "billing")
+    async with Group(mesh, "billing", ["bill.*", "order.*.*"], desk.handle, options=QUICK):
+        with pytest.raises(UsageError, match=r"does not read 'order.placed' any more"):
+            await mesh.quarantine.redrive(kept)
+    assert [kept] == await buried(mesh)
+
+
+async def test_what_is_redriven_to_others(mesh: Mesh) -> None:
+    """A group of either kind goes on behind what others are given once more, and is given none."""
+    desk, batches, heard = Desk(mesh, 1), Seen(), Heard()
+    await fill(mesh, 1, range(3))
+    async with Group(mesh, "billing", [">"], desk.handle, options=QUICK):
+        await desk.reach(2)
+    await mesh.quarantine.redrive(await kept_one(mesh))
+    place = partition_of(parse_key("k0"))
+    async with (
+        Group(mesh, "batches", [">"], batches.handle, options=QUICK) as one,
+        EventGroup(mesh, "events", [">"], heard.handle, options=BY_EVENT) as other,
+    ):
+        views = (one._view, other._view)
+        await eventually(
+            lambda: [view.place(place).place.progress.position for view in views] == [4, 4]
+        )
+        assert (3, 3) == (one.statistics().events, other.statistics().events)
+        await fill(mesh, 1, range(3, 4))
+        await eventually(lambda: batches.count == heard.count == 4)
+    assert list(range(4)) == batches.by_key["k0"] == heard.done["k0"]
 
 
 async def test_a_group_that_became_one_of_batches(mesh: Mesh) -> None:

@@ -57,3 +57,16 @@ def test_what_is_gone_is_not_waited_for() -> None:
     assert 2 == ledger.tries(7)
     ledger.finish(7, is_buried=True)
     assert Progress(position=9, reached=0, events=1, failures=1, buried=1) == ledger.progress()
+
+
+def test_what_is_left_out_is_not_waited_for() -> None:
+    """What is left out is done: the position is beyond it, and it is not counted."""
+    ledger = Ledger(Progress(position=1, reached=4, open=(2, 4)))
+    assert ledger.admit(2)
+    ledger.skip(3)
+    assert ledger.admit(4)
+    ledger.skip(5)
+    ledger.finish(2)
+    assert Progress(position=3, reached=5, open=(4,), events=1) == ledger.progress()
+    ledger.finish(4)
+    assert Progress(position=5, events=2) == ledger.progress()

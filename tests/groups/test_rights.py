@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from agent99 import Mesh, Settings
@@ -12,9 +13,11 @@ from agent99.groups import Group
 from tests._nats_server import NatsServer
 from tests._wait import eventually
 from tests.agent.test_permissions import REGISTRY
+from tests.groups.test_again import Desk, kept_one
 from tests.groups.test_group import Seen, fill, held
 
 _LOG, _BUCKET = "A99_main_LOG", "KV_a99_main_groups"
+_DEAD = "A99_main_DEAD_billing"
 _ROOM = f"""
   "a99.main.one.billing.*.ping.clerk", "_INBOX.>", "$KV.a99_main_groups.billing.>"
   "$JS.API.STREAM.CREATE.{_LOG}", "$JS.API.STREAM.INFO.{_LOG}"
@@ -28,12 +31,19 @@ CONFIG = f"""
 authorization {{
   users: [
     {{ user: clerk, password: a, permissions: {{
-        publish: {{ allow: [{REGISTRY} {_ROOM}] }}
+        publish: {{ allow: [{REGISTRY} {_ROOM}
+          "$JS.API.STREAM.CREATE.{_DEAD}", "$JS.API.STREAM.NAMES", "a99.main.dead.billing.batch"] }}
         subscribe: ["_INBOX.clerk.>", "a99.main.one.billing.>"] }} }}
     {{ user: shop, password: b, permissions: {{
         publish: {{ allow: ["a99.main.log.*.shop.*.order.placed" {REGISTRY}
           "$JS.API.STREAM.CREATE.{_LOG}", "$JS.API.STREAM.NAMES"] }}
         subscribe: ["_INBOX.shop.>"] }} }}
+    {{ user: mender, password: c, permissions: {{
+        publish: {{ allow: [{REGISTRY}
+          "$JS.API.STREAM.LIST", "$JS.API.DIRECT.GET.{_DEAD}", "$JS.API.STREAM.MSG.DELETE.{_DEAD}"
+          "a99.main.again.*.billing.>"
+          "$JS.API.STREAM.CREATE.{_BUCKET}", "$JS.API.DIRECT.GET.{_BUCKET}.>"] }}
+        subscribe: ["_INBOX.mender.>"] }} }}
   ]
 }}
 """
@@ -45,12 +55,7 @@ async def test_a_member_needs_the_rights_of_the_table(
     """Members join, share, take over from one that dies, and leave, by these rights alone."""
     server = await asyncio.to_thread(start_nats_server, config=CONFIG)
     seen = Seen()
-
-    def mesh(user: str) -> Mesh:
-        url = f"nats://{user}@127.0.0.1:{server.port}"
-        place = {"project": tmp_path, "state_folder": tmp_path}
-        return Mesh(settings=Settings(**place, url=url, permissions=True))
-
+    mesh = partial(mesh_of, tmp_path, server)
     async with mesh("shop:b") as shop, mesh("clerk:a") as one, mesh("clerk:a") as two:
         await fill(shop, 10, range(2))
         first, second = (Group(each, "billing", ["order.*"], seen.handle) for each in (one, two))
@@ -63,3 +68,27 @@ async def test_a_member_needs_the_rights_of_the_table(
             await fill(shop, 10, range(2, 4))
             await eventually(lambda: seen.count >= 40)
     assert [] == re.findall(r'Violation.*Subject "([^"]+)"', server.log.read_text())
+
+
+async def test_who_redrives_needs_the_rights_of_the_table(
+    tmp_path: Path, start_nats_server: Callable[..., NatsServer]
+) -> None:
+    """Who may redrive to a group finds what it has refused, and gives it back, by these alone."""
+    server = await asyncio.to_thread(start_nats_server, config=CONFIG)
+    mesh = partial(mesh_of, tmp_path, server)
+    async with mesh("shop:b") as shop, mesh("clerk:a") as clerk, mesh("mender:c") as mender:
+        desk = Desk(clerk, 1)
+        await fill(shop, 1, range(2))
+        async with Group(clerk, "billing", ["order.*"], desk.handle):
+            kept = await kept_one(mender)
+            desk.poison.clear()
+            await mender.quarantine.redrive(kept)
+            await desk.reach(2)
+    assert [] == re.findall(r'Violation.*Subject "([^"]+)"', server.log.read_text())
+
+
+def mesh_of(tmp_path: Path, server: NatsServer, user: str) -> Mesh:
+    """Return a mesh of one of the users, not yet open."""
+    url = f"nats://{user}@127.0.0.1:{server.port}"
+    place = {"project": tmp_path, "state_folder": tmp_path}
+    return Mesh(settings=Settings(**place, url=url, permissions=True))

@@ -110,11 +110,25 @@ class Subjects:
 
     def again(self, group: Name, topic: Topic, key: Key) -> str:
         """An event of the log that one group alone is given once more, in the order of its key."""
-        return f"{self._root}again.{partition_of(key)}.{self.sender}.{key}.{group}.{topic}"
+        return f"{self.again_root}{partition_of(key)}.{group}.{key}.{topic}"
 
-    def again_listen(self, group: str = "*", partition: str = "*") -> str:
+    @property
+    def again_root(self) -> str:
+        """What the subjects of all events begin with that are given once more."""
+        return f"{self._root}again."
+
+    def again_listen(
+        self, group: str = "*", partition: str = "*", pattern: Pattern = _EVERYTHING
+    ) -> str:
         """Events that are given once more: to one group, or to all."""
-        return f"{self._root}again.{partition}.*.*.{group}.>"
+        return f"{self.again_root}{partition}.{group}.*.{pattern}"
+
+    def group_listen(self, pattern: Pattern, partition: str = "*") -> str:
+        """Stored events whose topic matches, and those of them that any group is given once more.
+
+        One pattern for both: a server takes a tenth of the time with it that it takes with two.
+        """
+        return f"{self._root}*.{partition}.*.*.{pattern}"
 
     def job(self, capability: Name, operation: Name) -> str:
         """Work that is stored until somebody has done it."""
@@ -160,8 +174,11 @@ class LogSubject(NamedTuple):
 
     partition: int
     sender: str
+    """Empty for what is given once more."""
     key: Key
     topic: Topic
+    group: str = ""
+    """That alone is given it once more; empty for what all are given."""
 
 
 def parse_log(subject: str) -> LogSubject:
@@ -172,11 +189,11 @@ def parse_log(subject: str) -> LogSubject:
     """
     tokens = subject.split(".", 6)
     if len(tokens) == 7 and tokens[0] == "a99" and tokens[3].isdecimal():
-        topic = tokens[6] if tokens[2] == "log" else ""
+        partition, key, topic = int(tokens[3]), Key(tokens[5]), Topic(tokens[6])
+        if tokens[2] == "log":
+            return LogSubject(partition, tokens[4], key, topic)
         if tokens[2] == "again":
-            _group, _, topic = tokens[6].partition(".")
-        if topic:
-            return LogSubject(int(tokens[3]), tokens[4], Key(tokens[5]), Topic(topic))
+            return LogSubject(partition, "", key, topic, tokens[4])
     raise InvalidNameError("subject", subject, "that of a stored event")
 
 

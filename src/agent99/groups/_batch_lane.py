@@ -63,13 +63,7 @@ class BatchLane(Lane):
             LeaseLostError: the partition belongs to another member.
         """
         source, position = self.source, records[-1].sequence
-        if records[0].sequence <= self._reached:
-            still_open = frozenset(self._open)
-            records = tuple(
-                record
-                for record in records
-                if record.sequence > self._reached or record.sequence in still_open
-            )
+        records = self._wanted(records)
         if not records:
             self._position = position
             return
@@ -97,6 +91,18 @@ class BatchLane(Lane):
         source.tally.events += len(records)
         source.tally.batches += 1
         await self.count(len(records))
+
+    def _wanted(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Return what is not done and meant for this group."""
+        if records[0].sequence <= self._reached:
+            still_open = frozenset(self._open)
+            records = tuple(
+                record
+                for record in records
+                if record.sequence > self._reached or record.sequence in still_open
+            )
+        is_for_others = self.source.is_for_others
+        return tuple(record for record in records if not is_for_others(record.subject))
 
     async def _is_done_with(self, batch: Batch) -> bool:
         self._is_handling = True

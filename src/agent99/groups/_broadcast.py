@@ -141,6 +141,11 @@ class Broadcast:
         del partition  # they are one
         return (*self._logged(), self._parts.subjects.again_listen(self.name))
 
+    def is_for_others(self, subject: str) -> bool:
+        """Private to the room: nothing of what is read is meant for others."""
+        del subject
+        return False
+
     def lost(self, lane: Lane) -> None:
         """Private to the room: go on where a lane was that broke."""
         if lane is self._lane and not lane.is_leaving:

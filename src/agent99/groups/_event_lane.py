@@ -114,6 +114,9 @@ class EventLane(Lane):
             LeaseLostError: the partition belongs to another member.
         """
         for record in records:
+            if self._events.is_for_others(record.subject):
+                self._ledger.skip(record.sequence)
+                continue
             if not self._ledger.admit(record.sequence):
                 continue
             key = _key_of(record)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent99.agent import Agent
-from agent99.envelope import Name, parse_name
+from agent99.envelope import PARTITIONS, Name, parse_name
 from agent99.errors import StreamNotFoundError
 from agent99.groups._options import GroupOptions
 from agent99.groups._parts import Parts, open_bucket, parts_of, subjects_of
@@ -138,7 +138,8 @@ async def _waiting(
         oldest_us = None if record is None else record.stored_us
         if behind >= end:
             return _Waiting(len(progress.open), oldest_us)
-        subjects = subjects_of(parts.subjects, group, charter.topics, partition, charter.partitions)
+        which = partition if charter.partitions == PARTITIONS else None
+        subjects = subjects_of(parts.subjects, group, charter.topics, which)
         rest = await parts.journal.backlog(parts.streams.log, subjects, from_sequence=behind + 1)
         return _Waiting(len(progress.open) + rest.count, oldest_us or rest.oldest_us)
 

@@ -95,6 +95,10 @@ class Source(Protocol):
         """Return what is read of a partition."""
         ...
 
+    def is_for_others(self, subject: str) -> bool:
+        """Tell whether what is read of it is meant for others, and left out."""
+        ...
+
     def lost(self, lane: Lane) -> None:
         """Learn that a lane's partition belongs to another member."""
         ...

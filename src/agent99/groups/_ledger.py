@@ -42,16 +42,25 @@ class Ledger:
             sequence: Higher than that of the one before. What was skipped is gone from the stream.
         """
         unread = self._unread
-        while unread and unread[0] < sequence:
-            self._tries.pop(unread.popleft(), None)
-        self.admitted = sequence
-        self._reached = max(self._reached, sequence)
+        self.skip(sequence)
         if unread and unread[0] == sequence:
             unread.popleft()
         elif sequence <= self._known:
             return False
         self._in_hand[sequence] = None
         return True
+
+    def skip(self, sequence: int) -> None:
+        """Leave an event out: there is nothing to do for it.
+
+        Args:
+            sequence: As of `admit`.
+        """
+        unread = self._unread
+        while unread and unread[0] < sequence:
+            self._tries.pop(unread.popleft(), None)
+        self.admitted = sequence
+        self._reached = max(self._reached, sequence)
 
     def tries(self, sequence: int) -> int:
         """Return how often an event has failed."""

@@ -18,7 +18,7 @@ from agent99.errors import Agent99Error, JournalError, UsageError, WrongSequence
 from agent99.groups._arranger import Arranger
 from agent99.groups._lane import Hold, Lane, Tally
 from agent99.groups._options import GroupOptions, GroupStatistics
-from agent99.groups._parts import open_bucket, parts_of, reader_name, subjects_of
+from agent99.groups._parts import open_bucket, parts_of, reader_name
 from agent99.groups._place import Charter, Place, Progress, decode, encode, reset
 from agent99.groups._start import find_beginning
 from agent99.groups._tenure import Tenure
@@ -70,6 +70,7 @@ class Member:
         self.ids = parts.ids
         self.stream = parts.streams.log
         self.reader = reader_name(parts.subjects.mesh, self.name)
+        self._again = parts.subjects.again_root
         if not self.topics:
             raise UsageError(f"group {self.name!r} reads no topics")
         parts.journal.tail(self.stream, self.subjects(0))  # refuses patterns that overlap
@@ -163,8 +164,14 @@ class Member:
         return self._watch.trust
 
     def subjects(self, partition: int) -> tuple[str, ...]:
-        """Private to the room: return what is read of a partition; also what is redriven to it."""
-        return subjects_of(self.parts.subjects, self.name, self.topics, partition, self.partitions)
+        """Private to the room: return what is read of a partition; see `is_for_others`."""
+        where = "*" if self.partitions == 1 else str(partition)
+        listen = self.parts.subjects.group_listen
+        return tuple(listen(Pattern(topic), where) for topic in self.topics)
+
+    def is_for_others(self, subject: str) -> bool:
+        """Private to the room: tell whether what is read is given to another group once more."""
+        return subject.startswith(self._again) and subject.split(".")[4] != self.name
 
     def lane(self, partition: int, tenure: Hold, progress: Progress) -> Lane:
         """Return what works off a partition, from where it is on."""

@@ -9,7 +9,7 @@ import msgspec
 
 from agent99.agent import Agent, link_of
 from agent99.clock import Clock, Deadlines
-from agent99.envelope import PARTITIONS, Name, Pattern, Subjects
+from agent99.envelope import Name, Pattern, Subjects
 from agent99.ids import Ids
 from agent99.journal import Bucket, Journal
 from agent99.wire import Wire
@@ -38,22 +38,23 @@ def reader_name(mesh: str, group: str) -> str:
 
 
 def subjects_of(
-    subjects: Subjects, group: Name, topics: Iterable[str], partition: int, partitions: int
+    subjects: Subjects, group: Name, topics: Iterable[str], partition: int | None = None
 ) -> tuple[str, ...]:
-    """Return the subjects of what a group reads of a partition, wildcards in them.
+    """Return the subjects of all that is meant for a group, wildcards in them.
 
-    They are those of the log, and that of what is given to the group alone once more, whatever kind
-    of handler it has: nobody else reads that.
+    They are those of the log, and those of what the group alone is given once more.
 
     Args:
         topics: Patterns.
-        partitions: That the group has: 64, or 1 for all in one.
+        partition: Of the log; None: all.
     """
-    patterns = map(Pattern, topics)
-    if partitions != PARTITIONS:
-        return (*map(subjects.log_listen, patterns), subjects.again_listen(group))
-    logged = (subjects.log_listen_partition(partition, pattern) for pattern in patterns)
-    return (*logged, subjects.again_listen(group, str(partition)))
+    patterns = [Pattern(topic) for topic in topics]
+    if partition is None:
+        logged = [subjects.log_listen(pattern) for pattern in patterns]
+    else:
+        logged = [subjects.log_listen_partition(partition, pattern) for pattern in patterns]
+    where = "*" if partition is None else str(partition)
+    return (*logged, *(subjects.again_listen(group, where, pattern) for pattern in patterns))
 
 
 def parts_of(of: Mesh | Agent) -> Parts:

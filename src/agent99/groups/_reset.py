@@ -73,7 +73,7 @@ async def preview_reset(of: Mesh | Agent, name: str, start: Start) -> ResetPrevi
     parts, beginning = aim.parts, aim.beginning
     behind = await parts.journal.backlog(
         parts.streams.log,
-        subjects_of(parts.subjects, aim.group, aim.charter.topics, 0, 1),
+        subjects_of(parts.subjects, aim.group, aim.charter.topics),
         from_sequence=beginning.position + 1,
     )
     still_open = sum(map(len, beginning.open.values()))

@@ -26,7 +26,7 @@ from agent99.errors import (
     UsageError,
     text_of,
 )
-from agent99.journal import Journal, Record, Stored
+from agent99.journal import Journal, Record, Stored, matches
 from agent99.observe import trace_id_of
 from agent99.work._attempt import Outcome
 from agent99.work._jobs import Jobs
@@ -101,6 +101,12 @@ class Place(msgspec.Struct, frozen=True):
     """Which part of the message is kept, told apart from its others; empty: the whole."""
 
 
+class _Charter(msgspec.Struct, frozen=True):
+    """What a group says of itself in its bucket, as far as it matters here."""
+
+    topics: tuple[str, ...] = ()
+
+
 class Quarantine:
     """The quarantine of one mesh."""
 
@@ -142,7 +148,8 @@ class Quarantine:
         key = ""
         if place.subject:
             with suppress(InvalidNameError):  # then nobody can give it back to anybody
-                _, _, key, topic = parse_log(place.subject)
+                of = parse_log(place.subject)
+                key, topic = of.key, of.topic
         kept = Quarantined(
             id=header.event_uuid if header is not None else "",
             capability=place.capability,
@@ -218,8 +225,8 @@ class Quarantine:
             the same; a handler with effects asks its store whether it has seen it.
 
         Raises:
-            UsageError: nobody would read it: its group is no more, or it has no key by which it
-                could be given back. It stays where it is.
+            UsageError: nobody would read it: its group is no more, or does not read its topic any
+                more, or it has no key by which it could be given back. It stays where it is.
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
         await self._check_reader(record)
@@ -244,10 +251,17 @@ class Quarantine:
             )
         if record.reader == "group":
             bucket = await self._journal.bucket(self._streams.groups)
-            if await bucket.get(f"{record.capability}.charter") is None:
+            entry = await bucket.get(f"{record.capability}.charter")
+            if entry is None:
                 raise UsageError(
                     f"there is no group {record.capability!r} any more, so nobody would read it:"
                     " start the group again, or drop the record"
+                )
+            topics = msgspec.json.decode(entry.value, type=_Charter).topics
+            if not any(matches(pattern, record.topic) for pattern in topics):
+                raise UsageError(
+                    f"group {record.capability!r} does not read {record.topic!r} any more, but"
+                    f" {', '.join(topics)}: start one that does, or drop the record"
                 )
 
     async def _store_again(self, record: Quarantined, message_id: str) -> Stored:
