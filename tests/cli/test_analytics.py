@@ -21,7 +21,8 @@ from datetime import datetime
 import msgspec
 
 from agent99.systems.analytics import (
-    AnalyticsProcessor, Count, DataIngestionAgent, Job, Pipeline, Source, Sum, TopK, Tumbling,
+    AnalyticsProcessor, Count, DataIngestionAgent, FunctionSink, Job, Pipeline, Refused, Source,
+    Sum, TopK, Tumbling,
 )
 
 
@@ -29,6 +30,14 @@ class Line(msgspec.Struct):
     sold_at: datetime
     country: str
     pence: int
+
+
+async def board(rows, event):
+    return [Refused(at, "too dear") for at, row in enumerate(rows) if row.values["pence"] == 250]
+
+
+async def away(rows, event):
+    raise OSError("nobody is there")
 
 
 LINES = Source("lines", Line, time="sold_at", delay_s=60, idle_s=3600)
@@ -39,6 +48,7 @@ HOURLY = Pipeline(
     window=Tumbling(3600),
     aggregates={"lines": Count(), "pence": Sum("pence")},
     lateness_s=86400,
+    sinks=(FunctionSink("board", board), FunctionSink("away", away)),
 )
 TOP = Pipeline("top", LINES, window=Tumbling(86400), aggregates={"top": TopK("country", 2)})
 
@@ -132,6 +142,8 @@ def test_query_shows_closed_windows_and_open_ones(ask: Ask) -> None:
         (("--until", "2026-03-01T10:00"), ["10:00:00Z", "10:00:00Z"]),
         (("--open",), ["12:00:00Z"]),
         (("--limit", "2"), ["11:00:00Z", "12:00:00Z"]),
+        (("--limit", "2", "--latest"), ["12:00:00Z", "11:00:00Z"]),
+        (("--latest",), ["12:00:00Z", "11:00:00Z", "10:00:00Z", "10:00:00Z"]),
         (("--job", "sales", "--version", "1", "--limit", "1"), ["12:00:00Z"]),
     ],
     ids=" ".join,
@@ -143,12 +155,13 @@ def test_query_chooses_rows(ask: Ask, words: tuple[str, ...], ends: list[str]) -
 
 
 def test_query_as_json(ask: Ask) -> None:
-    """One document, with what was left out in the count."""
+    """One document, that says whether there is more."""
     document: dict[str, Any] = ask(
         *("analytics", "query", "revenue", "--json", "--limit", "1")
     ).document
     (row,) = document.pop("rows")
-    assert {"job": "sales", "version": 1, "pipeline": "revenue", "count": 4} == document
+    about = {"job": "sales", "version": 1, "pipeline": "revenue"}
+    assert about | {"count": 1, "has_more": True} == document
     assert ("open", ["Eire"], {"lines": 1, "pence": 7}) == (
         row["state"],
         row["key"],
@@ -174,6 +187,32 @@ def test_status_counts_every_record_once(ask: Ask) -> None:
     done = ask("analytics", "status")
     assert "job 'sales', version 1; 1 processor\n" in done.out
     assert "revenue" in done.out
+    (head,) = (line for line in done.out.splitlines() if line.startswith("PIPELINE  RECORDS"))
+    assert "REFUSED  REPEATED  CLOSED" in head
+
+
+def test_status_shows_what_sinks_lack(crew: Cli) -> None:
+    """How many events each lacks, what became of rows, and what is wrong with it."""
+    names = ("lag", "delivered", "refused", "refused_events")
+
+    def sinks() -> dict[str, dict[str, Any]]:
+        (job,) = crew.run("analytics", "status", "--json").document["jobs"]
+        return {one["sink"]: one for one in job["sinks"]}
+
+    def is_settled() -> bool:
+        found = sinks()
+        return [found["board"][name] for name in names] == [0, 3, 1, 0] and found["away"]["error"]
+
+    wait_until(is_settled, timeout_s=TIMEOUT_S)
+    lines = crew.run("analytics", "status").out.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("PIPELINE  SINK"))
+    assert ["PIPELINE", "SINK", "LAG", "DELIVERED", "REFUSED", "BURIED", "ERROR"] == (
+        lines[at].split()
+    )
+    assert ["revenue", "board", "0", "3", "1", "0", "-"] == lines[at + 1].split()
+    away, lag, *counts = lines[at + 2].split(maxsplit=6)[1:]
+    assert ("away", True) == (away, int(lag) >= 2)
+    assert ["0", "0", "0", "OSError: nobody is there"] == counts
 
 
 # --- watch ----------------------------------------------------------------------------------------

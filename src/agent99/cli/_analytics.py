@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +29,7 @@ LIMIT = 100
 LIMIT_MAX = 1_000_000
 _STATUS_COLUMNS = (
     *("pipeline", "records", "on time", "late", "dropped", "skipped", "refused"),
-    *("closed", "waiting", "watermark", "lag", "closer"),
+    *("repeated", "closed", "waiting", "watermark", "lag", "closer"),
 )
 _STATUS_NUMBERS = frozenset(_STATUS_COLUMNS) - {"pipeline", "watermark", "closer"}
 _SINK_COLUMNS = ("pipeline", "sink", "lag", "delivered", "refused", "buried", "error")
@@ -62,6 +61,7 @@ class QueryOptions(JobOptions, frozen=True):
             "--limit", metavar="N", min=1, max=LIMIT_MAX, help=f"The last so many; {LIMIT} else."
         ),
     ] = LIMIT
+    latest: Annotated[bool, typer.Option("--latest", help="The latest row comes first.")] = False
 
 
 class WatchOptions(JobOptions, frozen=True):
@@ -82,6 +82,7 @@ def query(scope: Scope, options: QueryOptions, pipeline: PipelineName) -> int:
     agent99 analytics query revenue
     agent99 analytics query revenue --key France --since 2026-03-01 --until 2026-04-01
     agent99 analytics query revenue --open --json | jq '.rows[].values'
+    agent99 analytics query revenue --latest --limit 5
 
     Times are UTC. A row that late records have corrected says its revision.
     """
@@ -101,16 +102,19 @@ async def _query(scope: Scope, options: QueryOptions, pipeline: str, asked: dict
     async with join(scope) as mesh:
         job = await find_pipeline(mesh, options, pipeline)
         figures = Analytics(mesh, job.job, version=job.version)
-        rows = [row for row in await figures.query(pipeline, **asked) if not row.is_retracted]
-    shown = list(deque(rows, options.limit))
+        # One more tells whether there are others.
+        rows = await figures.query(pipeline, **asked, limit=options.limit + 1)
+    shown, has_more = rows[-options.limit :], len(rows) > options.limit
+    if options.latest:
+        shown.reverse()
     if scope.json:
-        print_json({**_about(job, pipeline), "rows": shown, "count": len(rows)})
+        about = _about(job, pipeline)
+        print_json({**about, "rows": shown, "count": len(shown), "has_more": has_more})
         return Exit.OK
     if shown:
         columns, cells, numbers = row_table(shown)
         print_table(columns, cells, numbers=numbers)
-    left_out = len(rows) - len(shown)
-    more = f"; {count(left_out, 'earlier one')} left out: --limit" if left_out else ""
+    more = "; earlier ones are left out: --limit" if has_more else ""
     tell(f"{count(len(shown), 'row')} of pipeline {pipeline!r}{more}")
     return Exit.OK
 
@@ -213,7 +217,7 @@ def _print_status(stats: JobStats) -> None:
 
 def _status_row(stats: PipelineStats) -> tuple[str, ...]:
     counts = (stats.records, stats.on_time, stats.late, stats.dropped, stats.skipped)
-    more = (stats.refused_events, stats.rows, stats.deltas)
+    more = (stats.refused_events, stats.repeated_events, stats.rows, stats.deltas)
     watermark = "-" if stats.watermark_us is None else window_moment(stats.watermark_us)
     return (
         *(stats.pipeline, *(f"{number:,}" for number in (*counts, *more)), watermark),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent99.errors import Failure, NoAgentError
-from agent99.systems.analytics._pages import join, open_page
+from agent99.systems.analytics._pages import join, join_backwards, open_page
 from agent99.systems.analytics._query import Found, closed_rows, find, page_of
 from agent99.systems.analytics._questions import NO_CLOSER, After, RowsPage, RowsQuery
 
@@ -54,7 +54,7 @@ class Answers:
         clock = self._ground.clock
         until_s = clock.monotonic_s() + OPEN_S_MAX
         while True:
-            page = await self._page(query)
+            page = await (self._page_backwards if query.is_backwards else self._page)(query)
             if page is not None:
                 return page
             if clock.monotonic_s() >= until_s:
@@ -80,6 +80,31 @@ class Answers:
             if after is None:
                 rows, after = join(rows, opened, query.limit)
             found = now
+        page = page_of(found, query, ground.job.name, self._key(found, query))
+        return msgspec.structs.replace(page, rows=rows, after=after)
+
+    async def _page_backwards(self, query: RowsQuery) -> RowsPage | None:
+        """Return a page of the last rows; None: nobody has the open ones that belong to it.
+
+        Open rows come first, and are read first: a window that closes meanwhile is among both.
+        """
+        ground, after = self._ground, query.after
+        is_behind_open = after is not None and not after.is_open
+        closed = query if is_behind_open else msgspec.structs.replace(query, after=None)
+        read = partial(self._closed, query=closed)
+        opened: Rows | None = [], None
+        before: Found | None = None
+        if query.state != "closed" and query.after_turn < 0 and not is_behind_open:
+            find_it = partial(find, mesh=ground.mesh, job=ground.job.name, query=query)
+            before = await ground.store.read(find_it)
+            opened = await self._open(before, query)
+        rows, after, found = await ground.store.read(read)
+        if opened is None or (before is not None and before.epoch != found.epoch):
+            return None
+        is_there_more = opened[1] is not None
+        rows, after = (
+            opened if is_there_more else join_backwards(opened[0], (rows, after), query.limit)
+        )
         page = page_of(found, query, ground.job.name, self._key(found, query))
         return msgspec.structs.replace(page, rows=rows, after=after)
 
@@ -116,7 +141,7 @@ class Answers:
             return None
         key = None if query.key is None else tuple(query.key)
         rows = closer.open_rows(key, query.since_us, query.until_us)
-        return open_page(rows, after, query.limit)
+        return open_page(rows, after, query.limit, is_backwards=query.is_backwards)
 
     async def _of_owner(self, owner: str, asked: RowsQuery) -> Rows | None:
         """Ask another processor for its open windows; None: it is not there."""

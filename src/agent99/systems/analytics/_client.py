@@ -24,7 +24,7 @@ from agent99.systems.analytics._changes import Change, Changes
 from agent99.systems.analytics._closer import turned_topic
 from agent99.systems.analytics._detector import Detector
 from agent99.systems.analytics._names import group_of
-from agent99.systems.analytics._pages import changed
+from agent99.systems.analytics._pages import changed, last_of
 from agent99.systems.analytics._questions import (
     LIMIT_MAX,
     UNKNOWN_JOB,
@@ -89,6 +89,7 @@ class Analytics:
         since: datetime | None = None,
         until: datetime | None = None,
         state: Which = "all",
+        limit: int | None = None,
     ) -> list[WindowRow]:
         """Return rows of a pipeline: the closed ones in the order of their ends, then open ones.
 
@@ -97,9 +98,10 @@ class Analytics:
             since: Only windows that end after it.
             until: Only windows that start before it.
             state: Which windows.
+            limit: The last so many alone, 1 or more: no others are read. None: all.
 
         Raises:
-            UsageError: a moment without a time zone.
+            UsageError: a moment without a time zone; a limit below 1.
             RemoteError: the job, or the pipeline, is unknown (`UNKNOWN_JOB`).
             BadRequestError: the key has more or fewer values than the pipeline's.
             NoAgentError: nobody is there.
@@ -115,6 +117,8 @@ class Analytics:
             state=state,
             limit=LIMIT_MAX,
         )
+        if limit is not None:
+            return await self._at_the_end(query, limit)
         rows, _ = await self._all(query)
         return rows
 
@@ -360,6 +364,34 @@ class Analytics:
             )
             rows = changed(rows, newer)
         return rows, first
+
+    async def _at_the_end(self, query: RowsQuery, count: int) -> list[WindowRow]:
+        """Return the last rows, and read no others.
+
+        What closes, or changes, while pages are asked for is asked for after them.
+        """
+        if count < 1:
+            raise UsageError(f"limit is {count}; 1 or more")
+        asked = msgspec.structs.replace(query, limit=min(count, LIMIT_MAX), is_backwards=True)
+        first = page = await self._ask("query", asked, RowsPage)
+        rows = list(page.rows)
+        while page.after is not None and len(rows) < count:
+            asked = msgspec.structs.replace(
+                asked,
+                after=page.after,
+                version=first.version,
+                limit=min(count - len(rows), LIMIT_MAX),
+            )
+            page = await self._ask("query", asked, RowsPage)
+            rows += page.rows
+        newer: list[WindowRow] = []
+        if query.state != "open" and page.turn != first.turn:
+            newer, _ = await self._all(
+                msgspec.structs.replace(
+                    query, version=first.version, state="closed", after_turn=first.turn
+                )
+            )
+        return last_of(rows, newer, count, is_all=page.after is None)
 
     async def _ask(
         self, operation: str, question: Any, returns: type[T], timeout_s: float = TIMEOUT_S

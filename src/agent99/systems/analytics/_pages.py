@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import gt, lt
 from typing import Final
 
 import msgspec
 
 from agent99.systems.analytics._delta import WindowRow, key_text
-from agent99.systems.analytics._questions import TIME_MIN, After
+from agent99.systems.analytics._questions import TIME_MAX, TIME_MIN, After
 
 PAGE_BYTES_MAX: Final = 512 * 1024
 OPEN_ONES: Final = After(TIME_MIN, TIME_MIN, "", is_open=True)
 """Behind all closed rows, and before the open ones."""
+CLOSED_ONES: Final = After(TIME_MAX, TIME_MAX, "", TIME_MAX)
+"""Backwards: behind all open rows, and before the closed ones."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -22,7 +25,7 @@ def cut(row: WindowRow) -> WindowRow:
 
 
 def open_page(
-    rows: Sequence[WindowRow], after: After | None, limit: int
+    rows: Sequence[WindowRow], after: After | None, limit: int, *, is_backwards: bool = False
 ) -> tuple[list[WindowRow], After | None]:
     """Return a page of open rows, and where the next one begins.
 
@@ -30,11 +33,14 @@ def open_page(
         rows: All that there are at this moment, in any order.
         after: Behind which the page begins; None: with the first one.
     """
-    first = OPEN_ONES if after is None else after
     placed = sorted(
-        ((place, row) for row in rows if _order(place := _place(row)) > _order(first)),
+        ((_place(row), row) for row in rows),
         key=lambda one: _order(one[0]),
+        reverse=is_backwards,
     )
+    if after is not None:
+        is_behind = lt if is_backwards else gt
+        placed = [one for one in placed if is_behind(_order(one[0]), _order(after))]
     page = _fit([row for _, row in placed[:limit]], PAGE_BYTES_MAX, 1)
     return page, placed[len(page) - 1][0] if len(page) < len(placed) else None
 
@@ -56,6 +62,43 @@ def join(
     if len(page) < len(rows):
         behind = _place(page[-1]) if page else OPEN_ONES
     return closed + page, behind
+
+
+def join_backwards(
+    opened: list[WindowRow], closed: tuple[list[WindowRow], After | None], limit: int
+) -> tuple[list[WindowRow], After | None]:
+    """Return the last page of open rows with as many closed ones as fit behind them.
+
+    Args:
+        closed: A page of closed rows, the last one first, and where the next one begins.
+        limit: Of rows.
+    """
+    rows, behind = closed
+    there = {_name(row) for row in rows}
+    opened = [row for row in opened if _name(row) not in there]
+    room = PAGE_BYTES_MAX - sum(len(_encode(row)) for row in opened)
+    page = _fit(rows[: limit - len(opened)], room, 0 if opened else 1)
+    if len(page) < len(rows):
+        behind = _place(page[-1], is_open=False) if page else CLOSED_ONES
+    return opened + page, behind
+
+
+def last_of(
+    rows: Sequence[WindowRow], newer: Sequence[WindowRow], count: int, *, is_all: bool
+) -> list[WindowRow]:
+    """Return the last rows, in their order, as they are after some have changed.
+
+    Args:
+        rows: Those that were read, the last one first.
+        newer: All that have closed, or changed, while that was done.
+        is_all: There are no others.
+    """
+    named = {_name(row) for row in rows}
+    if rows and not is_all:
+        # Between those and what is before them there may be others, that were not read.
+        first = rows[-1].end_us, rows[-1].start_us
+        newer = [row for row in newer if _name(row) in named or (row.end_us, row.start_us) >= first]
+    return changed(list(reversed(rows)), newer)[-count:]
 
 
 def changed(rows: list[WindowRow], newer: Sequence[WindowRow]) -> list[WindowRow]:
@@ -86,8 +129,8 @@ def _name(row: WindowRow) -> tuple[object, ...]:
     return row.key, row.start_us, row.end_us, row.number
 
 
-def _place(row: WindowRow) -> After:
-    return After(row.end_us, row.start_us, key_text(row.key), row.number, is_open=True)
+def _place(row: WindowRow, *, is_open: bool = True) -> After:
+    return After(row.end_us, row.start_us, key_text(row.key), row.number, is_open)
 
 
 def _order(place: After) -> tuple[int, int, str, int]:

@@ -36,6 +36,8 @@ _SELECT: Final = "".join(
     )
 )
 _ORDER: Final = " ORDER BY end_us, start_us, key, number LIMIT :limit"
+_BACKWARDS: Final = " ORDER BY end_us DESC, start_us DESC, key DESC, number DESC LIMIT :limit"
+_BEHIND: Final = "(end_us, start_us, key, number) {} (:a_end, :a_start, :a_key, :a_number)"
 _READ_CLOSER: Final = (
     "SELECT turn, watermark_us, owner, epoch FROM analytics_closer"
     " WHERE reader = :reader AND pipeline = :pipeline"
@@ -121,11 +123,12 @@ def closed_rows(
         where.append("start_us < :until_us")
         values["until_us"] = query.until_us
     if query.after is not None:
-        where.append("(end_us, start_us, key, number) > (:a_end, :a_start, :a_key, :a_number)")
+        where.append(_BEHIND.format("<" if query.is_backwards else ">"))
         after = query.after
         values |= {"a_end": after.end_us, "a_start": after.start_us}
         values |= {"a_key": after.key, "a_number": after.number}
-    statement = "".join((_SELECT, *(f" AND {one}" for one in where), _ORDER))
+    order = _BACKWARDS if query.is_backwards else _ORDER
+    statement = "".join((_SELECT, *(f" AND {one}" for one in where), order))
     return _page(transaction.tuples(statement, values), query)
 
 

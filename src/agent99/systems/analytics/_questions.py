@@ -39,15 +39,15 @@ class After(msgspec.Struct, frozen=True):
     """As JSON."""
     number: Whole = 0
     is_open: bool = False
-    """It is an open one: all closed ones have been told."""
+    """It is an open one: all closed ones have been told, or, backwards, none of them."""
 
 
 class RowsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a pipeline.
 
-    A page at a time: closed ones in the order of their ends, then open ones. What closes, or
-    changes, between two pages comes to whoever asks again, with the turn of the first page as
-    `after_turn`.
+    A page at a time: closed ones in the order of their ends, then open ones; or all of this
+    backwards. What closes, or changes, between two pages comes to whoever asks again, with the turn
+    of the first page as `after_turn`.
     """
 
     pipeline: Text
@@ -67,6 +67,8 @@ class RowsQuery(msgspec.Struct, frozen=True, kw_only=True):
     after: After | None = None
     """Of the page before."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = 1_000
+    is_backwards: bool = False
+    """The last row is the first one: for who wants no more than the latest."""
 
 
 class RowsPage(msgspec.Struct, frozen=True, kw_only=True):
