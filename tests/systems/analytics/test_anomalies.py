@@ -37,7 +37,7 @@ FIELDS: dict[str, Any] = {"pipeline": "p", "rows": 1, "state": "closed"}
 def row(at: int, value: Any, key: str = "a", **changed: Any) -> WindowRow:
     """Return the row of the window with this place in its series."""
     start_us = at * SIZE_US
-    right = {"start_us": start_us, "end_us": start_us + SIZE_US, "key": (key,)}
+    right: dict[str, Any] = {"start_us": start_us, "end_us": start_us + SIZE_US, "key": (key,)}
     return WindowRow(**FIELDS | right | {"values": {"sum": value}} | changed)
 
 
@@ -212,6 +212,8 @@ def test_the_largest_numbers_stay_numbers() -> None:
     assert all(one.deviation < inf for one in found)
     (last,) = find_anomalies(rows, "sum", Ewma(threshold=0.1, warm_up=6))
     assert 0 < last.deviation <= 1e150
+    alike = series(*[2**53] * 3, 2**53 + 1)  # one number, as floats
+    assert [] == find_anomalies(alike, "sum", SOON)
 
 
 # --- what is refused ------------------------------------------------------------------------------

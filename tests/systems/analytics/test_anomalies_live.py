@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ async def test_who_asks_chooses_and_is_refused(mesh: Mesh, url: str) -> None:
     assert [] == await ask(since=ODD_END)
     assert [] == await ask(until=ODD_END - timedelta(minutes=1))
     assert [] == await ask(key="south")
-    follow: Callable[..., object] = partial(figures.follow_anomalies, rule=SOON)
+    follow: Callable[..., Any] = partial(figures.follow_anomalies, rule=SOON)
     for form in (figures.anomalies, follow):
         with pytest.raises(UsageError, match="no figure 'pense'; it has sales, pence"):
             await _first(form, "revenue", "pense")
@@ -78,7 +79,7 @@ async def test_who_asks_chooses_and_is_refused(mesh: Mesh, url: str) -> None:
             await _first(form, "revenue", "pence", since=datetime(2026, 1, 1))  # noqa: DTZ001 - what is refused
 
 
-async def _first(form: Callable[..., object], *names: str, **chosen: object) -> object:
+async def _first(form: Callable[..., Any], *names: str, **chosen: object) -> object:
     """Ask in either form, until there is an answer."""
     asked = form(*names, **chosen)
     if asyncio.iscoroutine(asked):

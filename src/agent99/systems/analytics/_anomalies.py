@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf, sqrt
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -204,9 +204,9 @@ def anomaly_of(pipeline: str, figure: str, key: Key, one: Figure, before: Baseli
 
 
 def _score(one: Figure, before: Baseline) -> float:
-    if one.value is None or one.value == before.mean:
+    difference = 0.0 if one.value is None else one.value - before.mean
+    if difference == 0:
         return 0.0
-    difference = one.value - before.mean
     if before.variance == 0:
         return inf if difference > 0 else -inf
     return difference / before.deviation
@@ -227,7 +227,7 @@ def _number(row: WindowRow, figure: str) -> float | None:
     value = row.values[figure] if figure in row.values else _part(row, figure)
     if value is None:
         return None
-    if isinstance(value, Mapping):
+    if _parts(value):
         names = ", ".join(_names({figure: value}))
         raise UsageError(f"{_what(row, figure)} has several numbers; say one of {names}")
     if type(value) not in (int, float):
@@ -243,18 +243,21 @@ def _part(row: WindowRow, figure: str) -> Any:
             continue
         if value is None:
             return None
-        if isinstance(value, Mapping) and part in value:
-            return value[part]
+        if part in (parts := _parts(value)):
+            return parts[part]
     names = ", ".join(_names(row.values))
     raise UsageError(f"pipeline {row.pipeline!r} has no figure {figure!r}; it has {names}")
 
 
 def _names(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from (f"{name}.{part}" for part in value)
-        else:
-            yield name
+        parts = _parts(value)
+        yield from (f"{name}.{part}" for part in parts) if parts else (name,)
+
+
+def _parts(value: Any) -> Mapping[str, Any]:
+    """Return the numbers of a figure that has several; none: it has one, or is none."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _what(row: WindowRow, figure: str) -> str:
