@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -38,6 +39,15 @@ TRACED_FACTOR = 3
 """Measuring coverage slows everything down; a machine that does more than tests, too."""
 
 _seed_key = pytest.StashKey[int]()
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from the tests, and from what they import: all live to the end.
+
+    With thousands of tests a full collection stops an event loop for a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,18 +22,6 @@ _START_S = 30.0
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run on the loop of `agent99 run`: on 3.11 no other starts handlers at once."""
     return {"agent99": new_event_loop}
-
-
-@pytest.fixture(autouse=True)
-def _old_heap_at_rest() -> Iterator[None]:
-    """Keep the garbage collector from what was there before the campaign.
-
-    With thousands of collected tests a full collection stops the loop for a second.
-    """
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class ClerkProcess:
