@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Of two cores: a test waits as much as it computes.
-JOBS ?= 3
+JOBS ?= 4
 NAME ?= request
 DEMO ?= events
 DATA ?= ../shared/data/online_retail_2009_2010.parquet
@@ -16,6 +16,9 @@ json := $(if $(filter 1,$(JSON)),--json)
 pip := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # pyright comes from the wheel, Node.js included: it has nothing to fetch and no news to tell.
 pyright := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
+
+# Else each of the tests' processes, and each process that they start, compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo year test test-slow chaos faults fuzz soak check format bench lock clean data
