@@ -35,6 +35,7 @@ from agent99.systems.analytics._fold import (
     pack_panes,
     unpack_panes,
 )
+from agent99.systems.analytics._grouping import are_parted
 from tests.systems.analytics._naive import (
     FIGURES,
     HITS,
@@ -189,6 +190,19 @@ def test_merging_changes_no_part(window: Window, hits: list[Hit], split: int) ->
     merge_panes(pipeline, merged, second.panes)
     merge_panes(pipeline, merged, first.panes)
     assert before == (pack_panes(pipeline, first.panes), pack_panes(pipeline, second.panes))
+
+
+@given(
+    window=st.sampled_from((Tumbling(5), Tumbling(1e-6), Hopping(6, 4))),
+    times=st.lists(st.integers(-20, 20).map(lambda second: second * SECOND // 2)),
+)
+def test_records_are_parted_where_their_panes_are_in_order(
+    window: Tumbling | Hopping, times: list[int]
+) -> None:
+    """Records need not be put in order where pane follows pane, whatever their order within it."""
+    panes = [time // window.pane_us for time in times]
+    assert are_parted(window, times) == (panes == sorted(panes))
+    assert are_parted(window, sorted(times))
 
 
 def test_an_empty_batch_adds_nothing() -> None:

@@ -13,7 +13,7 @@ from agent99.errors import BadRequestError, UsageError
 from agent99.systems.analytics._columns import refusal
 from agent99.systems.analytics._compute import Table, add_columns, plan_of, taken_rows
 from agent99.systems.analytics._delta import Cell, Counts, Key, Panes
-from agent99.systems.analytics._grouping import Group, groups_of
+from agent99.systems.analytics._grouping import Group, are_parted, groups_of
 from agent99.systems.analytics._pipeline import Pipeline
 from agent99.systems.analytics._windows import CountOf
 
@@ -85,15 +85,14 @@ def fold(
     late, dropped = _behind(pipeline, times, watermark_us, in_order=in_order)
     if late or dropped:
         late, dropped = late.intersection(taken), dropped.intersection(taken)
+    if dropped:
         taken = [row for row in taken if row not in dropped]
     counts.late, counts.dropped = len(late), len(dropped)
     counts.on_time = len(taken) - len(late)
     if not taken:
         return Folded({}, counts, sorted(dropped))
-    if not in_order and not isinstance(pipeline.window, CountOf):
-        taken = sorted(taken, key=times.__getitem__)
-    plan = plan_of(pipeline)
-    if len(taken) < rows or not in_order:
+    plan, taken = plan_of(pipeline), _arranged(pipeline, times, taken, in_order=in_order)
+    if not isinstance(taken, range):
         choose = _choice(taken)
         table = {name: choose(table[name]) for name in plan.wanted}
     add_columns(pipeline, plan.then, table, taken)
@@ -138,17 +137,29 @@ def _behind(
         watermark_us = times[0] - delay_us
     if isinstance(pipeline.window, CountOf) or (in_order and times[0] >= watermark_us):
         return late, dropped
+    latest_us = watermark_us + delay_us
     for row, time in enumerate(times):
-        if time < watermark_us:
+        if time > latest_us:
+            latest_us, watermark_us = time, time - delay_us
+        elif time < watermark_us:
             (late if time >= watermark_us - lateness_us else dropped).add(row)
-        elif time - delay_us > watermark_us:
-            watermark_us = time - delay_us
     return late, dropped
 
 
+def _arranged(
+    pipeline: Pipeline, times: Sequence[int], taken: Sequence[int], *, in_order: bool
+) -> Sequence[int]:
+    """Return the rows that are taken, at least one, in an order in which they can be grouped."""
+    window = pipeline.window
+    if in_order or isinstance(window, CountOf):
+        return taken
+    of_taken = times if isinstance(taken, range) else _choice(taken)(times)
+    return taken if are_parted(window, of_taken) else sorted(taken, key=times.__getitem__)
+
+
 def _earliest(pipeline: Pipeline, table: Table) -> int | None:
-    """Return the first time of a table that is in order of it; windows by count ask for none."""
-    return None if isinstance(pipeline.window, CountOf) else table[pipeline.source.time][0]
+    """Return the first time of a table; windows by count ask for none."""
+    return None if isinstance(pipeline.window, CountOf) else min(table[pipeline.source.time])
 
 
 def _count_on(ordinals: dict[Key, int], panes: Panes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from agent99.systems.analytics._compute import Table
 from agent99.systems.analytics._delta import Key
 from agent99.systems.analytics._pipeline import Pipeline
-from agent99.systems.analytics._windows import CountOf, Session, Sliding
+from agent99.systems.analytics._windows import CountOf, Hopping, Session, Sliding, Tumbling, Window
 
 Group = tuple[int, Key, Sequence[int]]
 """The records of a cell: its pane, its key, and their places in the table, rising; at least one."""
@@ -24,7 +24,8 @@ def groups_of(
 
     Args:
         pipeline: By whose window and key.
-        table: The columns, in the order of the time, but for windows by count.
+        table: The columns, in the order of the time, or with panes that `are_parted`; for windows
+            by count in that in which they are stored.
         rows: How many records it has, at least one.
         ordinals: How many records each key had so far, for windows by count.
     """
@@ -45,6 +46,26 @@ def groups_of(
             for key, places in _by_key(pipeline, table, first, end):
                 yield pane, key, places
             first = end
+
+
+def are_parted(window: Window, times: Sequence[int]) -> bool:
+    """Tell whether the records of each pane stand together, pane after pane, in whatever order.
+
+    Where records are out of order by little they do, and need not be put in order: that would cost
+    as much as all the rest. `groups_of` bisects the same times, and so finds the same ends; what is
+    in no order may lie on either side of them, and is looked at here.
+    """
+    if not isinstance(window, Tumbling | Hopping):
+        return False
+    pane_us, first = window.pane_us, 0
+    while first < len(times):
+        start_us = times[first] // pane_us * pane_us
+        end = bisect_left(times, start_us + pane_us, first)
+        within = times[first:end]
+        if min(within) < start_us or max(within) >= start_us + pane_us:
+            return False
+        first = end  # of a later pane: an end that is no end of all is a time that is not before it
+    return True
 
 
 def _by_key(
