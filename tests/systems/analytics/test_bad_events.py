@@ -294,5 +294,5 @@ def test_a_shard_that_has_ended_stays_so() -> None:
     marks = {("sales", 0): Mark(5, is_final=True)}
     work = Work({"sales": [revenue()]}, Known(marks, {}, {}))
     batch = ColumnBatch(source="sales", shard=0, rows=1, columns=columns())
-    work.add(Taken(1, "late", batch))
+    work.add(Taken(1, "late", batch, START_US))
     assert {("sales", 0): Mark(START_US, is_final=True)} == work.marks

@@ -216,8 +216,12 @@ def _required(batch: dict[str, Any]) -> dict[str, Any]:
         (lambda batch: batch["columns"]["country"].append("Spain"), "$.columns.country"),
         (lambda batch: batch["columns"]["quantity"].__setitem__(1, "3"), "$.columns.quantity[1]"),
         (lambda batch: batch["columns"].update(price=None), "$.columns.price"),
-        (lambda batch: batch["columns"]["quantity"].__setitem__(1, 2**63), "$[1].quantity"),
-        (lambda batch: batch["columns"]["sold_at"].__setitem__(0, 2**62), "$[0].sold_at"),
+        (lambda batch: batch["columns"]["quantity"].__setitem__(1, 2**63), "$.columns.quantity[1]"),
+        (
+            lambda batch: batch["columns"]["quantity"].__setitem__(0, -(2**63) - 1),
+            "$.columns.quantity[0]",
+        ),
+        (lambda batch: batch["columns"]["sold_at"].__setitem__(0, 2**62), "$.columns.sold_at[0]"),
     ],
 )
 def test_a_bad_batch_is_named(spoil: Callable[[dict[str, Any]], None], path: str) -> None:

@@ -153,11 +153,9 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
         read = _batch_decoder(source).decode(data)
     except _UNREADABLE as error:
         raise _unreadable(error) from error
-    columns: Columns = msgspec.structs.asdict(read.columns)
-    for name, field in _fields(source).items():
-        if getattr(read.columns, name) is msgspec.UNSET:
-            defaults = [_default(field) for _ in columns[source.time]]
-            columns[name] = _column(name, source.fields[name], defaults)
+    columns: dict[str, Any] = msgspec.structs.asdict(read.columns)
+    if msgspec.UNSET in columns.values():
+        _fill_in(source, columns)
     batch = ColumnBatch(
         source=read.source,
         shard=read.shard,
@@ -168,7 +166,6 @@ def decode_batch(source: Source[Any], data: bytes | msgspec.Raw) -> ColumnBatch:
         known_as=read.known_as,
     )
     _check_shape(source, batch)
-    _check_numbers(source, columns)
     return batch
 
 
@@ -349,7 +346,7 @@ def _batch_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
     has_default.discard(source.time)
     fields: list[Any] = []
     for name, field in source.fields.items():
-        kind: Any = int if field.kind is datetime else field.kind
+        kind: Any = _bounded(source, name) if field.kind in _NUMBERED else field.kind
         column = list[kind | None] if field.is_optional else list[kind]
         later = (column | msgspec.UnsetType, msgspec.UNSET)
         fields.append((name, *later) if name in has_default else (name, column))
@@ -367,6 +364,22 @@ def _batch_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
         ],
     )
     return msgspec.json.Decoder(batch)
+
+
+def _bounded(source: Source[Any], name: str) -> Any:
+    """Return the type of a column's integers, with their bounds: to decode it is to check them."""
+    is_time = name == source.time
+    least, most = (TIME_US_MIN, TIME_US_MAX) if is_time else (INT_MIN, INT_MAX)
+    return Annotated[int, msgspec.Meta(ge=least, le=most)]
+
+
+def _fill_in(source: Source[Any], columns: dict[str, Any]) -> None:
+    """Give records that were stored before their type had some fields the defaults of these."""
+    for name, field in _fields(source).items():
+        if columns[name] is msgspec.UNSET:
+            defaults = [_default(field) for _ in columns[source.time]]
+            columns[name] = _column(name, source.fields[name], defaults)
+    _check_numbers(source, columns)
 
 
 @lru_cache(256)

@@ -43,7 +43,7 @@ def read_stored(record: Record, sources: Mapping[str, Source[Any]]) -> Taken:
         rule = f"over {ahead_s:,.0f} s beyond the moment at which it was stored"
         raise refusal(f"$[{row}].{source.time}", rule)
     named = batch.known_as or known_as(event.id, batch.columns)
-    return Taken(record.sequence, named, batch)
+    return Taken(record.sequence, named, batch, latest_us)
 
 
 def _check_shard(source: Source[Any], event: Event, batch: ColumnBatch) -> None:

@@ -45,6 +45,8 @@ class Taken(NamedTuple):
     known_as: str
     """By its id and its records: that which comes again has the same."""
     batch: ColumnBatch
+    latest_us: int
+    """Of its records' times; 0 of a batch without records."""
 
 
 class LateRecords(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,11 +102,10 @@ class Work:
         mark = self.marks.get(at) or self._known.marks.get(at) or Mark()
         pipelines = self._by_source.get(batch.source, ())
         if batch.rows and pipelines:
-            times: list[int] = batch.columns[pipelines[0].source.time]
             self._fold(taken, mark, pipelines)
-            latest = max(times)
-            latest = latest if mark.max_us is None else max(latest, mark.max_us)
-            mark = Mark(latest, mark.is_final)
+            latest_us = taken.latest_us
+            latest_us = latest_us if mark.max_us is None else max(latest_us, mark.max_us)
+            mark = Mark(latest_us, mark.is_final)
         self.marks[at] = Mark(mark.max_us, mark.is_final or batch.is_final)
 
     def keys_of(self, pipeline: str) -> Iterator[Key]:
