@@ -45,7 +45,10 @@ def batch_of(prices: list[int]) -> ColumnBatch:
         "pence": list(prices),
         "number": list(range(len(prices))),
     }
-    return ColumnBatch(source="sales", shard=0, rows=len(prices), columns=columns, is_final=True)
+    rows = len(prices)
+    return ColumnBatch(
+        source="sales", shard=0, rows=rows, columns=columns, is_final=True, known_as="sent"
+    )
 
 
 @given(st.lists(st.sampled_from([1, 2, BAD]), max_size=40))
@@ -64,7 +67,8 @@ def test_it_parts_the_records_that_a_pipeline_cannot_take(prices: list[int]) -> 
     assert fit == sieved.fit.columns["pence"]
     assert [at for at, price in enumerate(prices) if price == BAD] == sieved.unfit.columns["number"]
     assert len(prices) == sieved.fit.rows + sieved.unfit.rows
-    assert (True, False) == (sieved.fit.is_final, sieved.unfit.is_final)
+    assert (True, "sent") == (sieved.fit.is_final, sieved.fit.known_as)
+    assert (False, "") == (sieved.unfit.is_final, sieved.unfit.known_as)
 
 
 def test_records_that_are_unfit_together_are_not_parted() -> None:

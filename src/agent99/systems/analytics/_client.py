@@ -11,7 +11,7 @@ import msgspec
 
 from agent99.agent import Agent, Peer, link_of
 from agent99.envelope import Pattern, parse_topic
-from agent99.errors import Agent99Error, NoAgentError, RemoteError
+from agent99.errors import Agent99Error, NoAgentError, RemoteError, UsageError
 from agent99.systems.analytics._anomalies import (
     USUAL,
     Anomaly,

@@ -261,7 +261,8 @@ class Folding:
             return
         self._refuse(hand, taken.sequence, error)
         hand.parts[taken.sequence] = {UNFIT: sieved.unfit}
-        hand.taken[taken.sequence] = taken._replace(batch=sieved.fit)
+        latest_us = max(sieved.fit.columns[pipelines[0].source.time])
+        hand.taken[taken.sequence] = taken._replace(batch=sieved.fit, latest_us=latest_us)
 
     def _refuse_whole(self, hand: Hand, sequence: int, error: Exception) -> None:
         """Leave an event out that could be read.

@@ -25,7 +25,7 @@ class Sieved(NamedTuple):
 
     fit: ColumnBatch
     unfit: ColumnBatch
-    """What some pipeline cannot take."""
+    """What some pipeline cannot take: a batch that has not come before."""
 
 
 def sieve(batch: ColumnBatch, pipelines: Sequence[Pipeline]) -> Sieved | None:
@@ -42,7 +42,7 @@ def sieve(batch: ColumnBatch, pipelines: Sequence[Pipeline]) -> Sieved | None:
         return None
     left_out = set(unfit)
     fit = [row for row in range(batch.rows) if row not in left_out]
-    left = msgspec.structs.replace(_only(batch, unfit), is_final=False)
+    left = msgspec.structs.replace(_only(batch, unfit), is_final=False, known_as="")
     return Sieved(_only(batch, fit), left)
 
 
