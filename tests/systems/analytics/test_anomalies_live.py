@@ -15,6 +15,7 @@ from agent99 import Mesh
 from agent99.errors import BadRequestError, RemoteError, UsageError
 from agent99.systems.analytics import AnalyticsProcessor, Ewma, find_anomalies
 from agent99.systems.analytics._client import Analytics
+from tests._wait import PATIENCE_S
 
 from ._sales import START_US, job, rows_when, sale, store
 
@@ -43,7 +44,7 @@ async def test_what_there_is_and_what_comes(mesh: Mesh, url: str) -> None:
     assert find_anomalies(rows, "pence", SOON) == found
     assert [900] == [one.value for one in found]
     follow = partial(figures.follow_anomalies, "revenue", "pence", rule=SOON, key="north")
-    async with asyncio.timeout(20), aclosing(follow()) as told:
+    async with asyncio.timeout(PATIENCE_S), aclosing(follow()) as told:
         assert found == [await anext(told)]
         await store(mesh, [sale(299, pence=-790)])
         cleared = await anext(told)
@@ -84,5 +85,5 @@ async def _first(form: Callable[..., Any], *names: str, **chosen: object) -> obj
     asked = form(*names, **chosen)
     if asyncio.iscoroutine(asked):
         return await asked
-    async with asyncio.timeout(20), aclosing(asked) as told:
+    async with asyncio.timeout(PATIENCE_S), aclosing(asked) as told:
         return await anext(told)

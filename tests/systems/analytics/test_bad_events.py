@@ -24,6 +24,7 @@ from agent99.systems.analytics._folded_rows import read_horizons, write
 from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._questions import PipelineStats
 from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
+from tests._wait import PATIENCE_S
 
 from ._sales import (
     START_US,
@@ -38,8 +39,6 @@ from ._sales import (
     store,
 )
 
-SECONDS = 8.0
-"""So long what must go on may take; where it is held up, it is for ever."""
 FAR_US = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """What a clock says that is wrong."""
 
@@ -69,7 +68,7 @@ def columns(**changed: Any) -> dict[str, Any]:
 
 async def refused_when(figures: Analytics, records: int) -> PipelineStats:
     """Return the counts once an event is refused, and so many records have come."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             (counts,) = (await figures.stats()).pipelines
             if counts.refused_events and counts.records == records:
@@ -86,11 +85,11 @@ async def test_a_record_that_is_left_out_is_behind_no_horizon(mesh: Mesh, url: s
     for shard in (0, 1):
         await store(mesh, [sale(10), sale(100)], shard=shard)
     await rows_when(figures, lambda rows: len(rows) == 1)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_S):
         while not await _has_horizon(processor):
             await asyncio.sleep(0)
     await store(mesh, [sale(5, pence=0), sale(110)])
-    counts = await counts_when(figures, 6, timeout_s=SECONDS)
+    counts = await counts_when(figures, 6, timeout_s=PATIENCE_S)
     assert (1, 0) == (counts.skipped, counts.dropped)
     assert closes(counts)
 
@@ -104,14 +103,14 @@ async def test_a_record_is_taken_by_no_horizon_that_has_moved(
     await mesh.host(processor)
     figures = Analytics(mesh, "shops")
     await store(mesh, [sale(10)], shard=1, is_final=True)
-    await counts_when(figures, 1, timeout_s=SECONDS)
+    await counts_when(figures, 1, timeout_s=PATIENCE_S)
     await store(mesh, [sale(100)])
     await rows_when(figures, lambda rows: len(rows) == 1)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_S):
         while not await _has_horizon(processor):
             await asyncio.sleep(0)
     await store(mesh, [sale(20)], shard=1)
-    counts = await counts_when(figures, 3, timeout_s=SECONDS)
+    counts = await counts_when(figures, 3, timeout_s=PATIENCE_S)
     assert (2, 1) == (counts.on_time, counts.dropped)
 
 
@@ -129,7 +128,7 @@ async def test_a_shard_that_there_is_not_stops_no_pipeline(mesh: Mesh, url: str)
     await store(mesh, [sale(2)])
     await refused_when(figures, 1)
     await finish(mesh)
-    await rows_when(figures, lambda rows: len(rows) == 1, timeout_s=SECONDS)
+    await rows_when(figures, lambda rows: len(rows) == 1, timeout_s=PATIENCE_S)
 
 
 async def test_a_batch_under_the_key_of_another_shard_is_refused(mesh: Mesh, url: str) -> None:
@@ -173,7 +172,7 @@ async def test_an_id_may_be_anything(mesh: Mesh, url: str, event_id: str) -> Non
     await mesh.host(AnalyticsProcessor(job(revenue()), url))
     await held(mesh, {"columns": columns()}, event_id=event_id)
     await store(mesh, [sale(2)])
-    await counts_when(Analytics(mesh, "shops"), 2, timeout_s=SECONDS)
+    await counts_when(Analytics(mesh, "shops"), 2, timeout_s=PATIENCE_S)
 
 
 async def test_one_wrong_clock_closes_no_window(mesh: Mesh, url: str) -> None:
@@ -195,7 +194,7 @@ async def test_what_cannot_be_packed_is_found_in_its_batch(mesh: Mesh, url: str)
     counts = await refused_when(figures, 2)
     assert 1 == counts.refused_events
     await finish(mesh)
-    rows = await rows_when(figures, lambda rows: len(rows) == 2, timeout_s=SECONDS)
+    rows = await rows_when(figures, lambda rows: len(rows) == 2, timeout_s=PATIENCE_S)
     assert {"north", "south"} == {row.key[0] for row in rows}
 
 
@@ -237,10 +236,10 @@ async def test_late_records_of_a_full_event_hold_up_nobody(mesh: Mesh, url: str)
     batch = {"source": "sales", "shard": 0, "rows": 2, "columns": full}
     full["shop"][0] = "x" * (room - len(msgspec.json.encode(batch)))
     await held(mesh, batch)
-    counts = await counts_when(figures, 3, timeout_s=SECONDS)
+    counts = await counts_when(figures, 3, timeout_s=PATIENCE_S)
     assert 2 == counts.dropped
     told: list[LateRecords] = []
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_S):
         while sum(each.rows for each in told) < 2:
             events = [each async for each in read_events(mesh, "late.shops.revenue")]
             told = [each.decode(LateRecords) for each in events]
@@ -270,12 +269,12 @@ async def test_an_unknown_outcome_counts_no_ordinal_twice(
     figures = Analytics(mesh, "shops")
     await store(mesh, [sale(1)])
     await counts_when(figures, 1, "pairs")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(lost) < 2:  # until it has come again
             await asyncio.sleep(0)
     await store(mesh, [sale(2), sale(3), sale(4)])
     await finish(mesh)
-    await rows_when(figures, lambda rows: len(rows) == 2, pipeline="pairs", timeout_s=SECONDS)
+    await rows_when(figures, lambda rows: len(rows) == 2, pipeline="pairs", timeout_s=PATIENCE_S)
 
 
 def test_a_window_by_count_that_is_over_full_closes_once() -> None:

@@ -30,6 +30,7 @@ from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._questions import After, RowsPage, RowsQuery
 from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._tables import MIGRATIONS, SCHEMA
+from tests._wait import PATIENCE_S
 
 from ._sales import counts_when, finish, job, revenue, rows_when, sale, store
 
@@ -78,7 +79,7 @@ async def stores(url: str, count: int) -> AsyncGenerator[list[Store]]:
 
 async def some_wait(store: Store, count: int) -> None:
     """Return when so many wait for a lock."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while await store.read(lambda t: t.execute(_WAITING).one().waiting) < count:
             await asyncio.sleep(0)
 
@@ -108,7 +109,7 @@ async def test_who_folds_keeps_no_closer_from_its_lease(postgres_url: str) -> No
         folding = Held(one, partial(share_horizons, reader=READER, pipelines=["revenue"]))
         await folding.done()
         claim = Claim("revenue", "", 0, 0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             epoch = await two.transaction(partial(take, reader=READER, owner="two", claim=claim))
             assert epoch is not None
             mine = {"revenue": epoch}
@@ -184,7 +185,7 @@ async def test_closers_outlive_whatever_breaks(
         await look()
 
     closers.look = broken
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while looks < 2:
             await asyncio.sleep(0)
     assert "nobody foresaw this" in caplog.text
@@ -296,7 +297,7 @@ async def test_a_row_too_large_for_an_event_stops_no_pipeline(mesh: Mesh, url: s
     rows = await rows_when(figures, lambda rows: len(rows) == 2)
     assert [(True, 6), (False, 1)] == [(one.is_cut, one.rows) for one in rows]
     told: list[WindowRow] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(told) < 2:
             events = [each async for each in read_events(mesh, "windows.shops.revenue")]
             told = [one for each in events for one in rows_of(each.decode(ClosedWindows))]

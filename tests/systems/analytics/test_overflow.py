@@ -20,7 +20,7 @@ from agent99.errors import (
 from agent99.systems.analytics import DataIngestionAgent, Ingested, IngestionOptions, IngestionStats
 from agent99.systems.analytics._entries import Piece
 from agent99.systems.analytics._shelf import LogShelf
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.groups.conftest import OpenMesh
 from tests.systems.analytics._lines import LINES, batches_of, numbers_of, row
 
@@ -80,7 +80,7 @@ class Caller:
 
     async def wait_for(self, condition: Callable[[IngestionStats], object]) -> None:
         """Return when its figures are as they should be."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition(await self.stats()):
                 await asyncio.sleep(0)
 

@@ -18,6 +18,7 @@ from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._work import LateRecords
+from tests._wait import PATIENCE_S
 from tests.groups.conftest import OpenMesh
 
 from ._sales import (
@@ -90,7 +91,7 @@ async def test_late_records_correct_or_are_told(mesh: Mesh, url: str) -> None:
     assert closes(counts)
     await finish(mesh)
     await closed(figures, {**by_minute([sale(75), sale(75), sale(200)]), **corrected})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (late := [each async for each in read_events(mesh, "late.shops.revenue")]):
             await asyncio.sleep(0)
     assert [[5, 6]] == [each.decode(LateRecords).columns["number"] for each in late]
@@ -185,7 +186,7 @@ async def test_what_is_redriven_counts(mesh: Mesh, url: str) -> None:
     figures = Analytics(mesh, "shops")
     await store(mesh, [sale(1), sale(2)])
     quarantine = mesh.link.durable.quarantine
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (buried := [one async for one in quarantine.records()]):
             await asyncio.sleep(0)
     broken["is"] = False
@@ -208,7 +209,7 @@ async def test_many_deltas_become_one(
     for count, one in enumerate(sales, start=1):
         await store(first, [one])
         await counts_when(figures, count)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await figures.stats()).pipelines[0].deltas > 8:
             await asyncio.sleep(0)
     await first.stop(agent)
@@ -245,7 +246,7 @@ async def test_processors_share_the_work(open_mesh: OpenMesh, url: str) -> None:
         pipeline="total",
         state="open",
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         owners: set[str] = set()
         while len(owners - {""}) < 2:
             owners = {one.closer for one in (await figures.stats()).pipelines}
@@ -364,7 +365,7 @@ async def test_who_follows_sees_every_row(mesh: Mesh, url: str) -> None:
     for shard in (0, 1):
         await store(mesh, [sale(10), sale(75)], shard=shard)
     await closed(figures, by_minute([sale(10)] * 2))
-    async with asyncio.timeout(20), aclosing(figures.follow("revenue")) as changes:
+    async with asyncio.timeout(PATIENCE_S), aclosing(figures.follow("revenue")) as changes:
         first = await anext(changes)
         assert (True, {(START_US, "north"): (2, 200)}) == (first.is_snapshot, shown(first.rows))
         await store(mesh, [sale(21)])
@@ -378,7 +379,7 @@ async def test_who_follows_sees_every_row(mesh: Mesh, url: str) -> None:
 async def _told(mesh: Mesh, count: int) -> list[WindowRow]:
     """Return the rows of `revenue` that events have told, once there are so many."""
     rows: list[WindowRow] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(rows) < count:
             await asyncio.sleep(0)
             events = [each async for each in read_events(mesh, "windows.shops.revenue")]

@@ -27,6 +27,7 @@ from agent99.systems.analytics import (
     WindowRow,
 )
 from agent99.systems.analytics._results import rows_of
+from tests._wait import PATIENCE_S
 
 from ._sales import (
     MINUTE_US,
@@ -64,7 +65,7 @@ async def sell(mesh: Mesh) -> None:
 async def told(mesh: Mesh, count: int, pipeline: str = "revenue") -> list[tuple[int, WindowRow]]:
     """Return the rows that events have told, each with its version, once there are so many."""
     rows: list[tuple[int, WindowRow]] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(rows) < count:
             await asyncio.sleep(0)
             events = [each async for each in read_events(mesh, f"windows.shops.{pipeline}")]
@@ -246,7 +247,10 @@ async def test_who_follows_follows_the_switch(mesh: Mesh, url: str) -> None:
     double = revenue(columns={"twice": lambda pence: 2 * pence}, aggregates={"twice": Sum("twice")})
     await start(mesh, url, 2, double)
     await rows_when(Analytics(mesh, "shops", version=2), lambda rows: len(rows) == 4)
-    async with asyncio.timeout(20), aclosing(figures.follow("revenue", poll_s=0.1)) as changes:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        aclosing(figures.follow("revenue", poll_s=0.1)) as changes,
+    ):
         assert (await anext(changes)).is_snapshot
         await figures.switch(2)
         change = await anext(changes)

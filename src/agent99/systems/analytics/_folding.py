@@ -261,7 +261,8 @@ class Folding:
             return
         self._refuse(hand, taken.sequence, error)
         hand.parts[taken.sequence] = {UNFIT: sieved.unfit}
-        latest_us = max(sieved.fit.columns[pipelines[0].source.time])
+        (source,) = {pipeline.source for pipeline in pipelines}
+        latest_us = max(sieved.fit.columns[source.time])
         hand.taken[taken.sequence] = taken._replace(batch=sieved.fit, latest_us=latest_us)
 
     def _refuse_whole(self, hand: Hand, sequence: int, error: Exception) -> None:
