@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from agent99 import Mesh
+from agent99.errors import UsageError
 from agent99.groups import Event
 from agent99.store import open_store
 from agent99.systems.analytics import (
@@ -46,6 +48,14 @@ async def _deliver(mesh: Mesh, database: str, sink: Sink) -> Analytics:
     return Analytics(mesh, "shops")
 
 
+def test_jobs_refuse_sinks_of_one_group() -> None:
+    """Two sinks of a job whose groups would have one name are refused: one would never open."""
+    first = revenue(sinks=(ListSink("b-c"),))
+    second = replace(first, name="revenue-b", sinks=(ListSink("c"),))
+    with pytest.raises(UsageError, match="'shops-v1-revenue-b-c'"):
+        job(first, second)
+
+
 async def test_a_sink_that_hangs_is_told(mesh: Mesh, database: str) -> None:
     """What takes longer than it may is told as such, and tried again."""
     is_free = asyncio.Event()
@@ -62,6 +72,23 @@ async def test_a_sink_that_hangs_is_told(mesh: Mesh, database: str) -> None:
     stats = await sink_when(figures, lambda one: one.delivered, "hung")
     assert (1, "") == (stats.delivered, stats.error)
     assert 1 == len(taken)
+
+
+@dataclass(eq=False)
+class SaysNothing(ListSink):
+    """Forgets to return what it refuses: nothing."""
+
+    async def write(self, rows: Sequence[WindowRow], event: Event, /) -> Any:
+        """Keep rows."""
+        await super().write(rows, event)
+
+
+async def test_a_sink_that_returns_nothing_refuses_nothing(mesh: Mesh, database: str) -> None:
+    """One that has written rows, and says nothing of any, has taken them."""
+    sink = SaysNothing()
+    figures = await _deliver(mesh, database, sink)
+    stats = await sink_when(figures, lambda one: one.delivered or one.error, "list")
+    assert (1, 1, "") == (sink.calls, stats.delivered, stats.error)
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from agent99.errors import StoreError, UsageError
-from agent99.store import Transaction, open_store
+from agent99.store import StoreOptions, Transaction, open_store
 from agent99.systems.analytics import Column, ParquetSink, Refused, SqlSink, Sum
 from tests._wait import PATIENCE_S, eventually
 
@@ -24,6 +24,7 @@ _HOLDS_UP = (
     f" PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$"
 )
 _TRIGGER = "CREATE TRIGGER waits BEFORE INSERT ON revenue FOR EACH ROW EXECUTE FUNCTION wait()"
+_LINKS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 _WAITS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
@@ -159,3 +160,15 @@ async def test_words_of_sql_are_names(url: str) -> None:
         assert [] == await writer.write([row(is_retracted=True, revision=2)], event(2))
     async with open_store(url, schema="reader") as reader:
         assert not await reader.read(lambda it: it.execute('SELECT * FROM "order"').all())
+
+
+async def test_a_sink_has_one_connection(postgres_url: str) -> None:
+    """However many events it writes: it is given one after the other, and needs no more."""
+    few = StoreOptions(readers_max=1, writers_max=1)
+    async with open_store(postgres_url, schema="reader", options=few) as reader:
+        before = await reader.read(lambda one: one.execute(_LINKS).scalar())
+        async with SqlSink(postgres_url, "revenue").open(TARGET) as writer:
+            for at in range(20):
+                assert [] == await writer.write([row(at)], event(at))
+            links = await reader.read(lambda one: one.execute(_LINKS).scalar())
+    assert (2, 3) == (before, links)

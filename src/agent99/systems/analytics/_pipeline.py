@@ -210,9 +210,19 @@ class Job:
                 raise UsageError(f"job {name!r}: two sources have the name {one.source.name!r}")
         if type(version) is not int or version < 1:
             raise UsageError(f"job {name!r}: its version is {version!r}; 1 or more")
-        for pipeline in several:
+        self._check_sinks()
+
+    def _check_sinks(self) -> None:
+        """Refuse sinks whose groups have no name, or one and the same."""
+        groups: set[str] = set()
+        for pipeline in self.pipelines.values():
             for sink in pipeline.sinks:
-                parse_name("group", sink_group_of(self.name, version, pipeline.name, sink.name))
+                group = sink_group_of(self.name, self.version, pipeline.name, sink.name)
+                if parse_name("group", group) in groups:
+                    raise UsageError(
+                        f"job {self.name!r}: two of its sinks have the group {group!r}"
+                    )
+                groups.add(group)
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, version={self.version}, pipelines={list(self.pipelines)})"

@@ -101,7 +101,9 @@ class SqlSink:
             self.url,
             migrations=(Migration(1, f"the rows of {owner}", statements.create),),
             schema=f"sink-{self.table}",  # tables may share a database, so each has a history
-            options=StoreOptions(isolation="serializable"),  # else see `_put`
+            # Serializable: see `_put`. It writes one event after the other: more links than one
+            # would only be held, by each of many processors.
+            options=StoreOptions(isolation="serializable", writers_max=1, readers_max=1),
         )
         try:
             await store.open()

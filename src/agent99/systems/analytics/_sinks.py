@@ -274,13 +274,13 @@ class Delivery:
         return f"{type(error).__name__}: {text}"
 
 
-def _checked_refused(refused: Sequence[Refused], rows: int) -> list[Refused]:
-    """Return each row that is refused once.
+def _checked_refused(refused: Sequence[Refused] | None, rows: int) -> list[Refused]:
+    """Return each row that is refused once; None: a sink that has said nothing of any.
 
     Raises:
         UsageError: there is no such row: what the sink means is not known.
     """
-    by_row = {one.row: one for one in refused}
+    by_row = {one.row: one for one in refused or ()}
     if wrong := by_row.keys() - set(range(rows)):
         raise UsageError(f"the sink refuses row {min(wrong)} of {rows}: they start at 0")
     return list(by_row.values())
