@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,17 +14,28 @@ import pytest
 
 from agent99 import Mesh
 from agent99.errors import BadRequestError, RemoteError, UsageError
-from agent99.systems.analytics import AnalyticsProcessor, Ewma, find_anomalies
+from agent99.systems.analytics import (
+    AnalyticsProcessor,
+    Anomaly,
+    Ewma,
+    Sum,
+    WindowRow,
+    find_anomalies,
+)
 from agent99.systems.analytics._client import Analytics
-from tests._wait import PATIENCE_S
+from tests._wait import PATIENCE_S, eventually
 
-from ._sales import START_US, job, rows_when, sale, store
+from ._sales import MINUTE_US, START_US, finish, job, revenue, rows_when, sale, store
 
 SOON = Ewma(warm_up=3)
 USUAL = (100, 110, 100, 110)
 """Pence of the first minutes."""
 ODD_END = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START_US, minutes=5)
 """Of the minute after them."""
+
+
+CORRECTED = ((2, 0), (40, -38), (2, 38), (40, -38), (2, 38), (40, -38))
+"""Pence of a minute, and what comes late to it: what is usual becomes odd, and the reverse."""
 
 
 async def sell(mesh: Mesh, *pence: int, first_minute: int = 0) -> None:
@@ -78,6 +90,82 @@ async def test_who_asks_chooses_and_is_refused(mesh: Mesh, url: str) -> None:
             await _first(form, "revenu", "pence")
         with pytest.raises(UsageError, match="has no time zone"):
             await _first(form, "revenue", "pence", since=datetime(2026, 1, 1))  # noqa: DTZ001 - what is refused
+
+
+async def test_the_last_word_is_that_of_the_list(mesh: Mesh, url: str) -> None:
+    """While late records correct windows, also those whose anomalies were told already."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures, chance = Analytics(mesh, "shops"), random.Random(7)
+    words: dict[tuple[Any, ...], Anomaly] = {}
+
+    async def listen() -> None:
+        told = figures.follow_anomalies("revenue", "pence", rule=SOON, poll_s=0.1)
+        async with aclosing(told) as anomalies:
+            async for one in anomalies:
+                before = words.get((one.key, one.start_us))
+                assert before is None or (before.revision, before.is_cleared) != (
+                    *(one.revision, one.is_cleared),
+                )
+                words[one.key, one.start_us] = one
+
+    listening = asyncio.ensure_future(listen())
+    try:
+        for minute, (pence, late) in zip(range(4, 28, 4), CORRECTED, strict=True):
+            sales = [
+                sale(60 * (minute - back) + 30, shop, pence if back == 2 else chance.randint(1, 3))
+                for back in (4, 3, 2, 1)
+                for shop in ("north", "south")
+            ]
+            for shard, more in ((0, sales), (1, [])):
+                await store(mesh, [*more, sale(60 * minute - 1, pence=0)], shard=shard)
+            await rows_when(figures, partial(has_closed, minute - 1))
+            await eventually(lambda wanted=pence == 40: listening.done() or words or not wanted)
+            await store(mesh, [sale(60 * minute - 61, pence=late)])
+        await finish(mesh)
+        rows = await rows_when(figures, lambda rows: len(rows) == 2 * 24)
+        expected = {(one.key, one.start_us, one.revision) for one in by_list(rows)}
+        await eventually(lambda: listening.done() or expected == standing(words.values()))
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
+    assert listening.cancelled()
+    assert expected
+    assert any(one.is_cleared for one in words.values())
+
+
+def has_closed(minute: int, rows: list[WindowRow]) -> bool:
+    """Tell whether a minute of the north is over."""
+    return any(row.end_us == START_US + minute * MINUTE_US for row in rows)
+
+
+def by_list(rows: list[WindowRow]) -> list[Anomaly]:
+    """Return the anomalies of rows at hand."""
+    return find_anomalies(rows, "pence", SOON)
+
+
+def standing(told: Iterable[Anomaly]) -> set[tuple[Any, int, int]]:
+    """Return which windows are anomalies, of the last words on each."""
+    return {(one.key, one.start_us, one.revision) for one in told if not one.is_cleared}
+
+
+async def test_who_follows_follows_the_switch(mesh: Mesh, url: str) -> None:
+    """What is no anomaly by the new version is cleared."""
+    await mesh.host(AnalyticsProcessor(job(), url))
+    figures = Analytics(mesh, "shops")
+    await sell(mesh, *USUAL, 900)
+    await rows_when(figures, lambda rows: len(rows) >= 5)
+    capped = revenue(
+        columns={"capped": lambda pence: min(pence, 110)}, aggregates={"pence": Sum("capped")}
+    )
+    await mesh.host(AnalyticsProcessor(job(capped, version=2), url))
+    await rows_when(Analytics(mesh, "shops", version=2), lambda rows: len(rows) >= 5)
+    told = figures.follow_anomalies("revenue", "pence", rule=SOON, poll_s=0.1)
+    async with asyncio.timeout(PATIENCE_S), aclosing(told) as anomalies:
+        first = await anext(anomalies)
+        await figures.switch(2)
+        cleared = await anext(anomalies)
+        assert (900, True) == (first.value, cleared.is_cleared)
+        assert first.start_us == cleared.start_us
 
 
 async def _first(form: Callable[..., Any], *names: str, **chosen: object) -> object:
