@@ -39,6 +39,8 @@ class Knowing:
         self.asked: list[list[Any]] = []
         self.fails = 0
         """So many look-ups more fail."""
+        self.ended = 0
+        """Look-ups that were cancelled."""
         self.is_open = asyncio.Event()
         """While it is not set, nothing is answered."""
         self.is_open.set()
@@ -46,7 +48,11 @@ class Knowing:
     async def __call__(self, keys: Sequence[Any]) -> Mapping[Any, Any]:
         """Return what there is of some keys."""
         self.asked.append(list(keys))
-        await self.is_open.wait()
+        try:
+            await self.is_open.wait()
+        except asyncio.CancelledError:
+            self.ended += 1
+            raise
         if self.fails:
             self.fails -= 1
             raise RuntimeError("nobody knows")

@@ -205,6 +205,7 @@ async def test_nobody_waits_longer_than_the_bound(mesh: Mesh, data: Any) -> None
     async with asyncio.timeout(LONG_S / 2):
         error = await refused(ingest(mesh, data, timeout_s=LONG_S))
     assert "0.1 s" in str(error) or "TimeoutError" in str(error)
+    await eventually(lambda: knows.ended)
     assert {} == await stored(mesh)
 
 
@@ -232,8 +233,8 @@ async def test_a_look_up_that_cannot_be_ended_keeps_nobody(mesh: Mesh) -> None:
         return dict.fromkeys(keys, "drink")
 
     await host(mesh, category(stubborn, timeout_s=SOON_S))
-    await refused(ingest(mesh, bought(1)))
     async with asyncio.timeout(LONG_S / 2):
+        await refused(ingest(mesh, bought(1), timeout_s=LONG_S))
         while not await stored(mesh):
             with suppress(RequestError):
                 await ingest(mesh, bought(2))
@@ -321,6 +322,9 @@ async def test_an_agent_that_leaves_stores_what_it_looks_up(mesh: Mesh) -> None:
     sent = asyncio.ensure_future(ingest(mesh, bought(1), timeout_s=LONG_S))
     await eventually(lambda: knows.asked)
     left = asyncio.ensure_future(mesh.aclose())
+    running = agent._running
+    assert running is not None
+    await eventually(lambda: "draining" == running.dispatcher.refusal)
     await asyncio.sleep(0)
     knows.is_open.set()
     async with asyncio.timeout(LONG_S / 3):

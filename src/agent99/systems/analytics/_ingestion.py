@@ -105,7 +105,7 @@ class DataIngestionAgent(Agent):
         self._storing = storing = Storing(self, self._options, self._counts)
         await storing.open()
         self._enrichers = await open_enrichers(self, self._enrichments, self._counts)
-        host_of(self).duty(lambda _host: _Flushing(storing, self._leave))
+        host_of(self).duty(lambda _host: _Flushing(storing, self._finish))
 
     async def stop(self) -> None:
         """End what could not be stored until now; its callers were told."""
@@ -283,9 +283,10 @@ class DataIngestionAgent(Agent):
                 return None
         return self._storing.flush()
 
-    async def _leave(self) -> None:
-        """Store what waits: its callers need not wait longer."""
-        await self._flush(link_of(self).clock.monotonic_s() + WAIT_S_MAX)
+    async def _finish(self, timeout_s: float) -> None:
+        """Store at once what has come, and what is looked up by then: it need not wait longer."""
+        if await self._flush(link_of(self).clock.monotonic_s() + timeout_s) is None:
+            self._storing.flush()
 
     def _origin(self, data_id: str, rows: int) -> Origin:
         header = self.context.header
@@ -335,9 +336,9 @@ def _put(source: Source[Any], batch: ColumnBatch, pieces: tuple[Piece, ...]) -> 
 class _Flushing:
     """Has an agent that leaves store at once what it has: its callers need not wait longer."""
 
-    def __init__(self, storing: Storing, leave: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, storing: Storing, finish: Callable[[float], Awaitable[None]]) -> None:
         self._storing = storing
-        self._leave = leave
+        self._finish = finish
 
     def __repr__(self) -> str:
         return f"_Flushing({self._storing!r})"
@@ -347,12 +348,11 @@ class _Flushing:
 
     async def leave(self) -> None:
         """Store what waits."""
-        await self._leave()
+        self._storing.flush()
 
     async def stop(self, timeout_s: float) -> bool:
         """Store what waits; the operations wait for it."""
-        del timeout_s
-        self._storing.flush()
+        await self._finish(timeout_s)
         return True
 
 
