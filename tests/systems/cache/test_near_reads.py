@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from random import Random
 from typing import Any
 
 import msgspec
 import pytest
 
+from agent99 import Mesh
 from agent99.agent import link_of
-from agent99.errors import DeadlineExceededError, InvalidNameError, UsageError
+from agent99.errors import DeadlineExceededError, InvalidNameError, NoAgentError, UsageError
 from agent99.systems.cache import Cache
 from agent99.systems.cache._keys import partition_of
+from agent99.testing import MemoryEngine
 from agent99.wire import Wire
 from tests._wait import eventually
 from tests.systems.cache._stand import Stand, stand
@@ -286,3 +289,21 @@ async def test_races_of_readers_and_writers_leave_nothing_old(seed: int) -> None
         for cache in caches:
             for key in keys:
                 assert (await cache.get(key) or 0) == acked[key]
+
+
+async def test_many_that_cannot_be_read_are_told_once() -> None:
+    """Each key's error reaches the caller or nobody: none is left to the loop to complain of."""
+    complaints: list[dict[str, Any]] = []
+    async with Mesh(engine=MemoryEngine()) as mesh:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        cache = await mesh.cache("s", bytes, near_s=LONG_S)
+        for _ in range(2):  # from the second time on it is known at once that there is nobody
+            await _fails(cache)
+        gc.collect()
+    assert [] == complaints
+
+
+async def _fails(cache: Cache[bytes]) -> None:
+    with pytest.raises(NoAgentError):
+        await cache.get_many(["a", "b", "c"])

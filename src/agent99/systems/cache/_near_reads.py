@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
@@ -74,8 +75,9 @@ class NearReads(Generic[V]):
                 waits[key] = self._ask(key, timeout_s)
             else:
                 found[key] = value
-        for key, wait in waits.items():
-            value = self._hold(key, await wait, asked_s, ticket)
+        # One that fails ends the wait for all; the errors of the others are then nobody's.
+        for key, told in zip(waits, await asyncio.gather(*waits.values()), strict=True):
+            value = self._hold(key, told, asked_s, ticket)
             if value is not MISSING:
                 found[key] = value
         return found
