@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent99 import Mesh
+from agent99.clock import SystemClock
 from agent99.envelope import Header, encode_message, parse_key, parse_topic
-from agent99.errors import DeadlineExceededError, RequestError, UsageError
+from agent99.errors import DeadlineExceededError, Failure, RequestError, UsageError
+from agent99.ids import SystemIds
 from agent99.systems.analytics import (
     AnalyticsProcessor,
     Count,
@@ -30,6 +33,8 @@ from agent99.systems.analytics import (
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._columns import ColumnBatch, columns_of
 from agent99.systems.analytics._enriched import Room, enriched_pieces
+from agent99.systems.analytics._entries import Piece
+from agent99.systems.analytics._spill import Spill
 from tests._wait import PATIENCE_S, eventually
 from tests.systems.analytics._goods import GOODS, Bought, Knowing, bought, by_number, category
 from tests.systems.analytics._lines import LINES, batches_of, events_of
@@ -384,12 +389,40 @@ async def test_a_batch_that_comes_later_counts_once_though_more_is_known(
     )
 
 
-async def store_again(mesh: Mesh, sent: Bought, category_now: str) -> None:
-    """Store a record as the batch `b1` once the server has forgotten its id."""
+async def test_a_batch_in_the_file_is_known_though_more_is_known(tmp_path: Path) -> None:
+    """What spilled is there once when it comes again; other records under its id are refused."""
+    ids, waiting = SystemIds(), list[asyncio.Future[Any]]()
+
+    def put_in(piece: Piece) -> asyncio.Future[Any]:
+        del piece
+        waiting.append(asyncio.get_running_loop().create_future())
+        return waiting[-1]
+
+    spill = Spill(f"sqlite:///{tmp_path}/spill.db", 10_000, SystemClock(), ids, put_in)
+    await spill.open()
+    try:
+        await spill.put([piece_of(Bought(1, 1, "tea"), "drink")])
+        await spill.put([piece_of(Bought(1, 1, "tea"), "herbs")])
+        assert 1 == spill.batches
+        with pytest.raises(Failure) as conflict:
+            await spill.put([piece_of(Bought(1, 1, "tea", "drink"), "drink")])
+        assert "IDEMPOTENCY_CONFLICT" == conflict.value.code
+    finally:
+        await spill.aclose()
+
+
+def piece_of(sent: Bought, category_now: str) -> Piece:
+    """Return the event of the batch `b1` of one record, with the category as it is known now."""
     columns = columns_of(GOODS, [sent])
     batch = ColumnBatch(source="goods", shard=0, rows=1, columns=columns)
     full = columns | {"category": [category_now]}
     (piece,) = enriched_pieces(GOODS, batch, full, "b1.goods.0", Room(10_000, 256))
+    return piece
+
+
+async def store_again(mesh: Mesh, sent: Bought, category_now: str) -> None:
+    """Store a record as the batch `b1` once the server has forgotten its id."""
+    piece = piece_of(sent, category_now)
     topic = parse_topic(piece.topic)
     header = Header(
         type="event", from_uuid="x", to_uuid=topic, event_uuid=piece.event_id, timestamp=START_US
