@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
 import msgspec
@@ -138,6 +138,8 @@ def _json(changed: dict[str, Any]) -> bytes:
         (_json({"quantity": "3"}), "$[1].quantity", "str"),
         (_json({"quantity": True}), "$[1].quantity", "bool"),
         (_json({"quantity": None}), "$[1].quantity", "null"),
+        (_json({"quantity": 2**63}), "$[1].quantity", "9223372036854775807"),
+        (_json({"quantity": -(2**63) - 1}), "$[1].quantity", "-9223372036854775808"),
         (_json({"sold_at": "today"}), "$[1].sold_at", "datetime"),
         (_json({"colour": "red"}), "$[1]", "colour"),
         (b'[{"country": "France"}]', "$[0]", "sold_at"),
@@ -267,6 +269,30 @@ def test_a_batch_outlives_the_fields_of_its_records() -> None:
     assert decode_batch(after, data).columns == {"at": [1, 2]} | later
     with pytest.raises(BadRequestError, match="colour"):
         decode_batch(before, encode_batch(after, decode_batch(after, data)))
+
+
+def test_an_integer_has_64_bits_whatever_its_rules() -> None:
+    """Rules that a field has already, names and defaults stay as they are, and bounds are added."""
+
+    class Tick(msgspec.Struct, rename="upper"):
+        """A record with integers of all kinds."""
+
+        at: int
+        even: Annotated[int, msgspec.Meta(multiple_of=2)]
+        size: int = 7
+        weight: int | None = msgspec.field(default_factory=lambda: 8)
+
+    source = Source("ticks", Tick, time="at")
+    decode = records_decoder(source)
+    least = columns_read(source, decode(b'[{"AT": 1, "EVEN": 2}]'))
+    assert {"at": [1], "even": [2], "size": [7], "weight": [8]} == least
+    none = columns_read(source, decode(b'[{"AT": 1, "EVEN": 2, "WEIGHT": null}]'))
+    assert [None] == none["weight"]
+    for name, value in (("EVEN", 2**63), ("EVEN", 3), ("SIZE", 2**63), ("WEIGHT", 2**63)):
+        record = {"AT": 1, "EVEN": 2} | {name: value}
+        with pytest.raises(BadRequestError) as caught:
+            columns_read(source, decode(msgspec.json.encode([record])))
+        assert caught.value.path.upper() == f"$[0].{name}"
 
 
 def test_a_type_that_json_cannot_be_told_by_is_refused() -> None:

@@ -7,7 +7,7 @@ at the door: a batch that is stored can be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
@@ -19,6 +19,16 @@ from zlib import crc32
 import msgspec
 
 from agent99.errors import BadRequestError, UsageError
+from agent99.systems.analytics._bounds import (
+    INT_MAX,
+    INT_MIN,
+    TIME_US_MAX,
+    TIME_US_MIN,
+    bounded,
+    fields_of,
+    strict_kind,
+    unbounded,
+)
 from agent99.systems.analytics._source import SHARDS_MAX, FieldType, Source
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -27,13 +37,8 @@ Columns = dict[str, list[Any]]
 
 KNOWN_AS_CHARS: Final = 48
 """Of what a batch is remembered by."""
-INT_MIN: Final = -(2**63)
-INT_MAX: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-TIME_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-TIME_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-"""The years 1 to 9999: what a datetime can say."""
 _NUMBERED = (int, datetime)
 """Kinds of fields whose columns are integers."""
 _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
@@ -86,11 +91,13 @@ def columns_of(source: Source[R], records: Sequence[R]) -> Columns:
 def columns_read(source: Source[R], records: Sequence[R]) -> Columns:
     """Return records that `records_decoder` has read as columns: their types are right.
 
+    How far a time may be is left to whoever knows what time it is.
+
     Raises:
         BadRequestError: one has a value that none may have; names the row and the field.
     """
     columns = _transposed(source, records)
-    _check_numbers(source, columns)
+    _check_numbers(source, columns, unbounded(source))
     return columns
 
 
@@ -264,13 +271,11 @@ def _present(name: str, field: FieldType, values: Sequence[Any]) -> Sequence[Any
     raise refusal(f"$[{row}].{name}", rule)
 
 
-def _check_numbers(source: Source[Any], columns: Columns) -> None:
-    """Refuse what JSON can say wrongly, where the types are right: there are no other numbers."""
-    for name, field in source.fields.items():
-        if field.kind in _NUMBERED:
-            values: Sequence[Any] = columns[name]
-            numbers = [one for one in values if one is not None] if field.is_optional else values
-            _check_range(source, name, numbers, values)
+def _check_numbers(source: Source[Any], columns: Columns, names: Iterable[str]) -> None:
+    """Refuse what JSON can say wrongly of integers, where their types are right."""
+    for name in names:
+        values = columns[name]
+        _check_range(source, name, [one for one in values if one is not None], values)
 
 
 def _check_range(
@@ -317,36 +322,26 @@ def _check_shape(source: Source[Any], batch: ColumnBatch) -> None:
 
 @lru_cache(256)
 def _records_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
-    """Make what reads the records of a source: by a strict type, which takes longer than to read.
+    """Make what reads the records of a source, which takes longer than to read.
 
     Raises:
         UsageError: the type cannot be read from JSON.
     """
-    kind = source.kind
     try:
-        # Scalars make no cycles: a thousand records are no work for the garbage collector, and
-        # were a tenth of what it takes to ingest them.
-        strict = msgspec.defstruct(
-            kind.__name__,
-            [],
-            bases=(kind,),
-            module=kind.__module__,
-            forbid_unknown_fields=True,
-            gc=False,
-        )
+        strict = strict_kind(source)
         return msgspec.json.Decoder[Any](list[strict] | strict)  # type: ignore[valid-type]  # made just now
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{kind.__name__} cannot be read from JSON: {error}") from error
+        raise UsageError(f"{source.kind.__name__} cannot be read from JSON: {error}") from error
 
 
 @lru_cache(256)
 def _batch_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
     """Make what reads the batches of a source: a typed list for each column."""
-    has_default = {name for name, field in _fields(source).items() if not field.required}
+    has_default = {name for name, field in fields_of(source).items() if not field.required}
     has_default.discard(source.time)
     fields: list[Any] = []
     for name, field in source.fields.items():
-        kind: Any = _bounded(source, name) if field.kind in _NUMBERED else field.kind
+        kind: Any = bounded(source, name) if field.kind in _NUMBERED else field.kind
         column = list[kind | None] if field.is_optional else list[kind]
         later = (column | msgspec.UnsetType, msgspec.UNSET)
         fields.append((name, *later) if name in has_default else (name, column))
@@ -366,26 +361,14 @@ def _batch_decoder(source: Source[Any]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(batch)
 
 
-def _bounded(source: Source[Any], name: str) -> Any:
-    """Return the type of a column's integers, with their bounds: to decode it is to check them."""
-    is_time = name == source.time
-    least, most = (TIME_US_MIN, TIME_US_MAX) if is_time else (INT_MIN, INT_MAX)
-    return Annotated[int, msgspec.Meta(ge=least, le=most)]
-
-
 def _fill_in(source: Source[Any], columns: dict[str, Any]) -> None:
     """Give records that were stored before their type had some fields the defaults of these."""
-    for name, field in _fields(source).items():
+    for name, field in fields_of(source).items():
         if columns[name] is msgspec.UNSET:
             defaults = [_default(field) for _ in columns[source.time]]
             columns[name] = _column(name, source.fields[name], defaults)
-    _check_numbers(source, columns)
-
-
-@lru_cache(256)
-def _fields(source: Source[Any]) -> dict[str, msgspec.structs.FieldInfo]:
-    """Return what is known of the fields: to find that out takes longer than to read a batch."""
-    return {one.name: one for one in msgspec.structs.fields(source.kind)}
+    numbers = (name for name, field in source.fields.items() if field.kind in _NUMBERED)
+    _check_numbers(source, columns, numbers)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

@@ -14,7 +14,8 @@ from types import NoneType
 from typing import Any, Final, NamedTuple
 
 from agent99.errors import UsageError, text_of
-from agent99.systems.analytics._columns import INT_MAX, INT_MIN, floats_of, refusal
+from agent99.systems.analytics._bounds import INT_MAX, INT_MIN
+from agent99.systems.analytics._columns import floats_of, refusal
 from agent99.systems.analytics._pipeline import Computed, Pipeline
 
 Table = Mapping[str, Sequence[Any]]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent99.errors import UsageError, how_to_install
-from agent99.systems.analytics._columns import INT_MAX, INT_MIN, refusal
+from agent99.systems.analytics._bounds import INT_MAX, INT_MIN
+from agent99.systems.analytics._columns import refusal
 from agent99.systems.analytics._figures import ORDERED, SUMMED, OfColumn, not_of, present
 
 if TYPE_CHECKING:
