@@ -131,12 +131,13 @@ class DataIngestionAgent(Agent):
         once: within two minutes in the log, and later for whoever reads it by the ids.
         """
         with self._refusals():
-            intake = self._intake(source)
-            taken = intake.read(bytes(data), link_of(self).clock.wall_us())
             known_as = batch_id or self.context.idempotency_key or ""
-            if taken.is_array or known_as:
-                return await self._ingest_batch(intake, taken, known_as, shard)
-            return await self._ingest_one(intake, taken, len(data), shard)
+            intake = self._intake(source)
+            data_id, puts, tally = await self._made(intake, bytes(data), known_as, shard)
+            await self._storing.store(puts, self._until_s())
+            self._counts.tally.add(tally)
+            size, rows = self._storing.buffer.records, sum(put.entry.rows for put in puts)
+            return Ingested(ingested=True, data_id=data_id, buffer_size=size, records=rows)
 
     @operation
     async def finish(
@@ -221,39 +222,39 @@ class DataIngestionAgent(Agent):
             raise refusal("$.source", f"{name!r} is none of: {', '.join(self._intakes)}")
         return intake
 
-    async def _ingest_one(
-        self, intake: Intake, taken: Taken, size: int, shard: int | None
-    ) -> Ingested:
-        """Gather a record with others, and wait until they are stored."""
+    async def _made(
+        self, intake: Intake, data: bytes, known_as: str, shard: int | None
+    ) -> tuple[str, list[Put], Tally]:
+        """Return what is to be stored, the id that it goes by, and what was looked up for it.
+
+        By itself: it ends before that is stored, and whoever waits for it keeps no records.
+        """
+        taken = intake.read(data, link_of(self).clock.wall_us())
+        data_id = self._batch_id(known_as)
+        if not (taken.is_array or known_as):
+            put, tally = await self._single(intake, taken, data_id, len(data), shard)
+            return data_id, [put], tally
+        if shard is None and not intake.source.shard_by:  # a repetition goes to the same one
+            shard = crc32(data_id.encode()) % intake.source.shards
+        puts, tally = await self._puts(intake, taken, self._origin(data_id, taken.rows), shard)
+        return data_id, puts, tally
+
+    async def _single(
+        self, intake: Intake, taken: Taken, data_id: str, size: int, shard: int | None
+    ) -> tuple[Put, Tally]:
+        """Return a record that is gathered with others, with what was looked up for it."""
         [(number, _)] = intake.part(taken, shard)
-        data_id = link_of(self).ids.uuid()
         now_s = link_of(self).clock.monotonic_s()
         linger_s = min(self._options.linger_s, intake.source.delay_s / 2)
         due_s = now_s + min(linger_s, self._remaining_s() / 2)
         record, tally = taken.records[0], Tally()
+        size += RECORD_BYTES
         if (enricher := self._enrichers.get(intake.source.name)) is not None:
             tally = await enricher.fill_record(record, taken.columns, self._until_s())
+            size += enricher.row_bytes
         single = Single(intake.source, number, record, self._origin(data_id, 1))
         entry = Entry(rows=1, done=_future(), single=single)
-        lane = shard_key(intake.source, number)
-        size += RECORD_BYTES + (enricher.row_bytes if enricher is not None else 0)
-        await self._storing.store([Put(lane, entry, size, due_s)], self._until_s())
-        self._counts.tally.add(tally)
-        return Ingested(ingested=True, data_id=data_id, buffer_size=self._storing.buffer.records)
-
-    async def _ingest_batch(
-        self, intake: Intake, taken: Taken, known_as: str, shard: int | None
-    ) -> Ingested:
-        """Store records as batches of their own, one for each shard."""
-        source, batch_id = intake.source, self._batch_id(known_as)
-        if shard is None and not source.shard_by:  # a repetition goes to the same one
-            shard = crc32(batch_id.encode()) % source.shards
-        origin = self._origin(batch_id, taken.rows)
-        puts, tally = await self._puts(intake, taken, origin, shard)
-        await self._storing.store(puts, self._until_s())
-        self._counts.tally.add(tally)
-        size = self._storing.buffer.records
-        return Ingested(ingested=True, data_id=batch_id, buffer_size=size, records=taken.rows)
+        return Put(shard_key(intake.source, number), entry, size, due_s), tally
 
     async def _puts(
         self, intake: Intake, taken: Taken, origin: Origin, shard: int | None
