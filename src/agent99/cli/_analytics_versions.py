@@ -50,7 +50,7 @@ class SwitchOptions(msgspec.Struct, frozen=True):
     """The options of `agent99 analytics switch` alone."""
 
     force: Annotated[
-        bool, typer.Option("--force", help="Also if it is behind: windows are told again.")
+        bool, typer.Option("--force", help="Also if it is behind.")
     ] = False
 
 
@@ -138,8 +138,8 @@ def switch(scope: Scope, options: SwitchOptions, job: JobName, version: Version)
     \b
     agent99 analytics switch sales 2
 
-    It must run, and have closed all that the current one has. No window is left out of the events,
-    and none is told twice.
+    It must run, and get to where the current one is. No window is left out of the events, and none
+    is told twice.
     """
     return run_async(_switch(scope, options, job, version))
 

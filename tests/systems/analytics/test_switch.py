@@ -125,14 +125,15 @@ async def test_what_the_old_version_has_not_told_is_told_by_the_switch(
 
 
 async def test_a_version_that_is_behind_is_refused(mesh: Mesh, url: str) -> None:
-    """A switch to a version that has closed less says how far it is, and is made when forced."""
+    """A switch to it says how far it is; forced, it is made, and nothing is told a second time."""
     await start(mesh, url, 1)
     await start(mesh, url, 2, revenue(source(delay_s=100.0)))
     await sell(mesh)
     await closed(Analytics(mesh, "shops"), CLOSED)
     await counts_when(Analytics(mesh, "shops", version=2), 7)
     figures = Analytics(mesh, "shops")
-    with pytest.raises(RemoteError, match="version 2 of job 'shops' is behind version 1") as no:
+    behind = "version 2 of job 'shops' is behind version 1 with pipeline 'revenue': 4 windows"
+    with pytest.raises(RemoteError, match=behind) as no:
         await figures.switch(2, patience_s=0)
     assert "VERSION_BEHIND" == no.value.code
     assert 1 == (await figures.stats()).current_version
@@ -141,7 +142,10 @@ async def test_a_version_that_is_behind_is_refused(mesh: Mesh, url: str) -> None
     assert "UNKNOWN_JOB" == no.value.code
     assert 0 == (await figures.switch(2, is_forced=True)).told
     await finish(mesh)
-    await told(mesh, 4 + 6)
+    rows = await told(mesh, 6)
+    assert {1} == set(windows(rows).values())
+    assert [1] * 4 + [2] * 2 == [version for version, _ in rows]
+    await closed(figures, by_minute([*SALES, sale(140)]))
 
 
 async def test_sessions_and_windows_by_count_are_told_once(mesh: Mesh, url: str) -> None:

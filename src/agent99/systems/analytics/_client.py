@@ -33,6 +33,7 @@ from agent99.systems.analytics._questions import (
     Comparison,
     Dropped,
     DropQuery,
+    Goal,
     JobStats,
     RowsPage,
     RowsQuery,
@@ -163,15 +164,14 @@ class Analytics:
     ) -> Switched:
         """Have a version be the one that is asked for, and whose rows are events.
 
-        It must run, and have closed all that the current one has. Two versions that are both at
-        the end of the log are ahead of each other by turns: it is tried for some seconds.
+        It must run. It is waited for until it has closed all that the current one had closed when
+        it was asked: under load it gets there, though the current one is further by then.
 
         Args:
             patience_s: For how long; 0: once.
-            is_forced: Also if it is behind: windows that it closes again are told again.
+            is_forced: Also if it is behind: who asks for rows sees fewer, until it has caught up.
 
-        Delivery: no window is left out of `windows.{job}.{pipeline}`, and none is told twice, but
-            for what is forced.
+        Delivery: no window is left out of `windows.{job}.{pipeline}`, and none is told twice.
 
         Raises:
             RemoteError: it is behind, and by how much (`VERSION_BEHIND`); it is not known, or does
@@ -179,15 +179,17 @@ class Analytics:
             NoAgentError: nobody is there.
             DeadlineExceededError, TransportError, ClosedError: it may have been done: do it again.
         """
-        query = SwitchQuery(version=version, job=self._job, is_forced=is_forced)
+        goal: Goal | None = None
         clock = (link_of(self._of) if isinstance(self._of, Agent) else self._of.link).clock
         until_s = clock.monotonic_s() + patience_s
         while True:
+            query = SwitchQuery(version=version, job=self._job, goal=goal, is_forced=is_forced)
             try:
                 return await self._ask("switch", query, Switched, timeout_s=LONG_S)
             except RemoteError as error:
                 if error.code != VERSION_BEHIND or clock.monotonic_s() >= until_s:
                     raise
+                goal = msgspec.convert(error.details["goal"], Goal, str_keys=True)
             await clock.sleep(AGAIN_S)
 
     async def drop(self, version: int) -> Dropped:

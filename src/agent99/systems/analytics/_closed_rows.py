@@ -11,9 +11,15 @@ from agent99.systems.analytics._board_cells import Cells
 from agent99.systems.analytics._delta import Panes, WindowRow, key_of, key_text
 from agent99.systems.analytics._fold import pack_panes, unpack_panes
 from agent99.systems.analytics._horizons import own_horizon
-from agent99.systems.analytics._jobs import is_current
 from agent99.systems.analytics._lease import check_epoch, hold
+from agent99.systems.analytics._reached import (
+    Cursors,
+    Reached,
+    decode_cursors,
+    encode_cursors,
+)
 from agent99.systems.analytics._results import put_events
+from agent99.systems.analytics._told import untold
 from agent99.systems.analytics._wall import common_us
 
 if TYPE_CHECKING:
@@ -28,8 +34,6 @@ _LAST_CHUNK: Final = 2**63 - 1
 
 Place = tuple[int, int]
 """A sequence and a chunk: up to where the deltas of a part have been merged."""
-Cursors = dict[int, int]
-"""By part of the log: the sequence up to which its deltas have been merged."""
 
 _READ_MARKS: Final = (
     "SELECT shard, max_us, seen_us, is_final FROM analytics_mark"
@@ -77,7 +81,6 @@ ADD_DELTA: Final = (
     " VALUES (:reader, :pipeline, :part, :sequence, :chunk, :states)"
 )
 encode_json = msgspec.json.Encoder().encode
-decode_cursors = msgspec.json.Decoder(Cursors).decode
 
 
 class Closing(msgspec.Struct, frozen=True):
@@ -249,6 +252,8 @@ class Turn(msgspec.Struct, frozen=True):
 def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
     """Write rows, their events if this version is the current one, and how far the closer is.
 
+    Delivery: each row once, in the order of the turns; none that the version before has told.
+
     Raises:
         LeaseLostError: another processor closes them by now.
         as `Transaction.execute`.
@@ -257,11 +262,14 @@ def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
     hold(transaction, closing.reader, closing.pipeline.name, closing.epoch)
     if turn.rows:
         transaction.execute(_SET_ROW, [_row(closing, state.turn, row) for row in turn.rows])
-        # The lease is held, and who switches takes the locks of all leases, too: what is read here
-        # stays so until this transaction has ended.
-        if is_current(transaction, closing.reader):
-            at = (state.turn, state.watermark_us)
-            put_events(transaction, closing.job, closing.pipeline, at, turn.rows)
+    # The lease is held, and who switches takes the locks of all leases, too: what is read here
+    # stays so until this transaction has ended.
+    reached = Reached(state.watermark_us, state.cursors)
+    which = closing.pipeline, closing.reader
+    rows = untold(transaction, *which, reached, state.turn, turn.rows)
+    if rows:
+        at = (state.turn, state.watermark_us)
+        put_events(transaction, closing.job, closing.pipeline, at, rows)
     _delete(transaction, closing, turn.done)
     # Last: for as long nobody folds.
     own_horizon(transaction, closing.reader, closing.pipeline.name)
@@ -270,7 +278,7 @@ def write_turn(transaction: Transaction, closing: Closing, turn: Turn) -> None:
         "watermark_us": state.watermark_us,
         "horizon_us": state.horizon_us,
         "forgotten_us": state.forgotten_us,
-        "cursors": encode_json(state.cursors).decode(),
+        "cursors": encode_cursors(state.cursors),
         "more_rows": sum(map(_more, turn.rows)),
     }
     transaction.execute(_SET_STATE, closing.which | values)

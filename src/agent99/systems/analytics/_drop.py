@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent99.errors import Failure, UsageError
 from agent99.groups import delete_group, list_groups
-from agent99.systems.analytics._jobs import current_version, reader_of_job
+from agent99.systems.analytics._jobs import current_version, lock_job, reader_of_job
 from agent99.systems.analytics._names import group_of
 from agent99.systems.analytics._query import unknown
 from agent99.systems.analytics._questions import VERSION_IN_USE, Dropped
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent99.systems.analytics._ground import Ground
 
 _IS_KNOWN: Final = "SELECT count(*) FROM analytics_version WHERE reader = :reader"
-_TABLES: Final = ("version", "mark", "count", "ordinal", "closer", "delta", "row", "sink")
+_TABLES: Final = ("version", "mark", "count", "ordinal", "closer", "delta", "row", "told", "sink")
 _COUNT_ROWS: Final = (
     "SELECT count(*) FROM analytics_row WHERE reader = :reader AND is_retracted = 0"
 )
@@ -66,6 +66,7 @@ def _forget(transaction: Transaction, mesh: str, job: str, version: int) -> int:
     """Delete what there is of a version; returns how many rows of closed windows that was."""
     from agent99.store import forget_reader  # noqa: PLC0415 - loads SQLAlchemy
 
+    lock_job(transaction, mesh, job)
     _check(transaction, mesh, job, version)
     values = {"reader": reader_of_job(mesh, job, version)}
     rows = int(transaction.execute(_COUNT_ROWS, values).scalar() or 0)

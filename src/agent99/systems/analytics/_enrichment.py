@@ -12,7 +12,7 @@ import msgspec
 
 from agent99.agent import Agent
 from agent99.errors import UsageError
-from agent99.systems.analytics._columns import INT_MAX, INT_MIN
+from agent99.systems.analytics._bounds import INT_MAX, INT_MIN
 from agent99.systems.analytics._source import FieldType, Source
 from agent99.systems.analytics._windows import check_seconds
 

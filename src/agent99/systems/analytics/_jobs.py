@@ -33,9 +33,8 @@ _NOTE_CLOSER: Final = (
     " VALUES (:reader, :pipeline, '', 0, 0, 0, '{}') ON CONFLICT (reader, pipeline) DO NOTHING"
 )
 _CURRENT: Final = "SELECT version FROM analytics_job WHERE mesh = :mesh AND job = :job"
-_IS_CURRENT: Final = (
-    "SELECT count(*) FROM analytics_version v JOIN analytics_job j"
-    " ON j.mesh = v.mesh AND j.job = v.job AND j.version = v.version WHERE v.reader = :reader"
+_LOCK_JOB: Final = (
+    "UPDATE analytics_job SET version = version WHERE mesh = :mesh AND job = :job"  # for its lock
 )
 
 
@@ -73,9 +72,14 @@ def current_version(transaction: Transaction, mesh: str, job: str) -> int | None
     return version
 
 
-def is_current(transaction: Transaction, reader: str) -> bool:
-    """Tell whether what a reader makes is what is asked for of its job."""
-    return bool(transaction.execute(_IS_CURRENT, {"reader": reader}).scalar())
+def lock_job(transaction: Transaction, mesh: str, job: str) -> int | None:
+    """Until this transaction ends, no other one changes which version of a job is asked for.
+
+    Returns:
+        That one; None: the database knows no such job.
+    """
+    transaction.execute(_LOCK_JOB, {"mesh": mesh, "job": job})
+    return current_version(transaction, mesh, job)
 
 
 def definition_of(job: Job) -> str:

@@ -57,7 +57,7 @@ from agent99.systems.analytics._questions import (
 )
 from agent99.systems.analytics._shelf import LogShelf
 from agent99.systems.analytics._sinks import Sinks
-from agent99.systems.analytics._switch import switch
+from agent99.systems.analytics._switch import check_reached, switch
 
 if TYPE_CHECKING:
     from agent99.store import Transaction
@@ -249,8 +249,10 @@ class AnalyticsProcessor(Agent):
         """Have the processor's version be the one that is asked for, and whose rows are events."""
         ground = self._ground
         self._check_ours(query.job, query.version)
-        how = partial(switch, mesh=ground.mesh, job=ground.job, is_forced=query.is_forced)
-        return await ground.store.transaction(how)
+        which: dict[str, Any] = {"mesh": ground.mesh, "job": ground.job}
+        if not query.is_forced:
+            await ground.store.read(partial(check_reached, **which, goal=query.goal))
+        return await ground.store.transaction(partial(switch, **which))
 
     @operation
     async def drop(self, query: DropQuery) -> Dropped:

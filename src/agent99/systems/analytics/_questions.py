@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from agent99.systems.analytics._delta import Scalar, WindowRow
+from agent99.systems.analytics._reached import Reached
 
 UNKNOWN_JOB = "UNKNOWN_JOB"
 """Of a question about a job, a version or a pipeline that the database does not know."""
@@ -224,14 +225,24 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The first ones, in the order of their ends: as many as the answer holds."""
 
 
+class Goal(msgspec.Struct, frozen=True):
+    """What a version had closed when a switch from it was first asked for."""
+
+    version: Whole
+    pipelines: dict[str, Reached]
+
+
 class SwitchQuery(msgspec.Struct, frozen=True, kw_only=True):
     """To which version a job is switched."""
 
     version: Whole
     job: Text = ""
     """Empty: the processor's own."""
+    goal: Goal | None = None
+    """What it must have closed: `goal` of the details of `VERSION_BEHIND`. None: what the current
+    version has closed by now."""
     is_forced: bool = False
-    """Also if it is behind: what it closes again is told again."""
+    """Whatever it has closed."""
 
 
 class Switched(msgspec.Struct, frozen=True):

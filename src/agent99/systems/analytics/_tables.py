@@ -100,6 +100,21 @@ _SINKS: Final = """
 _REFUSED_RECORDS: Final = (
     "ALTER TABLE analytics_count ADD COLUMN refused_records BIGINT NOT NULL DEFAULT 0"
 )
+_TOLD: Final = (
+    # `told_turn`: the last turn whose rows were told, when its version was last switched away from.
+    # `told_cursors`: what the version before had merged at the switch; NULL: nothing of what that
+    # one has told is still to be said by this one.
+    "ALTER TABLE analytics_closer ADD COLUMN told_turn BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE analytics_closer ADD COLUMN told_cursors TEXT",
+    # Windows that the version before has told, and this one is not to tell again.
+    """
+    CREATE TABLE analytics_told (
+        reader TEXT NOT NULL, pipeline TEXT NOT NULL, end_us BIGINT NOT NULL,
+        start_us BIGINT NOT NULL, key TEXT NOT NULL, number BIGINT NOT NULL,
+        records BIGINT NOT NULL, is_retracted INTEGER NOT NULL,
+        PRIMARY KEY (reader, pipeline, end_us, start_us, key, number))
+    """,
+)
 
 MIGRATIONS: Final = (
     Migration(1, "deltas, marks and rows", (*_PLAIN, _deltas)),
@@ -107,5 +122,6 @@ MIGRATIONS: Final = (
     Migration(3, "a count of repetitions", (_REPEATED,)),
     Migration(4, "what sinks have taken", (_SINKS,)),
     Migration(5, "a count of records that were refused", (_REFUSED_RECORDS,)),
+    Migration(6, "what a version has told that another one follows", _TOLD),
 )
 """What is here once is never edited: a change is a new migration."""
