@@ -49,9 +49,7 @@ class CompareOptions(msgspec.Struct, frozen=True):
 class SwitchOptions(msgspec.Struct, frozen=True):
     """The options of `agent99 analytics switch` alone."""
 
-    force: Annotated[
-        bool, typer.Option("--force", help="Also if it is behind.")
-    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Also if it is behind.")] = False
 
 
 class DropOptions(msgspec.Struct, frozen=True):

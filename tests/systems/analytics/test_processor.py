@@ -11,10 +11,11 @@ import pytest
 from agent99 import Mesh
 from agent99.errors import RemoteError, RequestError, StoreUnavailableError, UsageError
 from agent99.groups import read_events
-from agent99.systems.analytics import CountOf, Tumbling, _closer, _stock
+from agent99.systems.analytics import CountOf, Tumbling, _closer, _folding, _stock
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._closed_rows import write_turn
 from agent99.systems.analytics._delta import WindowRow
+from agent99.systems.analytics._folding import COMMIT_S
 from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._work import LateRecords
@@ -71,6 +72,33 @@ async def test_a_batch_that_comes_again_counts_once(mesh: Mesh, url: str) -> Non
     await finish(mesh)
     await closed(figures, by_minute([*sales, sale(40), sale(40)]))
     assert 32 == (await counts_when(figures, 32)).on_time
+
+
+def test_a_few_batches_wait_for_others_where_there_has_just_been_a_transaction() -> None:
+    """What comes after a silence, or is much, waits for nothing; nor does another partition."""
+    pace, few, many = _folding.Pace(), 1, _folding.STORED_MANY
+    assert 0.0 == pace.pause_s(0, few, 7.0)
+    pace.note(0, 7.0)
+    assert COMMIT_S == pytest.approx(pace.pause_s(0, few, 7.0))
+    assert COMMIT_S == pytest.approx(pace.pause_s(0, many - 1, 7.0))
+    assert COMMIT_S - 0.01 == pytest.approx(pace.pause_s(0, few, 7.01))
+    assert (0.0, 0.0) == (pace.pause_s(0, many, 7.0), pace.pause_s(1, few, 7.0))
+    assert 0.0 == pace.pause_s(0, few, 7.0 + COMMIT_S)
+
+
+async def test_a_transaction_follows_another_one_after_a_pause(
+    mesh: Mesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second batch of a partition is folded when the pause is over."""
+    pause_s = 0.3
+    monkeypatch.setattr(_folding, "COMMIT_S", pause_s)
+    await mesh.host(AnalyticsProcessor(job(revenue()), url))
+    clock = asyncio.get_running_loop()
+    since_s = clock.time()
+    for count in (1, 2):
+        await store(mesh, [sale(count)])
+        await counts_when(Analytics(mesh, "shops"), count)
+    assert pause_s <= clock.time() - since_s
 
 
 async def test_late_records_correct_or_are_told(mesh: Mesh, url: str) -> None:

@@ -51,9 +51,13 @@ ATTEMPTS_MAX: Final = 5
 TRIES_MAX: Final = 100
 """So often a batch is folded anew at once: for each event that cannot be, and for each time that a
 horizon has moved over what was taken. Then it comes again after a pause."""
-HORIZONS_S: Final = 0.05
+HORIZONS_S: Final = 0.25
 """So long after a write the next one goes by the horizons that it found, and reads none: records
 that it takes by those are checked when it writes."""
+COMMIT_S: Final = 0.05
+"""Between two transactions of a partition of which little comes."""
+STORED_MANY: Final = 16
+"""So many stored batches are much: they wait for no others."""
 REFUSED: Final = Name("records")
 """Under which the quarantine keeps, by the name of the group, events that could not be folded."""
 WHOLE, UNFIT, REST = "", "unfit", "rest"
@@ -104,6 +108,32 @@ class Share(msgspec.Struct):
     """When the horizons that are known were those of the database, by the monotonic clock."""
 
 
+class Pace:
+    """Has batches that follow one another share a transaction. Pure.
+
+    A transaction, and the closers' look at it, cost as much as a thousand records. So where a
+    partition has just had one, a few stored batches wait: what comes meanwhile is in the next one.
+    """
+
+    def __init__(self) -> None:
+        self._ended_s: Final[dict[int, float]] = {}
+        """By partition: when its last transaction ended."""
+
+    def __repr__(self) -> str:
+        return f"Pace({len(self._ended_s)} partitions)"
+
+    def note(self, partition: int, now_s: float) -> None:
+        """Note that a transaction of a partition has ended."""
+        self._ended_s[partition] = now_s
+
+    def pause_s(self, partition: int, stored: int, now_s: float) -> float:
+        """Return for how long so many stored batches of a partition wait."""
+        ended_s = self._ended_s.get(partition)
+        if ended_s is None or stored >= STORED_MANY:
+            return 0.0
+        return max(0.0, ended_s + COMMIT_S - now_s)
+
+
 class Folding:
     """The handler of the group that reads the records of a job.
 
@@ -124,6 +154,7 @@ class Folding:
             for pipelines in ground.by_source.values()
         }
         self._shares: Final[dict[int, Share]] = {}
+        self._pace: Final = Pace()
         self.topic: Final = f"analytics.folded.{ground.group}"
         """Of the hint that something was folded."""
 
@@ -139,6 +170,10 @@ class Folding:
             JournalError, DeadlineExceededError, TransportError, ClosedError: an event could not be
                 put into quarantine.
         """
+        clock, partition = self._ground.clock, batch.partition
+        pause_s = self._pace.pause_s(partition, len(batch.records), clock.monotonic_s())
+        if pause_s:
+            await clock.sleep(pause_s)
         try:
             await self._fold(batch)
         except Exception as error:  # what of: it is looked for
@@ -147,6 +182,7 @@ class Folding:
             # One event breaks whatever it is in: each is folded by itself, and that one refused.
             for record in batch.records:
                 await self._fold(msgspec.structs.replace(batch, records=(record,)), is_alone=True)
+        self._pace.note(partition, clock.monotonic_s())
         await self._ground.tell(self.topic, None)
 
     # --- inside -----------------------------------------------------------------------------------
