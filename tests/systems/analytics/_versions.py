@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, NamedTuple
 
 import msgspec
@@ -84,13 +85,16 @@ class Versions(NamedTuple):
         return [(each.version, row) for each in events for row in rows_of(each)]
 
 
-async def switched(figures: Analytics) -> int:
-    """Switch, whoever is killed; returns the version before."""
+async def switched(figures: Analytics) -> float:
+    """Switch, whoever has been killed; returns how many seconds that took."""
+    began_s = time.monotonic()
     while True:
         try:
-            return (await figures.switch(2, patience_s=SETTLE_S)).before
-        except Agent99Error:  # whoever was asked was killed: it is asked again
+            await figures.switch(2, patience_s=SETTLE_S)
+        except Agent99Error:  # whoever was asked is gone: another one is asked
             await asyncio.sleep(LOOK_S)
+        else:
+            return time.monotonic() - began_s
 
 
 def figures_of(values: dict[str, Any]) -> tuple[int, int]:
