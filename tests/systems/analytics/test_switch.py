@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,13 +13,14 @@ import pytest
 
 from agent99 import Mesh
 from agent99.errors import RemoteError
-from agent99.groups import list_groups, read_events
+from agent99.groups import Event, list_groups, read_events
 from agent99.systems.analytics import (
     Analytics,
     AnalyticsProcessor,
     ClosedWindows,
     Count,
     CountOf,
+    FunctionSink,
     Pipeline,
     Session,
     Sum,
@@ -27,7 +29,7 @@ from agent99.systems.analytics import (
     WindowRow,
 )
 from agent99.systems.analytics._results import rows_of
-from tests._wait import PATIENCE_S
+from tests._wait import PATIENCE_S, eventually
 
 from ._sales import (
     MINUTE_US,
@@ -217,13 +219,19 @@ async def test_rows_that_no_message_holds_are_compared(mesh: Mesh, url: str) -> 
 
 
 async def test_a_version_is_dropped(mesh: Mesh, url: str) -> None:
-    """A version that is neither asked for nor run goes, with its group; its number begins anew."""
-    old = await start(mesh, url, 1)
+    """A version that is neither asked for nor run goes, with its groups; its number begins anew."""
+    taken: list[WindowRow] = []
+
+    async def take(rows: Sequence[WindowRow], _: Event) -> None:
+        taken.extend(rows)
+
+    old = await start(mesh, url, 1, revenue(sinks=(FunctionSink("till", take),)))
     await sell(mesh)
     figures = Analytics(mesh, "shops")
     await closed(figures, CLOSED)
     await start(mesh, url, 2)
     await closed(Analytics(mesh, "shops", version=2), CLOSED)
+    await eventually(lambda: len(taken) == len(CLOSED))
     with pytest.raises(RemoteError, match="asked for") as no:
         await figures.drop(1)
     assert "VERSION_IN_USE" == no.value.code

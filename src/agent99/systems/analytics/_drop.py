@@ -1,4 +1,4 @@
-"""Forgets a version of a job: what a database keeps of it, and its group."""
+"""Forgets a version of a job: what a database keeps of it, and its groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from agent99.errors import Failure, UsageError
 from agent99.groups import delete_group, list_groups
 from agent99.systems.analytics._jobs import current_version, lock_job, reader_of_job
-from agent99.systems.analytics._names import group_of
+from agent99.systems.analytics._names import group_of, sink_group_of
 from agent99.systems.analytics._query import unknown
 from agent99.systems.analytics._questions import VERSION_IN_USE, Dropped
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 _IS_KNOWN: Final = "SELECT count(*) FROM analytics_version WHERE reader = :reader"
 _TABLES: Final = ("version", "mark", "count", "ordinal", "closer", "delta", "row", "told", "sink")
+_READ_SINKS: Final = "SELECT pipeline, sink FROM analytics_sink WHERE reader = :reader"
 _COUNT_ROWS: Final = (
     "SELECT count(*) FROM analytics_row WHERE reader = :reader AND is_retracted = 0"
 )
 
 
 async def drop(ground: Ground, job: str, version: int) -> Dropped:
-    """Forget a version of a job: its rows, all that they were made of, and how far it was.
+    """Forget a version of a job: its rows, what they were made of, how far it and its sinks were.
 
     Its number may be used again after that, and begins with the log.
 
@@ -36,9 +37,10 @@ async def drop(ground: Ground, job: str, version: int) -> Dropped:
             of it may be gone: do it again.
     """
     check = partial(_check, mesh=ground.mesh, job=job, version=version)
-    await ground.store.read(check)
-    group = group_of(job, version)
-    if group in await list_groups(ground.agent):
+    sinks = await ground.store.read(check)
+    known = await list_groups(ground.agent)
+    groups = (group_of(job, version), *(sink_group_of(job, version, *one) for one in sinks))
+    for group in (one for one in groups if one in known):
         try:
             await delete_group(ground.agent, group)
         except UsageError as error:
@@ -48,8 +50,8 @@ async def drop(ground: Ground, job: str, version: int) -> Dropped:
     return Dropped(job, version, await ground.store.transaction(forget))
 
 
-def _check(transaction: Transaction, mesh: str, job: str, version: int) -> None:
-    """Refuse a version that is not there, or is the current one.
+def _check(transaction: Transaction, mesh: str, job: str, version: int) -> list[tuple[str, str]]:
+    """Refuse a version that is not there, or is the current one; return pipelines and their sinks.
 
     Raises:
         Failure
@@ -60,6 +62,7 @@ def _check(transaction: Transaction, mesh: str, job: str, version: int) -> None:
     if current_version(transaction, mesh, job) == version:
         message = f"version {version} of job {job!r} is the one that is asked for: switch before"
         raise Failure(message, code=VERSION_IN_USE)
+    return [(pipeline, sink) for pipeline, sink in transaction.tuples(_READ_SINKS, values)]
 
 
 def _forget(transaction: Transaction, mesh: str, job: str, version: int) -> int:
