@@ -12,7 +12,7 @@ import msgspec
 from agent99 import Mesh
 from agent99.groups import Event
 from agent99.projections import Projection, ProjectionOptions, Projector, Tables
-from tests._wait import PATIENCE_S
+from tests._wait import eventually
 
 QUICK = ProjectionOptions(poll_s=0.02, hold_s_max=2.0, grace_s=30.0)
 
@@ -108,6 +108,8 @@ async def fill(mesh: Mesh, fold: Fold, shops: int, numbers: Iterable[int]) -> No
 
 async def caught_up(projector: Projector) -> None:
     """Wait until what is read has everything that was appended."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (await projector.status()).live.backlog:
-            await asyncio.sleep(0)
+
+    async def is_caught_up() -> bool:
+        return not (await projector.status()).live.backlog
+
+    await eventually(is_caught_up)

@@ -59,9 +59,11 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 async def all_sent(store: Store, timeout_s: float = 10.0) -> None:
     """Return when nothing waits in the outbox."""
-    async with asyncio.timeout(timeout_s):
-        while (await store.outbox.counts()).waiting:
-            await asyncio.sleep(0)
+
+    async def is_empty() -> bool:
+        return not (await store.outbox.counts()).waiting
+
+    await eventually(is_empty, timeout_s=timeout_s)
 
 
 async def append_others(world: World, journal: Journal, count: int) -> None:

@@ -15,6 +15,7 @@ from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._columns import ColumnBatch, encode_batch, shard_key
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._questions import PipelineStats
+from tests._wait import eventually
 
 MINUTE_US = 60_000_000
 START_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -144,13 +145,14 @@ async def counts_when(
     figures: Analytics, records: int, pipeline: str = "revenue", timeout_s: float = 20.0
 ) -> PipelineStats:
     """Return the counts of a pipeline once so many records have come."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            stats = await figures.stats()
-            (found,) = (one for one in stats.pipelines if one.pipeline == pipeline)
-            if found.records == records:
-                return found
-            await asyncio.sleep(LOOK_S)
+
+    async def counts() -> PipelineStats | None:
+        stats = await figures.stats()
+        (found,) = (one for one in stats.pipelines if one.pipeline == pipeline)
+        return found if found.records == records else None
+
+    found: PipelineStats = await eventually(counts, timeout_s=timeout_s)
+    return found
 
 
 def closes(counts: PipelineStats) -> bool:

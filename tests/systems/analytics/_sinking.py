@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from agent99.clock import SystemClock
 from agent99.errors import Failure
 from agent99.groups import Event
 from agent99.store import open_store
@@ -24,8 +22,9 @@ from agent99.systems.analytics import (
 )
 from agent99.systems.analytics._questions import SinkStats
 from agent99.work import Curve
+from tests._wait import eventually
 
-from ._sales import LOOK_S, START_US
+from ._sales import START_US
 
 QUICK = Curve(attempts_max=1_000, delay_s=0.02, delay_s_max=0.1, timeout_s=10.0)
 KEY = (Column("shop", str),)
@@ -143,12 +142,10 @@ async def sink_when(
     figures: Analytics, is_enough: Callable[[SinkStats], object], name: str
 ) -> SinkStats:
     """Return how far a sink is, once it is as far as is waited for."""
-    clock = SystemClock()
-    until_s = clock.monotonic_s() + 20.0
-    while True:
-        stats = await figures.stats()
-        (found,) = (one for one in stats.sinks if one.sink == name)
-        if is_enough(found):
-            return found
-        assert clock.monotonic_s() < until_s, found
-        await asyncio.sleep(LOOK_S)
+
+    async def state() -> SinkStats | None:
+        (found,) = (one for one in (await figures.stats()).sinks if one.sink == name)
+        return found if is_enough(found) else None
+
+    found: SinkStats = await eventually(state)
+    return found

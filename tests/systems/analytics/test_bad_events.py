@@ -24,7 +24,7 @@ from agent99.systems.analytics._folded_rows import read_horizons, write
 from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._questions import PipelineStats
 from agent99.systems.analytics._work import Known, LateRecords, Mark, Taken, Work
-from tests._wait import PATIENCE_S
+from tests._wait import PATIENCE_S, eventually
 
 from ._sales import (
     START_US,
@@ -68,12 +68,13 @@ def columns(**changed: Any) -> dict[str, Any]:
 
 async def refused_when(figures: Analytics, records: int) -> PipelineStats:
     """Return the counts once an event is refused, and so many records have come."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            (counts,) = (await figures.stats()).pipelines
-            if counts.refused_events and counts.records == records:
-                return counts
-            await asyncio.sleep(0)
+
+    async def refused() -> PipelineStats | None:
+        (counts,) = (await figures.stats()).pipelines
+        return counts if counts.refused_events and counts.records == records else None
+
+    counts: PipelineStats = await eventually(refused)
+    return counts
 
 
 async def test_a_record_that_is_left_out_is_behind_no_horizon(mesh: Mesh, url: str) -> None:
