@@ -217,6 +217,16 @@ async def test_what_is_redriven_is_done(client: Mesh, mailer: Mailer) -> None:
     assert event_id == found[0].id
 
 
+async def test_what_is_redriven_to_nobody_waits(mesh: Mesh, client: Mesh, mailer: Mailer) -> None:
+    """Where nobody does such work any more it is stored as pending, for operators to see."""
+    await client.post("mail", "fail", {"how": "never"})
+    (record,) = await until_buried(client)
+    await mesh.stop(mailer)
+    await client.quarantine.redrive(record)
+    (count,) = await client.ledger.jobs(Name("mail"))
+    assert (1, 0) == (count.left, count.quarantined)
+
+
 async def test_what_is_dropped_is_gone(client: Mesh, mailer: Mailer) -> None:
     """For good; to drop it twice is no error."""
     assert [] == mailer.sent

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
 from agent99 import Mesh, UsageError
 from agent99.groups import Broadcast, Event
-from tests._wait import eventually
+from tests._wait import PATIENCE_S, eventually
 from tests.groups.conftest import OpenMesh
 from tests.groups.test_event_group import QUICK, Heard, buried
 from tests.groups.test_group import fill
@@ -47,6 +49,24 @@ async def test_what_one_instance_fails_at(open_mesh: OpenMesh) -> None:
         heard[0].poison.clear()
         await meshes[0].link.durable.quarantine.redrive(kept)
         await eventually(lambda: [each.count for each in heard] == [3, 4])
+
+
+async def test_what_no_instance_would_hear(mesh: Mesh) -> None:
+    """What is redriven while no instance is there stays in quarantine, and is told so."""
+    heard = Heard(("k0", 1))
+    async with Broadcast(mesh, "prices", [">"], heard.handle, options=QUICK):
+        await fill(mesh, 1, range(2))
+        async with asyncio.timeout(PATIENCE_S):
+            while not (kept := await buried(mesh)):
+                await asyncio.sleep(0)
+    with pytest.raises(UsageError, match="no instance of broadcast 'prices' is there"):
+        await mesh.quarantine.redrive(kept[0])
+    assert kept == await buried(mesh)
+    heard.poison.clear()
+    async with Broadcast(mesh, "prices", [">"], heard.handle, options=QUICK):
+        await mesh.quarantine.redrive(kept[0])
+        await eventually(lambda: heard.done["k0"] == [0, 1])
+    assert [] == await buried(mesh)
 
 
 async def test_an_instance_that_breaks(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

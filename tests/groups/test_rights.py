@@ -9,15 +9,18 @@ from functools import partial
 from pathlib import Path
 
 from agent99 import Mesh, Settings
-from agent99.groups import Group
+from agent99.groups import Broadcast, Group
 from tests._nats_server import NatsServer
 from tests._wait import eventually
 from tests.agent.test_permissions import REGISTRY
 from tests.groups.test_again import Desk, kept_one
+from tests.groups.test_event_group import QUICK as BY_EVENT
+from tests.groups.test_event_group import Heard
 from tests.groups.test_group import Seen, fill, held
 
 _LOG, _BUCKET = "A99_main_LOG", "KV_a99_main_groups"
 _DEAD = "A99_main_DEAD_billing"
+_LOST = "A99_main_DEAD_prices"
 _ROOM = f"""
   "a99.main.one.billing.*.ping.clerk", "_INBOX.>", "$KV.a99_main_groups.billing.>"
   "$JS.API.STREAM.CREATE.{_LOG}", "$JS.API.STREAM.INFO.{_LOG}"
@@ -41,9 +44,18 @@ authorization {{
     {{ user: mender, password: c, permissions: {{
         publish: {{ allow: [{REGISTRY}
           "$JS.API.STREAM.LIST", "$JS.API.DIRECT.GET.{_DEAD}", "$JS.API.STREAM.MSG.DELETE.{_DEAD}"
-          "a99.main.again.*.billing.>"
+          "$JS.API.DIRECT.GET.{_LOST}", "$JS.API.STREAM.MSG.DELETE.{_LOST}"
+          "a99.main.again.*.billing.>", "a99.main.again.*.prices.>"
+          "a99.main.name.prices.hears.mender"
           "$JS.API.STREAM.CREATE.{_BUCKET}", "$JS.API.DIRECT.GET.{_BUCKET}.>"] }}
         subscribe: ["_INBOX.mender.>"] }} }}
+    {{ user: board, password: d, permissions: {{
+        publish: {{ allow: [{REGISTRY} "_INBOX.>"
+          "$JS.API.STREAM.CREATE.{_LOG}", "$JS.API.STREAM.INFO.{_LOG}"
+          "$JS.API.CONSUMER.CREATE.{_LOG}.*", "$JS.API.CONSUMER.MSG.NEXT.{_LOG}.*"
+          "$JS.API.CONSUMER.DELETE.{_LOG}.*"
+          "$JS.API.STREAM.CREATE.{_LOST}", "$JS.API.STREAM.NAMES", "a99.main.dead.prices.event"] }}
+        subscribe: ["_INBOX.board.>", "a99.main.name.prices.hears.*"] }} }}
   ]
 }}
 """
@@ -84,6 +96,23 @@ async def test_who_redrives_needs_the_rights_of_the_table(
             desk.poison.clear()
             await mender.quarantine.redrive(kept)
             await desk.reach(2)
+    assert [] == re.findall(r'Violation.*Subject "([^"]+)"', server.log.read_text())
+
+
+async def test_a_broadcast_needs_the_rights_of_the_table(
+    tmp_path: Path, start_nats_server: Callable[..., NatsServer]
+) -> None:
+    """An instance hears, gives up, and is given once more, by these rights alone."""
+    server = await asyncio.to_thread(start_nats_server, config=CONFIG)
+    mesh = partial(mesh_of, tmp_path, server)
+    async with mesh("shop:b") as shop, mesh("board:d") as board, mesh("mender:c") as mender:
+        heard = Heard(("k0", 1))
+        async with Broadcast(board, "prices", ["order.*"], heard.handle, options=BY_EVENT):
+            await fill(shop, 1, range(2))
+            kept = await kept_one(mender)
+            heard.poison.clear()
+            await mender.quarantine.redrive(kept)
+            await eventually(lambda: heard.done["k0"] == [0, 1])
     assert [] == re.findall(r'Violation.*Subject "([^"]+)"', server.log.read_text())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent99.errors import DeadlineExceededError, NoRespondersError
 from agent99.work import (
     Jobs,
     Ledger,
@@ -17,13 +18,16 @@ from agent99.work import (
 )
 
 if TYPE_CHECKING:
+    from agent99.agent._engine import Parts as EngineParts
     from agent99.clock import Clock
     from agent99.envelope import Subjects
     from agent99.ids import Ids
-    from agent99.journal import Journal
     from agent99.settings import Settings
     from agent99.store import Store
     from agent99.work import NoteFull
+
+HEARD_S = 1.0
+"""That an answer may take of somebody who listens."""
 
 
 class Durable:
@@ -34,13 +38,14 @@ class Durable:
 
     def __init__(
         self,
-        journal: Journal,
+        engine: EngineParts,
         subjects: Subjects,
         settings: Settings,
         clock: Clock,
         ids: Ids,
         note_full: NoteFull,
     ) -> None:
+        self._wire, journal = engine.wire, engine.journal
         bounds = StreamBounds(
             log_bytes_max=settings.log_bytes_max,
             log_age_s_max=settings.log_age_s_max,
@@ -52,7 +57,9 @@ class Durable:
         self.streams = Streams(journal, subjects, bounds, note_full)
         self.log = Log(subjects, self.streams)
         self.jobs = Jobs(subjects, self.streams)
-        self.quarantine = Quarantine(journal, subjects, self.streams, clock=clock)
+        self.quarantine = Quarantine(
+            journal, subjects, self.streams, clock=clock, is_heard=self._is_heard
+        )
         self.ledger = Ledger(journal, subjects, self.streams)
         tries = Tries(journal, subjects, replicas=settings.replicas)
         self.parts = Parts(journal, self.quarantine, tries, clock, ids)
@@ -62,6 +69,21 @@ class Durable:
 
     def __repr__(self) -> str:
         return f"Durable({self.streams!r})"
+
+    async def _is_heard(self, subject: bytes) -> bool:
+        """Tell whether anybody listens on a subject; who is only silent does.
+
+        Raises:
+            PermissionDeniedError, TransportError, ClosedError
+        """
+        deadline_s = self._clock.monotonic_s() + HEARD_S
+        try:
+            await self._wire.request(subject, b"", deadline_s=deadline_s)
+        except NoRespondersError:
+            return False
+        except DeadlineExceededError:
+            pass
+        return True
 
     def look_again(self, state: object) -> None:
         """The link to the server changed: the relays compare what it has before they go on."""

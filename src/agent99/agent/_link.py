@@ -70,6 +70,7 @@ class Link:
         ring: Ring | None,
         settings: Settings,
     ) -> None:
+        self._parts = parts
         self.wire = wire = parts.wire
         self.journal = parts.journal
         self.registry = registry
@@ -113,7 +114,7 @@ class Link:
             from agent99.agent._durable import Durable  # noqa: PLC0415 - a tenth of the import
 
             self._durable = Durable(
-                self.journal, self.subjects, self._settings, self.clock, self.ids, self.full.note
+                self._parts, self.subjects, self._settings, self.clock, self.ids, self.full.note
             )
             self.wire.on_state(self._durable.look_again)
             self.wire.on_state(self.full.forget)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from agent99.agent import Agent
-from agent99.envelope import Pattern, parse_name, parse_pattern
-from agent99.errors import UsageError
+from agent99.envelope import Pattern, is_inbox_of, parse_name, parse_pattern, sender_of
+from agent99.errors import BufferFullError, ClosedError, UsageError
 from agent99.groups._burial import Burial
 from agent99.groups._event_lane import EventHandler, EventLane
 from agent99.groups._lane import Lane, Tally
@@ -20,7 +21,8 @@ from agent99.groups._place import Place, Progress
 from agent99.groups._start import find_beginning
 from agent99.groups._trust import Trust
 from agent99.journal import Record
-from agent99.work import Outcome, Reason
+from agent99.wire import Message, Subscription
+from agent99.work import HEARS, Outcome, Reason
 
 if TYPE_CHECKING:
     from agent99.agent import Mesh
@@ -63,7 +65,7 @@ class Broadcast:
 
     Delivery: each event once to each instance that is there, in order per key, but for what is
         tried again. What one instance fails at for good goes into quarantine once; redriven, it
-        comes to all instances.
+        comes to all instances that are there, and while none is it is not redriven.
 
     Raises:
         UsageError, InvalidNameError: the name, the topics or the start.
@@ -97,6 +99,7 @@ class Broadcast:
         if not self.topics:
             raise UsageError(f"broadcast {self.name!r} reads no topics")
         parts.journal.tail(self.stream, self.subjects(0))  # refuses patterns that overlap
+        self._hearing: Subscription | None = None
         self._lane: Lane | None = None
         self._mending: asyncio.Task[None] | None = None
         self._is_leaving = False
@@ -122,6 +125,13 @@ class Broadcast:
             now_us=self.clock.wall_us(),
             partitions=1,
         )
+        wire, listen = self._parts.wire, self._parts.subjects.named_listen(self.name, HEARS)
+        self._hearing = wire.subscribe(listen, self._answer)
+        try:
+            await wire.flush()  # whoever is told that it is there may redrive to it
+        except BaseException:
+            self._hearing.unsubscribe()
+            raise
         self._begin(beginning.progress(0))
         return self
 
@@ -133,7 +143,9 @@ class Broadcast:
     ) -> None:
         """Let the handlers that are at work end, for `drain_s_max`, and stop."""
         assert self._lane is not None
+        assert self._hearing is not None
         self._is_leaving = True
+        self._hearing.unsubscribe()
         await self._lane.leave(self.options.drain_s_max)
 
     def subjects(self, partition: int) -> tuple[str, ...]:
@@ -157,6 +169,12 @@ class Broadcast:
         await burial.bury(record, outcome, reason, attempts)
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _answer(self, message: Message) -> None:
+        """Say that it is there, to an inbox of whoever asks."""
+        if is_inbox_of(sender_of(message.subject), message.reply):
+            with suppress(BufferFullError, ClosedError):  # then it is silent, and counts as there
+                self._parts.wire.publish(message.reply, b"")
 
     async def _mend(self, broken: Lane) -> None:
         await broken.drop()

@@ -13,7 +13,7 @@ from agent99.work._curve import Curve, checked_curve
 from agent99.work._jobs import Jobs
 from agent99.work._ledger import JobCount, Ledger, Moving, OperationCount, StreamCount
 from agent99.work._log import Log
-from agent99.work._quarantine import Place, Quarantine, Quarantined, Reader
+from agent99.work._quarantine import HEARS, IsHeard, Place, Quarantine, Quarantined, Reader
 from agent99.work._relay import Relay, RelayStatistics
 from agent99.work._streams import NoteFull, StreamBounds, Streams
 from agent99.work._tries import Tries
@@ -21,11 +21,13 @@ from agent99.work._verdict import Again, Dead, Reason, judge
 from agent99.work._worker import Parts, Worker, WorkStatistics
 
 __all__ = [
+    "HEARS",
     "Advisories",
     "Again",
     "Assignment",
     "Curve",
     "Dead",
+    "IsHeard",
     "JobCount",
     "Jobs",
     "Ledger",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Literal
@@ -40,6 +40,9 @@ CODE_BYTES_MAX = 500
 beside a body."""
 SHORT_BYTES_MAX = 200
 """Of the message, beside a header so large that no more fits; then there is no traceback."""
+
+HEARS = Name("hears")
+"""The operation under which the instances of a broadcast say that they are there."""
 
 Reader = Literal["", "group", "broadcast"]
 """Who was given an event, and is given it again: a group, all who share the name of a broadcast, or
@@ -101,6 +104,10 @@ class Place(msgspec.Struct, frozen=True):
     """Which part of the message is kept, told apart from its others; empty: the whole."""
 
 
+IsHeard = Callable[[bytes], Awaitable[bool]]
+"""Tells whether anybody listens on a subject."""
+
+
 class _Charter(msgspec.Struct, frozen=True):
     """What a group says of itself in its bucket, as far as it matters here."""
 
@@ -111,8 +118,15 @@ class Quarantine:
     """The quarantine of one mesh."""
 
     def __init__(
-        self, journal: Journal, subjects: Subjects, streams: Streams, *, clock: Clock
+        self,
+        journal: Journal,
+        subjects: Subjects,
+        streams: Streams,
+        *,
+        clock: Clock,
+        is_heard: IsHeard,
     ) -> None:
+        self._is_heard = is_heard
         self._journal = journal
         self._subjects = subjects
         self._streams = streams
@@ -226,7 +240,9 @@ class Quarantine:
 
         Raises:
             UsageError: nobody would read it: its group is no more, or does not read its topic any
-                more, or it has no key by which it could be given back. It stays where it is.
+                more, no instance of its broadcast is there, or it has no key by which it could be
+                given back. It stays where it is.
+            PermissionDeniedError: nobody may ask whether an instance of the broadcast is there.
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
         await self._check_reader(record)
@@ -248,6 +264,13 @@ class Quarantine:
             raise UsageError(
                 f"event {record.stream_sequence} has no key that can be read: it cannot be given"
                 f" back to {record.reader} {record.capability!r}; look at it, and drop it"
+            )
+        if record.reader == "broadcast" and not await self._is_heard(
+            self._subjects.named(Name(record.capability), HEARS)
+        ):
+            raise UsageError(
+                f"no instance of broadcast {record.capability!r} is there just now, and nobody"
+                " keeps a place for it: redrive the record when one is, or drop it"
             )
         if record.reader == "group":
             bucket = await self._journal.bucket(self._streams.groups)
