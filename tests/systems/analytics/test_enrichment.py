@@ -209,7 +209,7 @@ async def test_nobody_waits_longer_than_the_bound(mesh: Mesh, data: Any) -> None
     knows.is_open.clear()
     async with asyncio.timeout(LONG_S / 2):
         error = await refused(ingest(mesh, data, timeout_s=LONG_S))
-    assert "0.1 s" in str(error) or "TimeoutError" in str(error)
+    assert "no answer within 0.1 s" in str(error)
     await eventually(lambda: knows.ended)
     assert {} == await stored(mesh)
 
@@ -219,7 +219,9 @@ async def test_a_sender_is_told_before_its_deadline(mesh: Mesh) -> None:
     knows = Knowing()
     await host(mesh, category(knows, timeout_s=LONG_S))
     knows.is_open.clear()
-    await refused(ingest(mesh, [bought(1)], timeout_s=0.5))
+    for data in (bought(1), [bought(1)]):
+        error = await refused(ingest(mesh, data, timeout_s=0.5))
+        assert "no answer before the caller's deadline" in str(error)
     assert {} == await stored(mesh)
 
 

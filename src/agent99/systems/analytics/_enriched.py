@@ -24,6 +24,8 @@ from agent99.systems.analytics._repeats import known_as
 from agent99.systems.analytics._source import Source
 
 _SCALARS: Final = (str, bytes, int, float)
+_MAPPINGS: Final = (dict, Mapping)
+"""Nearly always a dict, which is told at once."""
 _UNFIT: Final = object()
 """Stands for a value that has not the column: it fits none."""
 _MISFITS: Final = (ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError)
@@ -149,7 +151,7 @@ def _values(
 
 def _one(value: Any, name: str, *, is_only: bool) -> Any:
     """Return what a value has of a column; None: nothing."""
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPINGS):
         return value.get(name)
     if value is None:
         return None

@@ -94,7 +94,7 @@ class Enrichment:
     """Asked once for the distinct keys of an array, and once for single records that come together.
     A function is asked from the event loop: it waits for what it asks others."""
     timeout_s: float = field(default=1.0, kw_only=True)
-    """So long it may take; above 0."""
+    """So long it may take, above 0; a single record may wait for the one before as well."""
     otherwise: Otherwise = field(default="refuse", kw_only=True)
     """What happens when it raises, or takes longer."""
     text_bytes_max: int = field(default=256, kw_only=True)
@@ -138,7 +138,7 @@ class Enrichment:
             ValueError, TypeError, OverflowError, msgspec.ValidationError: it does not fit.
         """
         text = value.decode() if isinstance(value, bytes) else value
-        fitted = msgspec.convert(text, self._infos[column].type)
+        fitted = msgspec.convert((text,), self._holders[column]).value
         if isinstance(fitted, str):
             if len(msgspec.json.encode(fitted)) > self.text_bytes_max:
                 raise ValueError(f"over {self.text_bytes_max} bytes")
@@ -155,6 +155,14 @@ class Enrichment:
     @cached_property
     def _infos(self) -> dict[str, msgspec.structs.FieldInfo]:
         return {one.name: one for one in msgspec.structs.fields(self.source.kind)}
+
+    @cached_property
+    def _holders(self) -> dict[str, Any]:
+        """Types of one value each: they are known, and `str | None` is looked at anew each time."""
+        return {
+            name: msgspec.defstruct("Value", [("value", self._infos[name].type)], array_like=True)
+            for name in self.columns
+        }
 
     def _check_by(self) -> None:
         if self._field(self.by).kind not in _KEY_KINDS:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent99.agent import link_of
-from agent99.clock import TimeLimit, wait_ended
+from agent99.clock import wait_ended
 from agent99.errors import text_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LookUps:
 
     Args:
         agent: In whose name; it runs.
-        timeout_s: How long each may take, and how long anybody waits for one.
+        timeout_s: How long each may take.
         counts: Where they are counted.
     """
 
@@ -67,21 +67,20 @@ class LookUps:
         Args:
             until_s: So long it is waited for at most, by the monotonic clock.
         """
-        task = self._start(list(keys))
-        answer = await self._wait(task, until_s)
-        task.cancel()  # does nothing where it has ended
-        return answer
+        return await self._ask(list(keys), until_s)
 
     async def find_with_others(self, keys: Sequence[Any], until_s: float) -> Answer:
         """Look up keys together with what others look up so meanwhile; see `find`."""
         gathering = self._gathering
         if gathering is None:
             together: dict[Any, None] = {}
-            task = self._keep(self._next(self._last, together))
-            gathering = self._gathering = _Round(together, task)
-            self._last = task
+            ended = self._keep(self._next(self._last, together))
+            gathering = self._gathering = _Round(together, ended)
+            self._last = ended
         gathering.keys.update(dict.fromkeys(keys))
-        return await self._wait(gathering.ended, until_s)
+        if not await wait_ended(self._deadlines, gathering.ended, until_s):
+            return Answer(None, "no answer before the caller's deadline")
+        return _result(gathering.ended)
 
     async def aclose(self) -> None:
         """End what is under way. Idempotent."""
@@ -92,37 +91,44 @@ class LookUps:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _start(self, keys: list[Any]) -> asyncio.Task[Answer]:
-        return self._keep(self._ask(keys))
-
     def _keep(self, work: Any) -> asyncio.Task[Answer]:
         task = asyncio.get_running_loop().create_task(work, context=self._where)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _wait(self, task: asyncio.Task[Answer], until_s: float) -> Answer:
-        until_s = min(until_s, self._clock.monotonic_s() + self._timeout_s)
-        if not await wait_ended(self._deadlines, task, until_s):
-            return Answer(None, f"no answer within {self._timeout_s} s, or the caller's deadline")
-        return Answer(None, "the agent has stopped") if task.cancelled() else task.result()
-
     async def _next(self, last: asyncio.Task[Answer] | None, keys: dict[Any, None]) -> Answer:
         """Wait until the one before has ended; then look up what has gathered."""
         if last is not None:
-            await wait_ended(
-                self._deadlines, last, self._clock.monotonic_s() + self._timeout_s
-            )  # bounded: a function may go on though it was cancelled
+            await asyncio.wait([last])
         self._gathering = None
         return await self._ask(list(keys))
 
-    async def _ask(self, keys: list[Any]) -> Answer:
+    async def _ask(self, keys: list[Any], until_s: float | None = None) -> Answer:
+        """Ask once; bounded also where a function goes on though it is cancelled."""
         self._counts.lookups += 1
+        latest_s = self._clock.monotonic_s() + self._timeout_s
+        asked = self._keep(self._asked(keys))
         try:
-            with TimeLimit(self._deadlines, self._clock, self._timeout_s):
-                found: Any = await self._look_up(keys)
+            if until_s is not None and until_s < latest_s:
+                reason, latest_s = "before the caller's deadline", until_s
+            else:
+                reason = f"within {self._timeout_s} s"
+            if not await wait_ended(self._deadlines, asked, latest_s):
+                return Answer(None, f"no answer {reason}")
+            return _result(asked)
+        finally:
+            asked.cancel()  # does nothing where it has ended
+
+    async def _asked(self, keys: list[Any]) -> Answer:
+        try:
+            found: Any = await self._look_up(keys)
+            if isinstance(found, Mapping):
+                return Answer(dict(found))
         except Exception as error:  # noqa: BLE001 - a user's code: it is told to whoever waits
             return Answer(None, f"{type(error).__name__}: {text_of(error)}")
-        if not isinstance(found, Mapping):
-            return Answer(None, f"a look-up returned {type(found).__name__}, and no mapping")
-        return Answer(dict(found))
+        return Answer(None, f"a look-up returned {type(found).__name__}, and no mapping")
+
+
+def _result(task: asyncio.Task[Answer]) -> Answer:
+    return Answer(None, "it was cancelled") if task.cancelled() else task.result()
