@@ -22,6 +22,7 @@ from agent99.cli._groups_view import (
     compare,
     group_rows,
     head_line,
+    held_up_lines,
     look_document,
     over_lines,
 )
@@ -52,6 +53,7 @@ def state(name: str, **more: Any) -> GroupState:
         "events": 0,
         "failures": 0,
         "buried": 0,
+        "held_up": {},
         "lag": 0,
         "oldest_us": None,
     }
@@ -180,8 +182,29 @@ def test_a_group_as_json(ask: Ask) -> None:
         "redelivered": 1,
         "quarantined": 1,
         "no_member": False,
+        "held_up": {},
         "over": [],
     } == found
+
+
+def test_what_is_held_up_says_why() -> None:
+    """A group that cannot go on is told from one at work, with the reasons and how often."""
+    reasons = dict.fromkeys(range(5), "it is full") | {9: "b", 10: "c", 11: "d", 12: "e"}
+    states = (
+        state("mails", lag=3, held_up=reasons),
+        state("gone", lag=1, members=(), held_up={0: "it broke"}),
+    )
+    look = compare(states, None, BOUNDS, (50.0, 10_000_000))
+    assert ["HELD UP", "NO MEMBER"] == [one.state for one in look.seen]
+    assert "2 groups, 1 with NO MEMBER, 1 HELD UP on mesh 'm' at u" == head_line(look, "m", "u")
+    assert [
+        "group 'mails': 5 partitions held up: it is full",
+        "group 'mails': 1 partition held up: b",
+        "group 'mails': 1 partition held up: c",
+        "group 'mails': 2 more reasons",
+        "group 'gone': 1 partition held up: it broke",
+    ] == held_up_lines(look)
+    assert [reasons, {0: "it broke"}] == [one["held_up"] for one in look_document(look)["groups"]]
 
 
 def test_groups_for_people(ask: Ask) -> None:

@@ -20,6 +20,7 @@ from agent99.cli._groups_view import (
     compare,
     group_rows,
     head_line,
+    held_up_lines,
     look_document,
     over_lines,
 )
@@ -77,9 +78,10 @@ def groups(
     agent99 events groups --alert-lag 1000 --alert-age 60 || notify-somebody
     agent99 events groups --json | jq '.groups[] | select(.lag > 0 and .members == [])'
 
-    NO MEMBER: events wait, and nobody is there to work on them. With --watch an alert ends the
-    command; without an alert its end is Ctrl-C, exit code 0. Exit code 3 if one that was named is
-    not there.
+    NO MEMBER: events wait, and nobody is there to work on them. HELD UP: somebody is, and fails at
+    what comes next: a full quarantine, a handler of batches; the last lines say why. With --watch
+    an alert ends the command; without an alert its end is Ctrl-C, exit code 0. Exit code 3 if one
+    that was named is not there.
     """
     bounds = Bounds(options.alert_lag, options.alert_age)
     wanted = [parse_name("group", name) for name in names or ()]
@@ -199,6 +201,8 @@ def _print(look: Look, mesh: Mesh) -> None:
     if look.seen:
         print_table(COLUMNS, group_rows(look), numbers=NUMBERS)
     tell(head_line(look, mesh.name, mesh.url))
+    for line in held_up_lines(look):
+        tell(line)
 
 
 def _screen(look: Look, mesh: Mesh, console: Console) -> Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ COLUMNS = (
 )
 NUMBERS = frozenset({"lag", "oldest", "events/s", "members", "owned", "redelivered", "quarantined"})
 """Columns that stand to the right."""
+REASONS_MAX = 3
+"""Why partitions of one group are held up, as the lines below the table tell."""
 LEAVING = ("topics", "mode", "owned", "quarantined", "redelivered", "events/s")
 """Columns that a narrow terminal does without, the first of them first."""
 
@@ -46,7 +49,9 @@ class Seen(msgspec.Struct, frozen=True):
         """Whether somebody works on what waits."""
         if not self.about.lag:
             return "idle"
-        return "at work" if self.about.members else "NO MEMBER"
+        if not self.about.members:
+            return "NO MEMBER"
+        return "HELD UP" if self.about.held_up else "at work"
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -120,11 +125,27 @@ def _mode(about: GroupState) -> str:
 
 
 def head_line(look: Look, mesh: str, url: str) -> str:
-    """Return how many groups there are, and how many of them nobody works for."""
+    """Return how many groups there are, how many nobody works for, and how many are held up."""
     many = count(len(look.seen), "group") if look.seen else "no groups"
-    alone = sum(one.state == "NO MEMBER" for one in look.seen)
+    states = Counter(one.state for one in look.seen)
+    alone, held_up = states["NO MEMBER"], states["HELD UP"]
     without = f", {alone:,} with NO MEMBER" if alone else ""
-    return f"{many}{without} on mesh {mesh!r} at {url}"
+    stuck = f", {held_up:,} HELD UP" if held_up else ""
+    return f"{many}{without}{stuck} on mesh {mesh!r} at {url}"
+
+
+def held_up_lines(look: Look) -> list[str]:
+    """Return a sentence for each reason why partitions of a group are held up."""
+    lines: list[str] = []
+    for one in look.seen:
+        reasons = Counter(one.about.held_up.values())
+        told = [
+            f"group {one.about.name!r}: {count(many, 'partition')} held up: {reason}"
+            for reason, many in reasons.most_common(REASONS_MAX)
+        ]
+        left = len(reasons) - len(told)
+        lines += [*told, f"group {one.about.name!r}: {left:,} more reasons"] if left else told
+    return lines
 
 
 def over_lines(look: Look, bounds: Bounds) -> list[str]:
@@ -166,5 +187,6 @@ def _document(one: Seen) -> dict[str, Any]:
         "redelivered": about.failures,
         "quarantined": about.buried,
         "no_member": one.state == "NO MEMBER",
+        "held_up": about.held_up,
         "over": one.over,
     }

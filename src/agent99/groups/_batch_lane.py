@@ -45,7 +45,12 @@ class BatchLane(Lane):
 
     def progress(self) -> Progress:
         """Return how far it is."""
-        progress = Progress(position=self._position, events=self._events, failures=self._failures)
+        progress = Progress(
+            position=self._position,
+            events=self._events,
+            failures=self._failures,
+            held_up=self.held_up,
+        )
         still_open = tuple(each for each in self._open if each > self._position)
         if not still_open:
             return progress
@@ -86,6 +91,7 @@ class BatchLane(Lane):
                 return
             await source.clock.sleep(pause_s * (0.5 + source.ids.fraction() / 2))
             attempt, pause_s = attempt + 1, min(pause_s * 2, source.options.retry_s_max)
+        self.held_up = ""
         self._position = position
         self._events += len(records)
         source.tally.events += len(records)
@@ -108,20 +114,26 @@ class BatchLane(Lane):
         self._is_handling = True
         try:
             await self._handler(batch)
-        except LeaseLostError:
+        except LeaseLostError as error:
             if await self.is_lost():
                 raise
-            _log.exception("%r: the handler failed, and is given the batch again", self)
+            self._note(error)
             return False
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            _log.warning("%r: the handler was cancelled, but not by us: it comes again", self)
+            self.hold_up("the handler was cancelled, but not by us")
+            _log.warning("%r: %s: it comes again", self, self.held_up)
             return False
-        except Exception:  # noqa: BLE001 - a user's code; it is logged, and the batch comes again
-            _log.exception("%r: the handler failed, and is given the batch again", self)
+        except Exception as error:  # noqa: BLE001 - a user's code: logged, and the batch comes again
+            self._note(error)
             return False
         finally:
             self._is_handling = False
         return True
+
+    def _note(self, error: Exception) -> None:
+        """Tell that the handler failed at a batch, which it is given again."""
+        self.hold_up(f"the handler raised {type(error).__name__}: {error}")
+        _log.error("%r: the handler failed, and is given the batch again", self, exc_info=error)

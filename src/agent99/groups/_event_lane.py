@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import msgspec
+
 from agent99.clock import TimeLimit, wait_done
 from agent99.envelope import parse_log
 from agent99.errors import (
@@ -97,7 +99,7 @@ class EventLane(Lane):
 
     def progress(self) -> Progress:
         """Return how far it is."""
-        return self._ledger.progress()
+        return msgspec.structs.replace(self._ledger.progress(), held_up=self.held_up)
 
     def suspect(self) -> int:
         """Return the event that is handed out alone; 0: none."""
@@ -303,8 +305,10 @@ class EventLane(Lane):
             try:
                 await self._events.bury(record, outcome, reason, attempts)
             except Agent99Error as error:
-                _log.warning("%r could not bury event %d: %s", self, record.sequence, error)
+                self.hold_up(f"event {record.sequence} cannot go into quarantine: {error}")
+                self.tell_held_up()
             else:
+                self.held_up = ""
                 return
             finally:
                 self._rest()

@@ -41,6 +41,9 @@ class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts that failed since then: so often something came again."""
     buried: int
     """Events that went into quarantine since then."""
+    held_up: dict[int, str]
+    """Partitions in which what comes next cannot be done just now, and why: a handler that fails at
+    a batch, a quarantine that is full. Whoever has them tries on; nothing is lost."""
     lag: int
     """Events that are in the log and not done."""
     oldest_us: int | None
@@ -91,6 +94,11 @@ async def inspect_group(of: Mesh | Agent, name: str) -> GroupState:
         events=sum(place.progress.events for place in places),
         failures=sum(place.progress.failures for place in places),
         buried=sum(place.progress.buried for place in places),
+        held_up={
+            number: place.progress.held_up
+            for number, place in enumerate(places)
+            if place.progress.held_up
+        },
         lag=sum(each.count for each in waiting),
         oldest_us=min(oldest, default=None),
     )

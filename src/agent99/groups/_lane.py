@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
 from agent99.clock import Clock, Deadlines
 from agent99.envelope import Name
-from agent99.errors import Agent99Error, LeaseLostError
+from agent99.errors import Agent99Error, LeaseLostError, text_of
 from agent99.groups._options import GroupOptions
 from agent99.groups._place import Place, Progress
 from agent99.groups._trust import Trust
@@ -18,6 +19,10 @@ from agent99.journal import Journal, Record
 
 END_S_MAX = 5.0
 """That a handler has to end which was cancelled."""
+HELD_UP_CHARS_MAX = 200
+"""Of the reason why a partition is held up: it is written with its position."""
+TELL_AGAIN_S = 60.0
+"""Before the log says again that a partition is held up."""
 READ_AGAIN_S = 0.5
 """Before a stream that could not be read is tried again."""
 
@@ -122,6 +127,9 @@ class Lane:
         """Events since the last commit."""
         self.task: asyncio.Task[None] | None = None
         """That reads."""
+        self.held_up = ""
+        """Why what comes next cannot be done just now; empty: nothing is in the way."""
+        self._tells_from_s = -math.inf
 
     def __repr__(self) -> str:
         position, epoch = self.progress().position, self.tenure.epoch
@@ -221,6 +229,17 @@ class Lane:
                 await self.source.clock.sleep(READ_AGAIN_S)
             else:
                 self._trusted = number
+
+    def hold_up(self, reason: str) -> None:
+        """Note what is in the way of what comes next, for whoever looks at the group."""
+        self.held_up = text_of(reason)[:HELD_UP_CHARS_MAX]
+
+    def tell_held_up(self) -> None:
+        """Say in the log what is in the way, once a minute at most."""
+        now_s = self.source.clock.monotonic_s()
+        if now_s >= self._tells_from_s:
+            self._tells_from_s = now_s + TELL_AGAIN_S
+            _log.warning("%r is held up, and tries on: %s", self, self.held_up)
 
     async def is_lost(self) -> bool:
         """Find out whether the partition is another member's; while nobody says, it may be.

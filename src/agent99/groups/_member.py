@@ -214,6 +214,7 @@ class Member:
             claimed=tally.claimed,
             released=tally.released,
             fenced=tally.fenced,
+            held_up={part: lane.held_up for part, lane in lanes.items() if lane.held_up},
         )
 
     # --- inside -----------------------------------------------------------------------------------

@@ -107,3 +107,6 @@ class GroupStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Partitions that it has handed over."""
     fenced: int
     """Partitions that it lost to a member that took them: nothing more of them was handed out."""
+    held_up: dict[int, str]
+    """Its partitions in which what comes next cannot be done just now, and why: it tries on. A
+    handler that fails at a batch, a quarantine that is full."""

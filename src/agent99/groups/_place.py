@@ -39,6 +39,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """Attempts that failed since then."""
     buried: int = 0
     """Events that went into quarantine since then."""
+    held_up: str = ""
+    """Why what comes next cannot be done just now; empty: nothing is in the way."""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
