@@ -123,6 +123,7 @@ class Delivery:
         """Deliver until cancelled; a sink that cannot be opened is tried again, for ever."""
         pause_s = AGAIN_S
         while True:
+            wrong = ""
             try:
                 await self._hold_open(was_wrong=pause_s > AGAIN_S)
             except asyncio.CancelledError:
