@@ -23,13 +23,12 @@ TIME_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 TIME_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The years 1 to 9999: what a datetime can say."""
 _INT64 = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
+_TIME_US = Annotated[int, msgspec.Meta(ge=TIME_US_MIN, le=TIME_US_MAX)]
 
 
 def bounded(source: Source[Any], name: str) -> Any:
-    """Return the type of the integers in a column of a stored batch."""
-    if name == source.time:
-        return Annotated[int, msgspec.Meta(ge=TIME_US_MIN, le=TIME_US_MAX)]
-    return _INT64
+    """Return the type of the integers in a column."""
+    return _TIME_US if name == source.time else _INT64
 
 
 def strict_kind(source: Source[Any]) -> type[msgspec.Struct]:

@@ -281,15 +281,14 @@ def _check_numbers(source: Source[Any], columns: Columns, names: Iterable[str]) 
 def _check_range(
     source: Source[Any], name: str, numbers: Sequence[int], values: Sequence[Any]
 ) -> None:
-    if name == source.time:
-        if not _within(numbers, TIME_US_MIN, TIME_US_MAX):
-            raise _first(name, values, _is_beyond_time, "is no time of the years 1 to 9999")
-    elif not _within(numbers, INT_MIN, INT_MAX):
-        raise _first(name, values, _is_beyond_int64, "has over 64 bits")
-
-
-def _within(numbers: Sequence[int], least: int, most: int) -> bool:
-    return not numbers or (least <= min(numbers) and max(numbers) <= most)
+    kind: Any = bounded(source, name)
+    try:  # in a third of the time that the least and the greatest of them take
+        msgspec.convert(list(numbers), list[kind])
+    except msgspec.ValidationError:
+        if name == source.time:
+            rule = "is no time of the years 1 to 9999"
+            raise _first(name, values, _is_beyond_time, rule) from None
+        raise _first(name, values, _is_beyond_int64, "has over 64 bits") from None
 
 
 def _first(
