@@ -11,7 +11,7 @@ import pytest
 from agent99 import Mesh
 from agent99.errors import RemoteError, RequestError, StoreUnavailableError, UsageError
 from agent99.groups import read_events
-from agent99.systems.analytics import CountOf, Tumbling, _closer, _folding, _stock
+from agent99.systems.analytics import CountOf, Sliding, Tumbling, _closer, _folding, _stock
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._closed_rows import write_turn
 from agent99.systems.analytics._delta import WindowRow
@@ -244,6 +244,21 @@ async def test_many_deltas_become_one(
     await second.host(AnalyticsProcessor(job(revenue()), url))
     await finish(second)
     await closed(Analytics(second, "shops"), by_minute(sales))
+
+
+async def test_deltas_become_one_while_windows_close_all_the_time(
+    mesh: Mesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closer that has rows in each turn keeps no more deltas than another one."""
+    monkeypatch.setattr(_stock, "COMPACT_AT", 4)
+    one_shard = source(shards=1, delay_s=0.0)
+    slides = revenue(one_shard, window=Sliding(600))
+    await mesh.host(AnalyticsProcessor(job(slides), url))
+    figures = Analytics(mesh, "shops")
+    for count in range(16):
+        await store(mesh, [sale(count), sale(count, "south")])
+        await rows_when(figures, lambda rows, count=count: len(rows) == 2 * count, state="closed")
+    assert (await figures.stats()).pipelines[0].deltas < 12
 
 
 async def test_idle_sources_close_by_the_wall_clock(mesh: Mesh, url: str) -> None:

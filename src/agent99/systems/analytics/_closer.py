@@ -225,9 +225,9 @@ class Closer:
         is_due = now_s - self._written_s >= NOTE_S
         if rows or (is_due and state != written):
             await self._write(state, rows)
-            self._written_s = now_s
-        else:
-            await self._stock.compact(self._ground.store, written.cursors)
+            self._written_s, written = now_s, state
+        # Also behind rows: where windows close all the time there is no turn without.
+        await self._stock.compact(self._ground.store, written.cursors)
         self.watermark_us = watermark_us
         return LOOK_S if watermark_us == goal_us else 0.0
 
