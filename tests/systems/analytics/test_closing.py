@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from agent99 import Mesh
 from agent99.clock import Clock
 from agent99.errors import RequestError
 from agent99.groups import read_events
-from agent99.store import Store, Transaction, open_store
+from agent99.store import Store, open_store
 from agent99.systems.analytics import TopK
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._closed_rows import Closing, compact, read_news
@@ -32,36 +31,10 @@ from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._tables import MIGRATIONS, SCHEMA
 from tests._wait import PATIENCE_S
 
+from ._held import Held, some_wait
 from ._sales import counts_when, finish, job, revenue, rows_when, sale, store
 
 READER = reader_of_job("m", "shops", 1)
-_WAITING = "SELECT count(*) AS waiting FROM pg_locks WHERE NOT granted"
-
-
-class Held:
-    """A transaction that has done something, and does not end before it may."""
-
-    def __init__(self, store: Store, work: Callable[[Transaction], Any]) -> None:
-        self._is_done, self._may_end = threading.Event(), threading.Event()
-        self._work = work
-        self._ending = asyncio.ensure_future(store.transaction(self._hold))
-
-    def __repr__(self) -> str:
-        return f"Held({self._work!r})"
-
-    def _hold(self, transaction: Transaction) -> None:
-        self._work(transaction)
-        self._is_done.set()
-        assert self._may_end.wait(20)
-
-    async def done(self) -> None:
-        """Return when it has done what it was to do."""
-        assert await asyncio.to_thread(self._is_done.wait, 20)
-
-    async def end(self) -> None:
-        """Let it end."""
-        self._may_end.set()
-        await self._ending
 
 
 @asynccontextmanager
@@ -75,13 +48,6 @@ async def stores(url: str, count: int) -> AsyncGenerator[list[Store]]:
         note = partial(register, mesh="m", job=job(revenue()), now_us=0)
         await opened[0].transaction(note)
         yield opened
-
-
-async def some_wait(store: Store, count: int) -> None:
-    """Return when so many wait for a lock."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await store.read(lambda t: t.execute(_WAITING).one().waiting) < count:
-            await asyncio.sleep(0)
 
 
 async def test_a_closer_that_was_followed_takes_no_deltas_away(postgres_url: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -23,6 +25,7 @@ from agent99.systems.analytics import (
     Tumbling,
     WindowRow,
     _closed_rows,
+    _drop,
     _switch,
 )
 from agent99.systems.analytics._board import Board
@@ -36,6 +39,7 @@ from agent99.systems.analytics._watermark import FOREVER_US
 from agent99.systems.analytics._windows import Window
 
 from ._by_definition import Bag, Name, Tick, delta_of, name_of, ordinals_of, windows_of
+from ._held import Held, some_wait
 
 US = 1e-6
 DELAY_US, LATENESS_US = 2, 12
@@ -132,6 +136,10 @@ class Version:
 
     async def close(self, watermark_us: int) -> None:
         """Close windows up to a watermark."""
+        await self._store.transaction(self.closes(watermark_us))
+
+    def closes(self, watermark_us: int) -> Callable[[Transaction], None]:
+        """Return the transaction that closes windows up to a watermark."""
         before = self._state
         rows = self._board.close(watermark_us, horizon_us=before.horizon_us or -(2**63))
         assert not self._board.unwanted_rows
@@ -142,9 +150,7 @@ class Version:
             forgotten_us=before.horizon_us,
             cursors=dict(enumerate(self._read)),
         )
-        turn = Turn(self._state, rows, ())
-        write = partial(write_turn, closing=self._closing, turn=turn)
-        await self._store.transaction(write)
+        return partial(write_turn, closing=self._closing, turn=Turn(self._state, rows, ()))
 
 
 Told = list[tuple[int, WindowRow]]
@@ -187,6 +193,14 @@ def pipeline_of(window: Window) -> Pipeline:
     )
 
 
+def steady_log() -> Log:
+    """Return a log with a record each second microsecond, in either shard by turns."""
+    log = Log(random.Random(0))
+    for at_us in range(0, 60, 2):
+        log.shards[at_us // 2 % 2].append(Tick(at_us, KEYS[at_us // 2 % 2], at_us))
+    return log
+
+
 async def begin(store: Store, log: Log, pipeline: Pipeline, count: int) -> list[Version]:
     """Return so many versions of a job; the first one is the current one."""
     versions = [Version(store, log, pipeline, number + 1) for number in range(count)]
@@ -226,16 +240,14 @@ async def test_a_version_that_is_always_behind_gets_where_the_old_one_was(
     url: str, window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the new one is to have closed is what the old one had when it was first asked for."""
-    told, log = listen(monkeypatch), Log(random.Random(0))
-    for at_us in range(0, 60, 2):
-        log.shards[at_us // 2 % 2].append(Tick(at_us, KEYS[at_us // 2 % 2], at_us))
+    told, log = listen(monkeypatch), steady_log()
     async with open_store(url, migrations=MIGRATIONS, schema=SCHEMA) as store:
         old, new = await begin(store, log, pipeline_of(window), 2)
         goal: Goal | None = None
         for count in (5, 8):
             for one, behind in ((old, 0), (new, 3)):
-                for shard in (0, 1):
-                    one.merge(shard, count - behind)
+                one.merge(0, count - behind)
+                one.merge(1, count - behind)
                 await one.close((count - behind) * 4)
             asked = partial(check_reached, mesh="mesh", job=new.job)
             with pytest.raises(Failure, match="version 2 of job 'ticks' is behind") as no:
@@ -249,3 +261,58 @@ async def test_a_version_that_is_always_behind_gets_where_the_old_one_was(
     assert {1, 2} == {version for version, _ in told}
     expected = windows_of(window, log.ticks, ordinals_of(log.ticks))
     assert expected == standing(told)
+
+
+class Race(NamedTuple):
+    """Two versions that have merged the same, and a database opened by all who are in a race."""
+
+    stores: list[Store]
+    old: Version
+    new: Version
+
+
+@asynccontextmanager
+async def race(url: str) -> AsyncGenerator[Race]:
+    """Begin two versions; the new one has closed what it has merged."""
+    log = steady_log()
+    async with AsyncExitStack() as stack:
+        opened = [open_store(url, migrations=MIGRATIONS, schema=SCHEMA) for _ in range(3)]
+        stores = [await stack.enter_async_context(one) for one in opened]
+        old, new = await begin(stores[0], log, pipeline_of(Sliding(4 * US)), 2)
+        for one in (old, new):
+            one.merge(0, 5)
+            one.merge(1, 5)
+        await new.close(16)
+        yield Race(stores, old, new)
+
+
+@pytest.mark.parametrize("is_closed_first", [True, False])
+async def test_who_closes_while_versions_are_switched_tells_before_it_or_not_at_all(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, *, is_closed_first: bool
+) -> None:
+    """A closer and a switch wait for one another, whoever is first; one of them tells the rows."""
+    told = listen(monkeypatch)
+    async with race(postgres_url) as (stores, old, new):
+        works = old.closes(16), partial(switch, mesh="mesh", job=new.job)
+        first, second = works if is_closed_first else reversed(works)
+        held = Held(stores[0], first)
+        await held.done()
+        waiting = asyncio.ensure_future(stores[1].transaction(second))
+        await some_wait(stores[2], 1)
+        await held.end()
+        await waiting
+    assert {1 if is_closed_first else 2} == {version for version, _ in told}
+    assert 8 == len(standing(told))
+
+
+async def test_a_version_that_is_being_switched_to_is_not_dropped(postgres_url: str) -> None:
+    """Who drops a version waits for a switch, and sees then that it is asked for."""
+    async with race(postgres_url) as (stores, _, new):
+        held = Held(stores[0], partial(switch, mesh="mesh", job=new.job))
+        await held.done()
+        forget = partial(_drop._forget, mesh="mesh", job="ticks", version=2)
+        dropping = asyncio.ensure_future(stores[1].transaction(forget))
+        await some_wait(stores[2], 1)
+        await held.end()
+        with pytest.raises(Failure, match="is the one that is asked for"):
+            await dropping
