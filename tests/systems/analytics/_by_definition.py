@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -105,8 +106,9 @@ def _of_key(
         first_us = (ticks[0].at_us - window.size_us) // every_us * every_us
         starts = range(first_us, ticks[-1].at_us + 1, every_us)
         spans = {(start, start + window.size_us) for start in starts}
+    times = [tick.at_us for tick in ticks]
     found = [
-        ((start, end, 0), [tick for tick in ticks if start <= tick.at_us < end])
+        ((start, end, 0), ticks[bisect_left(times, start) : bisect_left(times, end)])
         for start, end in sorted(spans)
     ]
     return [(span, inside) for span, inside in found if inside]

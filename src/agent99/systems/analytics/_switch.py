@@ -99,7 +99,7 @@ def check_reached(transaction: Transaction, mesh: str, job: Job, goal: Goal | No
         closers = _closers(transaction, old)
         goal = Goal(before, {name: one.reached for name, one in closers.items()})
     closers = _closers(transaction, new)
-    for name in job.pipelines.keys() & closers.keys() & goal.pipelines.keys():
+    for name in sorted(job.pipelines.keys() & closers.keys() & goal.pipelines.keys()):
         reached, wanted = closers[name].reached, goal.pipelines[name]
         lacks = _lacks(transaction, job.pipelines[name], old, reached, wanted)
         if lacks:
