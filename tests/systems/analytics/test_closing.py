@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from agent99.groups import read_events
 from agent99.store import Store, open_store
 from agent99.systems.analytics import TopK
 from agent99.systems.analytics._client import Analytics
-from agent99.systems.analytics._closed_rows import Closing, compact, read_news
+from agent99.systems.analytics._closed_rows import Closing, compact, read_news, write_turn
 from agent99.systems.analytics._delta import WindowRow
 from agent99.systems.analytics._horizons import own_horizon, share_horizons
 from agent99.systems.analytics._jobs import reader_of_job, register
@@ -29,7 +29,7 @@ from agent99.systems.analytics._processor import AnalyticsProcessor
 from agent99.systems.analytics._questions import After, RowsPage, RowsQuery
 from agent99.systems.analytics._results import ClosedWindows, rows_of
 from agent99.systems.analytics._tables import MIGRATIONS, SCHEMA
-from tests._wait import PATIENCE_S
+from tests._wait import PATIENCE_S, eventually
 
 from ._held import Held, some_wait
 from ._sales import counts_when, finish, job, revenue, rows_when, sale, store
@@ -155,6 +155,33 @@ async def test_closers_outlive_whatever_breaks(
         while looks < 2:
             await asyncio.sleep(0)
     assert "nobody foresaw this" in caplog.text
+
+
+async def test_a_window_is_open_until_its_row_is_stored(
+    mesh: Mesh, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said of a window as closed is said by the database, and so by whoever comes next."""
+    plain, may_write = Store.transaction, asyncio.Event()
+    writing: list[WindowRow] = []
+
+    async def transaction(self: Store, work: Callable[..., Any], *more: Any) -> Any:
+        is_turn = isinstance(work, partial) and work.func is write_turn
+        if is_turn and (rows := work.keywords["turn"].rows):
+            writing.extend(rows)
+            await may_write.wait()
+        return await plain(self, work, *more)
+
+    monkeypatch.setattr(Store, "transaction", transaction)
+    await mesh.host(AnalyticsProcessor(job(revenue()), url))
+    figures = Analytics(mesh, "shops")
+    for shard in (0, 1):
+        await store(mesh, [sale(1), sale(70)], shard=shard)
+    await eventually(lambda: writing)
+    rows = await figures.query("revenue")
+    assert ["open"] * 2 == [row.state for row in rows]
+    may_write.set()
+    states = ["closed", "open"]
+    await rows_when(figures, lambda rows: states == [row.state for row in rows], state="all")
 
 
 def row(end_us: int, shop: str = "", state: Any = "open", **changed: Any) -> WindowRow:

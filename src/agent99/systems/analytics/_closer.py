@@ -11,6 +11,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from agent99.clock import wait_done
 from agent99.errors import Agent99Error, LeaseLostError
 from agent99.systems.analytics._board import Board
@@ -103,11 +105,16 @@ class Closer:
         return self._written is not None and self._is_whole and not self._is_closing
 
     def open_rows(self, key: Key | None, from_us: int | None, to_us: int | None) -> list[WindowRow]:
-        """Return what windows say that are open, or close at this moment; see `Board.open_rows`."""
+        """Return what windows say that are open; see `Board.open_rows`.
+
+        One that closes at this moment is open until its row is in the database: who would write it
+        instead, if this one died, might have merged more.
+        """
         closing = [
-            row
+            msgspec.structs.replace(row, state="open", revision=0)
             for row in self._writing
-            if not row.is_retracted
+            if row.revision == 1
+            and not row.is_retracted
             and (key is None or row.key == key)
             and (from_us is None or row.end_us > from_us)
             and (to_us is None or row.start_us < to_us)
