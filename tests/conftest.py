@@ -41,6 +41,22 @@ TRACED_FACTOR = 3
 _seed_key = pytest.StashKey[int]()
 
 
+_CROSSES = ({"memory", "postgresql"}, {"nats", "sqlite"})
+"""Of a bus and a database: each is among the quick tests with one of the other."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks choose
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the slow tests every second pair of bus and database: neither knows the other."""
+    for item in items:
+        callspec: Any = getattr(item, "callspec", None)
+        if callspec is None:
+            continue
+        words = {each for each in callspec.params.values() if isinstance(each, str)}
+        if any(cross <= words for cross in _CROSSES):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from the tests, and from what they import: all live to the end.
 
