@@ -7,7 +7,7 @@ have changed when it comes again, and it is to count once all the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -48,6 +48,11 @@ class Tally(msgspec.Struct):
         self.missed += other.missed
         self.misfit += other.misfit
         self.left += other.left
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Tell whether a value has others by name, or by key."""
+    return isinstance(value, _MAPPINGS)
 
 
 def wanted(enrichment: Enrichment, columns: Columns) -> list[Any]:
@@ -151,7 +156,7 @@ def _values(
 
 def _one(value: Any, name: str, *, is_only: bool) -> Any:
     """Return what a value has of a column; None: nothing."""
-    if isinstance(value, _MAPPINGS):
+    if is_mapping(value):
         return value.get(name)
     if value is None:
         return None

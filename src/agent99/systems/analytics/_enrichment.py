@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -176,7 +176,7 @@ class Enrichment:
             )
         if self._field(name).kind not in _VALUE_KINDS:
             raise self._wrong(f"{name!r} is no int, float, str or bool")
-        if cast("Any", self._infos[name].default) is msgspec.NODEFAULT:
+        if self._infos[name].default is msgspec.NODEFAULT:
             raise self._wrong(f"{name!r} has no constant default: no record comes without it")
 
     def _field(self, name: str) -> FieldType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from agent99.agent import link_of
 from agent99.clock import wait_ended
 from agent99.errors import text_of
+from agent99.systems.analytics._enriched import is_mapping
 
 if TYPE_CHECKING:
     from agent99.agent import Agent
@@ -122,8 +123,8 @@ class LookUps:
 
     async def _asked(self, keys: list[Any]) -> Answer:
         try:
-            found: Any = await self._look_up(keys)
-            if isinstance(found, Mapping):
+            found = await self._look_up(keys)
+            if is_mapping(found):
                 return Answer(dict(found))
         except Exception as error:  # noqa: BLE001 - a user's code: it is told to whoever waits
             return Answer(None, f"{type(error).__name__}: {text_of(error)}")
