@@ -29,6 +29,7 @@ from agent99.systems.analytics import (
     Producer,
     ProducerOptions,
     Tumbling,
+    WindowRow,
 )
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._columns import ColumnBatch, columns_of
@@ -393,10 +394,36 @@ async def test_a_batch_that_comes_later_counts_once_though_more_is_known(
     expected = {"drink": 2, "herbs": 1}
     await rows_when(
         analytics,
-        lambda rows: expected == {row.key[0]: row.values["sold"] for row in rows},
+        lambda rows: expected == sold_by(rows),
         pipeline="sold",
         state="open",
     )
+
+
+async def test_every_version_sees_what_was_known_then(mesh: Mesh, tmp_path: Path) -> None:
+    """A job that folds the log once more, when another category is known, has the same rows."""
+    figures = {"sold": Count()}
+    window = Tumbling(60)
+    sold = Pipeline("sold", GOODS, key=("category",), window=window, aggregates=figures)
+    url, knows = f"sqlite:///{tmp_path}/figures.db", Knowing()
+    await mesh.host(AnalyticsProcessor(Job("goods", (sold,)), url))
+    await host(mesh, category(knows))
+    await ingest(mesh, [bought(1), bought(2, "cup"), bought(3, "pot")])
+    knows.found = dict.fromkeys(knows.found, "other")
+    await ingest(mesh, [bought(4)])
+    await mesh.request("data_ingestion", "finish", {})
+    analytics = Analytics(mesh, "goods")
+    rows = await rows_when(analytics, lambda rows: 3 == len(rows), pipeline="sold")
+    assert {"drink": 1, "china": 2, "other": 1} == sold_by(rows)
+    await mesh.host(AnalyticsProcessor(Job("goods", (sold,), version=2), url))
+    later = Analytics(mesh, "goods", version=2)
+    again = await rows_when(later, lambda rows: 3 == len(rows), pipeline="sold")
+    assert sold_by(rows) == sold_by(again)
+
+
+def sold_by(rows: Sequence[WindowRow]) -> dict[Any, Any]:
+    """Return how many of each category were sold."""
+    return {row.key[0]: row.values["sold"] for row in rows}
 
 
 async def test_a_batch_in_the_file_is_known_though_more_is_known(tmp_path: Path) -> None:
