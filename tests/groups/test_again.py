@@ -20,6 +20,7 @@ from agent99.envelope import (
 )
 from agent99.errors import BadRequestError
 from agent99.groups import Active, Batch, Group, GroupOptions, delete_group, inspect_group
+from agent99.journal import Record
 from agent99.store import open_store
 from agent99.work import Outcome, Place, Quarantined
 from tests._wait import PATIENCE_S, eventually
@@ -50,7 +51,7 @@ class Desk(Seen):
 
     async def sort_out(self, batch: Batch) -> Batch | None:
         """Put what is poison into quarantine; returns the rest, if there is any."""
-        good = []
+        good: list[Record] = []
         for record in batch.records:
             number = msgspec.json.decode(split_message(record.payload)[1])["number"]
             if number not in self.poison:
