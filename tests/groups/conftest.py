@@ -63,7 +63,8 @@ async def delete_streams(url: str, mesh: str) -> None:
     try:
         journal = JetStreamJournal(wire, clock=clock, ids=ids)
         await journal.delete_stream(f"A99_{mesh}_LOG")
-        await journal.delete_stream(f"KV_a99_{mesh}_groups")
+        for bucket in ("groups", "schedules"):
+            await journal.delete_stream(f"KV_a99_{mesh}_{bucket}")
         for dead in await journal.streams(f"A99_{mesh}_DEAD_"):
             await journal.delete_stream(dead.config.name)
     finally:

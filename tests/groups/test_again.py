@@ -23,7 +23,7 @@ from agent99.groups import Active, Batch, Group, GroupOptions, delete_group, ins
 from agent99.journal import Record
 from agent99.store import open_store
 from agent99.work import Outcome, Place, Quarantined
-from tests._wait import PATIENCE_S, eventually
+from tests._wait import eventually
 from tests.groups.conftest import OpenMesh
 from tests.groups.test_death import TABLES, add, effects
 from tests.groups.test_event_group import QUICK as BY_EVENT
@@ -71,10 +71,7 @@ class Desk(Seen):
 
 async def kept_one(mesh: Mesh) -> Quarantined:
     """Return what is in quarantine, once something is."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not (kept := await buried(mesh)):
-            await asyncio.sleep(0)
-    (one,) = kept
+    (one,) = await eventually(lambda: buried(mesh))
     return one
 
 
@@ -158,6 +155,9 @@ async def test_an_owner_that_dies_at_it(
                 reached.set()
                 await asyncio.Event().wait()
 
+        async def has_effect_of(number: int) -> bool:
+            return (await effects(store))["k0"][-1] == number
+
         dead = Group(one, "billing", [">"], hang, store=store, options=QUICK)
         await fill(one, 1, range(3))
         await dead.__aenter__()
@@ -169,12 +169,8 @@ async def test_an_owner_that_dies_at_it(
         await one.aclose()
         async with Group(two, "billing", [">"], do, store=store, options=QUICK) as alive:
             await eventually(lambda: held(alive) == [64])
-            before = desk.count
             await fill(two, 1, range(3, 4))
-            await eventually(lambda: desk.count > before)
-            async with asyncio.timeout(PATIENCE_S):
-                while (await effects(store))["k0"][-1] != 3:
-                    await asyncio.sleep(0)
+            await eventually(lambda: has_effect_of(3))
         await dead.__aexit__(None, None, None)
         assert {"k0": [0, 2, 1, 3]} == await effects(store)
 
