@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent99.agent import Agent, Peer, link_of
+from agent99.agent import Agent, link_of
 from agent99.envelope import Pattern, parse_topic
-from agent99.errors import Agent99Error, NoAgentError, RemoteError, UsageError
+from agent99.errors import Agent99Error, RemoteError
 from agent99.systems.analytics._anomalies import (
     USUAL,
     Anomaly,
@@ -20,14 +20,13 @@ from agent99.systems.analytics._anomalies import (
     find_anomalies,
 )
 from agent99.systems.analytics._asked import asked_key, asked_us
+from agent99.systems.analytics._asker import Asker
 from agent99.systems.analytics._changes import Change, Changes
 from agent99.systems.analytics._closer import turned_topic
 from agent99.systems.analytics._detector import Detector
 from agent99.systems.analytics._names import group_of
-from agent99.systems.analytics._pages import changed, last_of
 from agent99.systems.analytics._questions import (
     LIMIT_MAX,
-    UNKNOWN_JOB,
     VERSION_BEHIND,
     CompareQuery,
     Comparison,
@@ -47,16 +46,13 @@ if TYPE_CHECKING:
     from agent99.agent import Mesh
     from agent99.systems.analytics._delta import Scalar, WindowRow
 
-CAPABILITY: Final = "analytics_processor"
 POLL_S: Final = 1.0
 """Between two looks of who follows, where no hint comes."""
-TIMEOUT_S: Final = 10.0
 LONG_S: Final = 60.0
 """For what goes through all rows of a version."""
 PATIENCE_S: Final = 10.0
 AGAIN_S: Final = 0.05
 """Before a switch is tried again."""
-T = TypeVar("T")
 
 
 class Analytics:
@@ -74,10 +70,9 @@ class Analytics:
 
     def __init__(self, of: Mesh | Agent, job: str, *, version: int = 0) -> None:
         self._of: Final = of
+        self._asker: Final = Asker(of, job)
         self._job: Final = job
         self._version: Final = version
-        self._last = ""
-        """The instance that has answered last."""
 
     def __repr__(self) -> str:
         return f"Analytics({self._job!r}, version={self._version})"
@@ -119,8 +114,8 @@ class Analytics:
             limit=LIMIT_MAX,
         )
         if limit is not None:
-            return await self._at_the_end(query, limit)
-        rows, _ = await self._all(query)
+            return await self._asker.last_rows(query, limit)
+        rows, _ = await self._asker.all_rows(query)
         return rows
 
     async def stats(self) -> JobStats:
@@ -129,7 +124,7 @@ class Analytics:
         Raises:
             as `query`.
         """
-        return await self._ask("stats", StatsQuery(self._job, self._version), JobStats)
+        return await self._asker.ask("stats", StatsQuery(self._job, self._version), JobStats)
 
     async def compare(
         self,
@@ -157,7 +152,7 @@ class Analytics:
             until_us=asked_us(until),
             limit=limit,
         )
-        return await self._ask("compare", query, Comparison, timeout_s=LONG_S)
+        return await self._asker.ask("compare", query, Comparison, timeout_s=LONG_S)
 
     async def switch(
         self, version: int, *, patience_s: float = PATIENCE_S, is_forced: bool = False
@@ -185,7 +180,7 @@ class Analytics:
         while True:
             query = SwitchQuery(version=version, job=self._job, goal=goal, is_forced=is_forced)
             try:
-                return await self._ask("switch", query, Switched, timeout_s=LONG_S)
+                return await self._asker.ask("switch", query, Switched, timeout_s=LONG_S)
             except RemoteError as error:
                 if error.code != VERSION_BEHIND or clock.monotonic_s() >= until_s:
                     raise
@@ -201,7 +196,9 @@ class Analytics:
             NoAgentError: nobody is there.
             DeadlineExceededError, TransportError, ClosedError: it may have been done: do it again.
         """
-        return await self._ask("drop", DropQuery(version=version, job=self._job), Dropped, LONG_S)
+        return await self._asker.ask(
+            "drop", DropQuery(version=version, job=self._job), Dropped, LONG_S
+        )
 
     async def follow(
         self, pipeline: str, *, poll_s: float = POLL_S
@@ -310,7 +307,7 @@ class Analytics:
             state="closed",
             limit=1,
         )
-        return (await self._ask("query", asked, RowsPage)).version
+        return (await self._asker.ask("query", asked, RowsPage)).version
 
     async def _follow(
         self, pipeline: str, version: int, poll_s: float
@@ -321,11 +318,13 @@ class Analytics:
         )
         link = link_of(self._of) if isinstance(self._of, Agent) else self._of.link
         topic = turned_topic(group_of(self._job, version), pipeline)
-        changes = Changes(lambda turn: self._all(msgspec.structs.replace(wanted, after_turn=turn)))
+        changes = Changes(
+            lambda turn: self._asker.all_rows(msgspec.structs.replace(wanted, after_turn=turn))
+        )
         subject = link.subjects.event_listen(Pattern(parse_topic(topic)))
         heard = link.wire.subscribe(subject, changes.hear)
         try:
-            rows, page = await self._all(wanted)
+            rows, page = await self._asker.all_rows(wanted)
             changes.turn = page.turn
             yield Change(rows=rows, watermark_us=page.watermark_us, is_snapshot=True)
             look_s = link.clock.monotonic_s() + poll_s
@@ -347,79 +346,3 @@ class Analytics:
             return await self._current(pipeline) != version
         except Agent99Error:
             return False
-
-    async def _all(self, query: RowsQuery) -> tuple[list[WindowRow], RowsPage]:
-        """Return all rows, and the first page.
-
-        What closes, or changes, while pages are asked for is asked for after them.
-        """
-        first = page = await self._ask("query", query, RowsPage)
-        rows = list(page.rows)
-        while page.after is not None:
-            query = msgspec.structs.replace(query, after=page.after, version=first.version)
-            page = await self._ask("query", query, RowsPage)
-            rows += page.rows
-        is_snapshot = query.state != "open" and query.after_turn < 0
-        if is_snapshot and page.turn != first.turn:
-            newer, _ = await self._all(
-                msgspec.structs.replace(query, state="closed", after=None, after_turn=first.turn)
-            )
-            rows = changed(rows, newer)
-        return rows, first
-
-    async def _at_the_end(self, query: RowsQuery, count: int) -> list[WindowRow]:
-        """Return the last rows, and read no others.
-
-        What closes, or changes, while pages are asked for is asked for after them.
-        """
-        if count < 1:
-            raise UsageError(f"limit is {count}; 1 or more")
-        asked = msgspec.structs.replace(query, limit=min(count, LIMIT_MAX), is_backwards=True)
-        first = page = await self._ask("query", asked, RowsPage)
-        rows = list(page.rows)
-        while page.after is not None and len(rows) < count:
-            asked = msgspec.structs.replace(
-                asked,
-                after=page.after,
-                version=first.version,
-                limit=min(count - len(rows), LIMIT_MAX),
-            )
-            page = await self._ask("query", asked, RowsPage)
-            rows += page.rows
-        newer: list[WindowRow] = []
-        if query.state != "open" and page.turn != first.turn:
-            newer, _ = await self._all(
-                msgspec.structs.replace(
-                    query, version=first.version, state="closed", after_turn=first.turn
-                )
-            )
-        return last_of(rows, newer, count, is_all=page.after is None)
-
-    async def _ask(
-        self, operation: str, question: Any, returns: type[T], timeout_s: float = TIMEOUT_S
-    ) -> T:
-        """Ask the processors of the job, one after the other, until one knows it.
-
-        Raises:
-            as `query`.
-        """
-        refused: Agent99Error | None = None
-        for peer in await self._peers():
-            try:
-                answer = await self._of.request(
-                    peer, operation, question, returns=returns, timeout_s=timeout_s
-                )
-            except RemoteError as error:
-                if error.code != UNKNOWN_JOB:
-                    raise
-                refused = error
-            except NoAgentError as error:  # it is going: another one is there, or comes
-                refused = refused or error
-            else:
-                self._last = peer.instance
-                return answer
-        raise refused or NoAgentError(f"no analytics processor is running for job {self._job!r}")
-
-    async def _peers(self) -> list[Peer]:
-        peers = await self._of.discover(CAPABILITY)
-        return sorted(peers, key=lambda peer: (peer.instance != self._last, peer.instance))
