@@ -12,7 +12,10 @@ from agent99.envelope import DEPTH_MAX, decode_header
 from agent99.errors import BadRequestError
 
 _PIECES = st.sampled_from(
-    ["[", "]", "{", "}", '"', "\\", "[]", "{}", "[" * 40, "]" * 40, "{" * 40, "}" * 40, "a", ","]
+    [
+        *("[", "]", "{", "}", '"', "\\", "[]", "{}", "[" * 40, "]" * 40, "{" * 40, "}" * 40),
+        *("a", ",", "},{", "},{" * 40, '"},{"'),
+    ]
 )
 
 
@@ -46,6 +49,10 @@ def deepest(text: str) -> int:
 @example("[" * 40 + '\\"' + "]" * 40 + '"' + "[" * 40)
 @example('["[","' + "{" * 100 + '\\""]' * 20)
 @example("[" * 65)
+@example("{},{" * 65)
+@example('{"},{"' * 65)
+@example("[" * 64 + "{},{}")
+@example('[1,{"a":' * 33)
 @example("[{" * 40)
 @example("[" + "[]," * 1000 + "]")
 def test_what_is_too_deep_is_refused_whatever_stands_in_strings(text: str) -> None:
@@ -60,7 +67,7 @@ def test_what_is_too_deep_is_refused_whatever_stands_in_strings(text: str) -> No
     assert refused == (deepest(padded) > DEPTH_MAX)
 
 
-@pytest.mark.parametrize("shape", ["[{}]", '[["a"],{"b":[1]}]', '{"a":"\\\\","b":"12\\" {"}'])
+@pytest.mark.parametrize("shape", ["{}", "[{}]", '[["a"],{"b":[1]}]', '{"a":"\\\\","b":"12\\" {"}'])
 def test_many_shallow_ones_are_not_deep(shape: str) -> None:
     """A long list is not refused for its length."""
     body = ",".join([shape] * 5_000)
