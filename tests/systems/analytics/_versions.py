@@ -61,11 +61,12 @@ class Versions(NamedTuple):
         return await self.store.read(read)
 
     async def caught_up(self) -> None:
-        """Wait until the new version is about where the old one is."""
+        """Wait until the new version is where the old one is now; that one is further by then."""
+        old = await self.watermarks(1)
         async with asyncio.timeout(SETTLE_S):
             while True:
-                old, new = await self.watermarks(1), await self.watermarks(2)
-                if new and all(new[name] >= old[name] - 60_000_000 for name in old):
+                new = await self.watermarks(2)
+                if all(new.get(name, 0) >= at_us for name, at_us in old.items()):
                     return
                 await asyncio.sleep(LOOK_S)
 
