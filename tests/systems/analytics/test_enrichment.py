@@ -117,7 +117,9 @@ async def test_single_records_that_come_together_are_looked_up_together(mesh: Me
     await eventually(lambda: knows.asked)
     sent += [asyncio.ensure_future(ingest(mesh, bought(n, ("cup", "pot")[n % 2]))) for n in (1, 2)]
     await come()
-    sent += [asyncio.ensure_future(ingest(mesh, bought(n))) for n in range(3, 40)]
+    sent += [asyncio.ensure_future(ingest(mesh, bought(n))) for n in range(3, 20)]
+    named = [ingest(mesh, bought(n), batch_id=f"r{n}") for n in range(20, 40)]
+    sent += map(asyncio.ensure_future, named)
     await come()
     assert 1 == len(knows.asked)
     knows.is_open.set()

@@ -83,16 +83,20 @@ class Enricher:
     def __repr__(self) -> str:
         return f"Enricher({[step.enrichment for step in self._steps]!r})"
 
-    async def fill(self, columns: Columns, until_s: float) -> tuple[Columns, Tally]:
-        """Return the columns of an array with what was looked up, in its turn.
+    async def fill(
+        self, columns: Columns, until_s: float, *, is_alone: bool
+    ) -> tuple[Columns, Tally]:
+        """Return the columns of a batch with what was looked up, in its turn.
 
         Args:
             until_s: So long it may take, by the monotonic clock.
+            is_alone: Its keys are many: they are not looked up together with those of others.
 
         Raises:
             Failure: NOT_ENRICHED.
         """
-        return await self._turns.after(self._filled(columns, until_s, is_alone=True), until_s)
+        work = self._filled(columns, until_s, is_alone=is_alone)
+        return await self._turns.after(work, until_s)
 
     async def fill_record(self, record: Any, columns: Columns, until_s: float) -> Tally:
         """Give a record that nobody else holds what was looked up, in its turn.
@@ -106,8 +110,7 @@ class Enricher:
         Raises:
             Failure: NOT_ENRICHED.
         """
-        work = self._filled(columns, until_s, is_alone=False)
-        full, tally = await self._turns.after(work, until_s)
+        full, tally = await self.fill(columns, until_s, is_alone=False)
         for name in {name for step in self._steps for name in step.enrichment.columns}:
             msgspec.structs.force_setattr(record, name, full[name][0])
         return tally

@@ -264,7 +264,9 @@ class DataIngestionAgent(Agent):
         batches = [_batch(source, number, origin, columns) for number, columns in parts]
         if (enricher := self._enrichers.get(source.name)) is None:
             return [self._put(source, batch) for batch in batches], Tally()
-        columns, tally = await enricher.fill(taken.columns, self._until_s())
+        columns, tally = await enricher.fill(
+            taken.columns, self._until_s(), is_alone=taken.is_array
+        )
         enriched = intake.part(msgspec.structs.replace(taken, columns=columns), shard)
         room = Room(self._storing.bytes_max, enricher.row_bytes)
         puts: list[Put] = []
