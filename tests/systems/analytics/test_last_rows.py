@@ -62,7 +62,7 @@ async def test_the_last_rows_are_the_end_of_all(
         await store(
             mesh, [sale(60 * at, shop) for at in range(4) for shop in shops[shard:]], shard=shard
         )
-    await rows_when(figures, lambda rows: len(rows) == 6)  # written, not only on their way
+    await rows_when(figures, lambda rows: len(rows) == 6)
     states = ["closed"] * 6 + ["open"] * 6
     rows = await rows_when(figures, lambda rows: [one.state for one in rows] == states, state="all")
     for limit in (*range(1, 14), 1_000):
@@ -104,11 +104,31 @@ async def test_no_more_is_read_than_is_wanted() -> None:
     assert [(3, True)] == [(one.limit, one.is_backwards) for one in asked.questions]
 
 
+async def test_what_closes_between_two_pages_counts_once() -> None:
+    """What was open on the first page, and comes again as closed, leaves its place to another."""
+    closed = [row(at, "a", "closed") for at in (9, 8, 7)]
+    asked = Asked(
+        ([row(9, "a")], 7, After(9, 0, '["a"]', is_open=True)),
+        (closed[:1], 8, After(9, 0, '["a"]')),
+        (closed[1:2], 8, After(8, 0, '["a"]')),
+        (closed[:1], 8, None),
+    )
+    assert closed[1::-1] == await asked.last_rows(RowsQuery(pipeline="revenue"), 2)
+    assert [2, 1, 1] == [one.limit for one in asked.questions[:3]]
+
+
 async def test_what_changes_between_two_pages_is_shown() -> None:
     """What was open on the first page and has closed is closed; what was taken back is gone."""
     asked = Asked(
         ([row(9, "e")], 7, After(9, 0, '["e"]', is_open=True)),
-        ([row(9, "e", "closed"), row(8, "d", "closed"), row(7, "c", "closed")], 8, After(7, 0, "")),
+        (
+            [
+                row(end_us, key, "closed")
+                for end_us, key in ((9, "e"), (8, "d"), (7, "c"), (6, "b"))
+            ],
+            8,
+            After(6, 0, '["b"]'),
+        ),
         (
             [
                 row(9, "e", "closed"),
@@ -121,7 +141,7 @@ async def test_what_changes_between_two_pages_is_shown() -> None:
         ),
     )
     rows = await asked.last_rows(RowsQuery(pipeline="revenue"), 4)
-    assert [("c", 2, "closed"), ("e", 1, "closed")] == [
+    assert [("b", 1, "closed"), ("c", 2, "closed"), ("e", 1, "closed")] == [
         (one.key[0], one.revision, one.state) for one in rows
     ]
     assert [-1, -1, 7] == [one.after_turn for one in asked.questions]

@@ -8,7 +8,7 @@ import msgspec
 
 from agent99.agent import Peer
 from agent99.errors import Agent99Error, NoAgentError, RemoteError, UsageError
-from agent99.systems.analytics._pages import changed, last_of
+from agent99.systems.analytics._pages import changed, last_of, name_of
 from agent99.systems.analytics._questions import LIMIT_MAX, UNKNOWN_JOB, RowsPage, RowsQuery
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Asker:
             raise UsageError(f"limit is {count}; 1 or more")
         asked = msgspec.structs.replace(query, limit=min(count, LIMIT_MAX), is_backwards=True)
         first = page = await self.ask("query", asked, RowsPage)
-        rows = list(page.rows)
+        # What closes meanwhile comes again, on a later page: it counts once.
+        rows = {name_of(row): row for row in page.rows}
         while page.after is not None and len(rows) < count:
             asked = msgspec.structs.replace(
                 asked,
@@ -108,7 +109,7 @@ class Asker:
                 limit=min(count - len(rows), LIMIT_MAX),
             )
             page = await self.ask("query", asked, RowsPage)
-            rows += page.rows
+            rows |= {name_of(row): row for row in page.rows}
         newer: list[WindowRow] = []
         if query.state != "open" and page.turn != first.turn:
             newer, _ = await self.all_rows(
@@ -116,7 +117,7 @@ class Asker:
                     query, version=first.version, state="closed", after_turn=first.turn
                 )
             )
-        return last_of(rows, newer, count, is_all=page.after is None)
+        return last_of(list(rows.values()), newer, count, is_all=page.after is None)
 
     async def _peers(self) -> list[Peer]:
         peers = await self._of.discover(CAPABILITY)

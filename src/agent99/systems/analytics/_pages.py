@@ -55,8 +55,8 @@ def join(
         limit: Of rows.
     """
     rows, behind = opened
-    there = {_name(row) for row in closed}
-    rows = [row for row in rows if _name(row) not in there]
+    there = {name_of(row) for row in closed}
+    rows = [row for row in rows if name_of(row) not in there]
     room = PAGE_BYTES_MAX - sum(len(_encode(row)) for row in closed)
     page = _fit(rows[: limit - len(closed)], room, 0 if closed else 1)
     if len(page) < len(rows):
@@ -74,8 +74,8 @@ def join_backwards(
         limit: Of rows.
     """
     rows, behind = closed
-    there = {_name(row) for row in rows}
-    opened = [row for row in opened if _name(row) not in there]
+    there = {name_of(row) for row in rows}
+    opened = [row for row in opened if name_of(row) not in there]
     room = PAGE_BYTES_MAX - sum(len(_encode(row)) for row in opened)
     page = _fit(rows[: limit - len(opened)], room, 0 if opened else 1)
     if len(page) < len(rows):
@@ -93,17 +93,19 @@ def last_of(
         newer: All that have closed, or changed, while that was done.
         is_all: There are no others.
     """
-    named = {_name(row) for row in rows}
+    named = {name_of(row) for row in rows}
     if rows and not is_all:
         # Between those and what is before them there may be others, that were not read.
         first = rows[-1].end_us, rows[-1].start_us
-        newer = [row for row in newer if _name(row) in named or (row.end_us, row.start_us) >= first]
+        newer = [
+            row for row in newer if name_of(row) in named or (row.end_us, row.start_us) >= first
+        ]
     return changed(list(reversed(rows)), newer)[-count:]
 
 
 def changed(rows: list[WindowRow], newer: Sequence[WindowRow]) -> list[WindowRow]:
     """Return rows as they are after some have closed, were corrected or taken back."""
-    named = {_name(row): row for row in rows} | {_name(row): row for row in newer}
+    named = {name_of(row): row for row in rows} | {name_of(row): row for row in newer}
     kept = [row for row in named.values() if not row.is_retracted]
     kept.sort(key=lambda row: (row.state == "open", row.end_us, row.start_us))
     return kept
@@ -124,7 +126,7 @@ def _fit(rows: Sequence[WindowRow], bytes_max: int, rows_min: int) -> list[Windo
     return page
 
 
-def _name(row: WindowRow) -> tuple[object, ...]:
+def name_of(row: WindowRow) -> tuple[object, ...]:
     """Return what names a window for good."""
     return row.key, row.start_us, row.end_us, row.number
 
