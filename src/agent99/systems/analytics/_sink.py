@@ -96,7 +96,10 @@ class Sink(Protocol):
         ...
 
     def open(self, target: Target, /) -> AbstractAsyncContextManager[SinkWriter]:
-        """Return its writer, to be used with `async with`; what entering raises is tried again."""
+        """Return its writer, to be used with `async with`.
+
+        Entering that raises, or takes longer than an attempt may (`curve`), is tried again.
+        """
         ...
 
 

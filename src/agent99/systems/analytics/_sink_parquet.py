@@ -53,7 +53,8 @@ class ParquetSink:
     """
 
     folder: str | Path
-    """Made where there is none; all processors share it. What is not whole is in `.parts`."""
+    """Made where there is none; all processors of one mesh share it, and another mesh needs
+    another one. What is not whole is in `.parts`."""
     name: str = field(default="parquet", kw_only=True)
     """Of the sink, by the grammar of names."""
     kinds: Mapping[str, type] = field(default_factory=dict[str, type], kw_only=True)
