@@ -16,7 +16,7 @@ from agent99.errors import (
     StoreUnavailableError,
     UsageError,
 )
-from agent99.store import Migration, StoreOptions, Transaction, open_store
+from agent99.store import Migration, StoreOptions, Transaction, make_folder, open_store
 
 TABLES = (
     Migration(
@@ -273,3 +273,11 @@ async def test_sqlalchemy_statements(sqlite_url: str) -> None:
             await store.transaction(lambda t: t.execute(note.insert().values(nothing=1)))
         with pytest.raises(ConstraintError):
             await store.transaction(lambda t: t.execute(note.insert().values(id=1, text="d")))
+
+
+def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
+    """It is there afterwards, as it was if it was; another database has none."""
+    for _ in range(2):
+        make_folder(f"sqlite:///{tmp_path}/a/b/data.db")
+    make_folder("postgresql://nobody@nowhere/data")
+    assert [tmp_path / "a", tmp_path / "a" / "b"] == sorted(tmp_path.rglob("*"))

@@ -7,6 +7,7 @@ May import:  errors clock ids envelope; msgspec sqlalchemy
 Never:       knows about NATS, runs a function on the event loop, keeps a connection to itself.
 """
 
+from agent99.store._link import make_folder
 from agent99.store._migrations import Migration
 from agent99.store._options import StoreOptions, StoreStatistics
 from agent99.store._outbox import (
@@ -43,6 +44,7 @@ __all__ = [
     "advance_position",
     "claim_position",
     "forget_reader",
+    "make_folder",
     "open_store",
     "read_positions",
 ]

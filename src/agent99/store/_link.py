@@ -15,6 +15,7 @@ from agent99.store._statements import Statements
 
 Dialect = Literal["sqlite", "postgresql"]
 
+_SQLITE: Final = "sqlite:///"
 _DRIVERS: Final[dict[str, str]] = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _WAL_ATTEMPT_S = 0.02  # SQLite answers "busy" at once, busy_timeout or not, while another switches
 _JOURNAL_BYTES_MAX = 64 * 1024 * 1024  # what a large transaction leaves of the WAL file
@@ -27,6 +28,19 @@ _POSTGRES_KEEPALIVE: Final[dict[str, int]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+
+
+def make_folder(url: str) -> None:
+    """Have the folder of a SQLite file be there, with those above it; another database needs none.
+
+    Args:
+        url: As of `open_store`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if url.startswith(_SQLITE):
+        Path(url.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
 
 
 class Database:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -69,7 +68,6 @@ ROWS_MAX = 2_000_000
 DRAIN_S_MAX = 2.0
 """For so long a batch that is folded may end, when its partition goes to another processor."""
 ACTIONS = ("process_batch", "query", "stats", "jobs", "compare", "switch", "drop")
-_SQLITE = "sqlite:///"
 
 
 class ProcessorOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,12 +121,14 @@ class AnalyticsProcessor(Agent):
             StoreError or one of its kinds.
             JournalError, DeadlineExceededError, TransportError, RemoteProtocolError, ClosedError
         """
-        from agent99.store import StoreOptions, open_store  # noqa: PLC0415 - loads SQLAlchemy
+        from agent99.store import (  # noqa: PLC0415 - loads SQLAlchemy
+            StoreOptions,
+            make_folder,
+            open_store,
+        )
         from agent99.systems.analytics._tables import MIGRATIONS, SCHEMA  # noqa: PLC0415 - as above
 
-        if self._database.startswith(_SQLITE):
-            path = Path(self._database.removeprefix(_SQLITE))
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._database)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(
                 open_store(

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -28,7 +27,6 @@ from agent99.systems.events._verify import Proof
 from agent99.systems.events._words import INVALID_QUERY, refusal
 
 GROUP: Final = "audit"
-_SQLITE: Final = "sqlite:///"
 DAY: Final = timedelta(days=1)
 KEPT_S_MAX: Final = 3.0
 """So long an event that is handed over is waited for, in seconds: it comes by the log."""
@@ -116,9 +114,10 @@ class AuditAgent(Agent):
 
     async def start(self) -> None:
         """Open the log, and read the events that are stored from where it ends."""
+        from agent99.store import make_folder  # noqa: PLC0415 - loads SQLAlchemy
+
         url = self._url or audit_url()
-        if url.startswith(_SQLITE):
-            Path(url.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(url)
         async with AsyncExitStack() as stack:
             opening = AuditLog.opened(url, self._clock, self._ids)
             self._log = await stack.enter_async_context(opening)

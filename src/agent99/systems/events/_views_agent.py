@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,7 +25,6 @@ NO_ORDER = "NO_ORDER"
 OPTIONS = ProjectionOptions(poll_s=0.2)
 ROWS_MAX = 10_000_000
 """Of a table that is hashed."""
-_SQLITE = "sqlite:///"
 
 
 class OrderQuery(msgspec.Struct, frozen=True):
@@ -84,10 +82,13 @@ class OrderViewsAgent(Agent):
 
     async def start(self) -> None:
         """Open the database, and go on where the projections are."""
-        from agent99.store import StoreOptions, open_store  # noqa: PLC0415 - loads SQLAlchemy
+        from agent99.store import (  # noqa: PLC0415 - loads SQLAlchemy
+            StoreOptions,
+            make_folder,
+            open_store,
+        )
 
-        if self._url.startswith(_SQLITE):
-            Path(self._url.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._url)
         async with AsyncExitStack() as stack:
             options = StoreOptions(rows_max=ROWS_MAX)
             store = await stack.enter_async_context(open_store(self._url, options=options))
