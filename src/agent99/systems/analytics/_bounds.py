@@ -22,8 +22,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 TIME_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 TIME_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The years 1 to 9999: what a datetime can say."""
-_INT64 = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
-_TIME_US = Annotated[int, msgspec.Meta(ge=TIME_US_MIN, le=TIME_US_MAX)]
+_INT64: Final[Any] = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
+_TIME_US: Final[Any] = Annotated[int, msgspec.Meta(ge=TIME_US_MIN, le=TIME_US_MAX)]
 
 
 def bounded(source: Source[Any], name: str) -> Any:
