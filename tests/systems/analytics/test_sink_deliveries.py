@@ -56,6 +56,18 @@ def test_jobs_refuse_sinks_of_one_group() -> None:
         job(first, second)
 
 
+async def test_a_function_need_not_be_a_coroutine_function(mesh: Mesh, database: str) -> None:
+    """One that returns at once has done its work by then: it is not called again."""
+    calls: list[int] = []
+
+    def take(rows: Sequence[WindowRow], _event: Event) -> None:
+        calls.append(len(rows))
+
+    figures = await _deliver(mesh, database, FunctionSink("plain", take, curve=QUICK))
+    stats = await sink_when(figures, lambda one: one.delivered == 1, "plain")
+    assert ([1], "") == (calls, stats.error)
+
+
 async def test_a_sink_that_hangs_is_told(mesh: Mesh, database: str) -> None:
     """What takes longer than it may is told as such, and tried again."""
     is_free = asyncio.Event()

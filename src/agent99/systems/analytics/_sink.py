@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -103,7 +104,8 @@ class Sink(Protocol):
         ...
 
 
-Write = Callable[[Sequence[WindowRow], Event], Awaitable[Sequence[Refused] | None]]
+Written = Sequence[Refused] | None
+Write = Callable[[Sequence[WindowRow], Event], Awaitable[Written] | Written]
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class FunctionSink:
     name: str
     """By the grammar of names."""
     function: Write
-    """As `SinkWriter.write`; None: it has refused nothing."""
+    """As `SinkWriter.write`; None: it has refused nothing. It may be one without `async`, if it
+    returns at once: everything else waits for it."""
     curve: Curve = field(default=SINK_CURVE, kw_only=True)
     """How often an event is tried, and how long one attempt may take."""
 
@@ -150,7 +153,8 @@ class _FunctionWriter:
 
     async def write(self, rows: Sequence[WindowRow], event: Event, /) -> Sequence[Refused]:
         """Call the function."""
-        return await self._function(rows, event) or ()
+        said = self._function(rows, event)
+        return (await said if isawaitable(said) else said) or ()
 
 
 def check_sinks(sinks: tuple[object, ...], key: Sequence[Column], values: Sequence[Column]) -> None:
