@@ -290,6 +290,27 @@ async def test_what_corrects_a_window_after_a_switch_is_told(
     assert [(2, [0, 3, 40]), (2, [8, 10, 41])] == numbers(told)[2:]
 
 
+async def test_what_a_version_told_before_it_was_left_is_not_told_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gone back to, it tells what it alone has closed meanwhile; not what it alone had before."""
+    told, log = listen(monkeypatch), Log(random.Random(0))
+    log.shards[0].extend(Tick(at_us, "a", at_us) for at_us in (0, 8, 16, 24))
+    log.shards[1].append(Tick(30, "b", 30))
+    async with open_store(url, migrations=MIGRATIONS, schema=SCHEMA) as store:
+        old, new = await begin(store, log, pipeline_of(Tumbling(7 * US)), 2)
+        new.leaves_out = frozenset((8, 16))
+        for one in (old, new):
+            one.merge(0, 4)
+            one.merge(1, 1)
+        await old.close(14)
+        await new.close(14)
+        for one in (new, old):
+            await store.transaction(partial(switch, mesh="mesh", job=one.job))
+            await old.close(21)
+    assert [(1, [0]), (1, [8]), (1, [16])] == numbers(told)
+
+
 def numbers(told: Told) -> list[tuple[int, list[int]]]:
     """Return which records were told, and by which version."""
     return [(version, row.values["numbers"]) for version, row in told]
