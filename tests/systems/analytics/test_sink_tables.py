@@ -42,6 +42,19 @@ async def test_a_table_is_of_one_pipeline(url: str, other: dict[str, str]) -> No
     assert latest([row(), row(1)]) == await table_of(url)
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["in order", "the old one late"])
+async def test_a_later_version_takes_back_what_an_earlier_one_told(url: str, is_late: bool) -> None:
+    """The row of the earlier version goes too, whichever of their sinks is first."""
+    sink, later = SqlSink(url, "revenue"), msgspec.structs.replace(TARGET, version=2)
+    async with sink.open(TARGET) as old, sink.open(later) as new:
+        if not is_late:
+            await old.write([row(), row(1)], event())
+        await new.write([row(revision=2, is_retracted=True)], event(2))
+        if is_late:
+            await old.write([row(), row(1)], event())
+    assert latest([row(1)]) == await table_of(url)
+
+
 async def test_what_was_taken_back_meanwhile_stays_so(postgres_url: str) -> None:
     """Who was taken over from, and ends late, brings back no row that was taken back meanwhile."""
     await make_table(postgres_url, "")

@@ -32,6 +32,7 @@ _NOT_OURS: Final = frozenset(("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"
 """Columns that each table of PostgreSQL has."""
 _TYPES: Final = {int: "BIGINT", float: "DOUBLE PRECISION", str: "TEXT", bool: "BOOLEAN"}
 _TAIL: Final = (Column("records", int), Column("revision", int))
+_VERSION: Final = Column("version", int)
 _WINDOW: Final = tuple(Column(one, str if one == "key_json" else int) for one in WINDOW)
 
 
@@ -43,7 +44,7 @@ class SqlSink:
     `end_us` and `number` of the window; `version` of the job; `records`, `revision`; and
     `key_json`, by which a row is found. One that is there may have rules of its own: a row that
     breaks them goes into quarantine, and the others are written. `{table}_retracted` remembers the
-    windows that were taken back, whose rows are deleted.
+    windows that were taken back, whose rows are deleted, those of earlier versions too.
 
     Delivery: effectively once: a row is changed by a higher revision alone, whoever writes, and
         however often it comes.
@@ -127,7 +128,9 @@ class _Statements:
         names = ", ".join(f'"{one.name}"' for one in columns)
         window = ", ".join(WINDOW)
         given = ", ".join(_mark(one) for one in columns)
-        same = " AND ".join(f"{one.name} = {_mark(one)}" for one in _WINDOW)
+        named = [one for one in _WINDOW if one.name != "version"]
+        same = " AND ".join(f"{one.name} = {_mark(one)}" for one in named)
+        last = f"version = {_mark(_VERSION)} AND revision"
         changed = ", ".join(
             f'"{one.name}" = excluded."{one.name}"' for one in columns if one not in _WINDOW
         )
@@ -139,7 +142,8 @@ class _Statements:
         # The table's name and the columns' are plain ones, as was checked.
         put = (
             f'INSERT INTO "{table}" ({names}) SELECT {given} WHERE {{}} AND NOT EXISTS'  # noqa: S608 - plain names, checked
-            f" (SELECT 1 FROM {gone} WHERE {same} AND revision >= {revision})"
+            f" (SELECT 1 FROM {gone} WHERE {same} AND (version > {_mark(_VERSION)}"
+            f" OR {last} >= {revision}))"
             f" ON CONFLICT ({window}) DO UPDATE SET {changed}"
             f' WHERE "{table}".revision < excluded.revision'
         )
@@ -152,7 +156,10 @@ class _Statements:
             f" ON CONFLICT ({window}) DO UPDATE SET revision = excluded.revision"
             f" WHERE {gone}.revision < excluded.revision"
         )
-        self.delete: Final = f'DELETE FROM "{table}" WHERE {same} AND revision <= {revision}'  # noqa: S608 - plain names, checked
+        self.delete: Final = (
+            f'DELETE FROM "{table}" WHERE {same} AND (version < {_mark(_VERSION)}'  # noqa: S608 - plain names, checked
+            f" OR {last} <= {revision})"
+        )
 
     def __repr__(self) -> str:
         return f"_Statements({self.put!r})"
