@@ -20,8 +20,10 @@ pyright := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/
 # Else each of the tests' processes, and each process that they start, compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+quick := $(BIN)/pytest -n $(JOBS) --dist worksteal --durations=12 --ignore=tests/house
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo year test test-slow chaos faults fuzz soak check format bench lock clean data
+.PHONY: help setup demo year test coverage test-slow chaos faults fuzz soak check format bench lock clean data
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,9 +36,12 @@ demo: $(BIN)/.ready ## run a real shop's weeks on a real broker, bus and audit l
 year: data $(BIN)/.ready ## run the shop on the whole year (DATA=file names another, DEMO=events looks on)
 	@$(BIN)/agent99 demo $(if $(filter command line,$(origin DEMO)),$(DEMO),shop) --data '$(DATA)' $(json) $(ARGS)
 
-test: $(BIN)/.ready ## run the quick tests, measure coverage, hold the gates
+test: $(BIN)/.ready ## run the quick tests
+	@$(quick) $(ARGS)
+
+coverage: $(BIN)/.ready ## run the quick tests, measured, and hold the coverage gates
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest -n $(JOBS) --dist worksteal --durations=12 --cov --cov-report= --ignore=tests/house $(ARGS)
+	@$(quick) --cov --cov-report= $(ARGS)
 	@$(BIN)/python tools/coverage_gate.py
 
 test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in short form

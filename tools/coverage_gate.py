@@ -1,4 +1,4 @@
-"""Hold the coverage gates: `make test` runs it on the data that the tests left.
+"""Hold the coverage gates: `make coverage` runs it on the data that the tests left.
 
 Two gates: everything, and the pure rooms, where a branch that no test takes has no excuse.
 A figure is coverage.py's own with branches: (lines + branches taken) / (lines + branches).
