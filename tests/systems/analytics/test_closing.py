@@ -18,6 +18,7 @@ from agent99.errors import RequestError
 from agent99.groups import read_events
 from agent99.store import Store, open_store
 from agent99.systems.analytics import TopK
+from agent99.systems.analytics._asker import Asker
 from agent99.systems.analytics._client import Analytics
 from agent99.systems.analytics._closed_rows import Closing, compact, read_news, write_turn
 from agent99.systems.analytics._delta import WindowRow
@@ -245,17 +246,19 @@ async def test_what_closes_between_two_pages_is_shown() -> None:
         ),
     }
 
-    class Asked(Analytics):
+    class Asked(Asker):
         """Answers by itself."""
 
-        async def _ask(self, operation: str, question: Any, returns: Any) -> Any:
+        async def ask(
+            self, operation: str, question: Any, returns: Any, timeout_s: float = 0.0
+        ) -> Any:
             rows, turn, after = told[question.after_turn, question.after]
             page: dict[str, Any] = {"job": "shops", "version": 1, "pipeline": "revenue"}
             page |= {"key": ["shop"], "watermark_us": None}
             return RowsPage(**page, rows=rows, turn=turn, after=after)
 
     nowhere: Any = None
-    rows = await Asked(nowhere, "shops").query("revenue")
+    rows, _ = await Asked(nowhere, "shops").all_rows(RowsQuery(pipeline="revenue"))
     assert [("a", 2), ("c", 1), ("e", 0)] == [(one.key[0], one.revision) for one in rows]
 
 
