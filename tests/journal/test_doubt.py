@@ -7,7 +7,12 @@ import asyncio
 import msgspec
 import pytest
 
-from agent99.errors import DeadlineExceededError, JournalError, StreamFullError
+from agent99.errors import (
+    DeadlineExceededError,
+    JournalError,
+    StreamFullError,
+    StreamNotFoundError,
+)
 from agent99.journal import BucketConfig
 from agent99.journal._doubt import Doubts
 from agent99.wire import Message
@@ -40,6 +45,22 @@ async def test_full_disk(message_id: str) -> None:
             await actor.within(3, actor.journal.append("s.a", b"x", message_id=message_id))
         assert actor.clock.monotonic_s() - began_s < 2
         assert [True, False] == _asked(actor)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "error"), [(0.5, StreamNotFoundError), (3_600, StreamFullError)], ids=["new", "old"]
+)
+async def test_a_stream_that_was_made_anew(age_s: float, error: type[JournalError]) -> None:
+    """Where the stream is younger than the append, it was another one that has taken it."""
+    said = msgspec.json.decode(_info(1)) | {
+        "created": "2026-03-01T09:00:00.5Z",
+        "ts": f"2026-03-01T{9 + int(age_s // 3_600):02}:00:{0.5 + age_s % 3_600:09.6f}Z",
+    }
+    async with acting() as actor:
+        actor.plays("s.a", [None], [_REFUSED])
+        actor.plays("$JS.API.STREAM.INFO.S", [msgspec.json.encode(said)])
+        with pytest.raises(error):
+            await actor.within(3, actor.journal.append("s.a", b"x"))
 
 
 async def test_full_disk_of_a_bucket() -> None:
@@ -120,7 +141,7 @@ async def test_receipt_at_the_last_moment() -> None:
     async with acting() as actor:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         answer.set_result(Message(b"x", b"", _ACK))
-        actor.journal._client._doubts._end(Message(b"x", b"", _info(1)), "S", answer)
+        actor.journal._client._doubts._end(Message(b"x", b"", _info(1)), "S", 0.0, answer)
         assert _ACK == (await answer).payload
 
 

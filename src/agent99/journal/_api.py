@@ -99,6 +99,8 @@ class StreamInfo(msgspec.Struct, frozen=True):
 
     config: dict[str, Any] = {}
     created: str = ""
+    ts: str = ""
+    """When the server said so, by its own clock."""
     state: StreamCounts = StreamCounts()
     cluster: Cluster | None = None
     error: ApiError | None = None

@@ -4,19 +4,26 @@ nats-server answers an append that it could not write by silence, and goes on so
 restarted. But it still refuses what breaks a condition, and it takes the appends of a connection in
 their order. So where the receipt of an append is late, another one is sent that must be refused; if
 that answer comes first, the message before it was taken and not stored. Where the stream has
-replicas it may only wait for them, so they are asked for before the append is given up.
+replicas it may only wait for them, so they are asked for before the append is given up. And where
+it was deleted and made anew meanwhile, it was another one that took the message.
 """
 
 from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from agent99.clock import Clock, TimerHandle
-from agent99.errors import Agent99Error, StreamFullError
-from agent99.journal._api import API, WRONG_SEQUENCE, PublishAck, StreamInfo
+from agent99.errors import (
+    Agent99Error,
+    RemoteProtocolError,
+    StreamFullError,
+    StreamNotFoundError,
+)
+from agent99.journal._api import API, WRONG_SEQUENCE, PublishAck, StreamInfo, microseconds
 from agent99.wire import Message, Wire
 
 _NEVER = b"NATS/1.0\r\nNats-Expected-Last-Sequence: %d\r\n\r\n" % 2**62
@@ -74,32 +81,40 @@ class Doubts:
                 break
             late.append(answer)
         for answer in late:
-            self._doubt(self._sent.pop(answer)[0], answer)
+            self._doubt(*self._sent.pop(answer), answer)
         self._timer = None
         if self._sent:
             self._timer = self._clock.call_later(self._after_s / 4, self._look)
 
-    def _doubt(self, subject: bytes, answer: Future[Message]) -> None:
+    def _doubt(self, subject: bytes, sent_s: float, answer: Future[Message]) -> None:
         link = self._links
         if not answer.done():
-            self._ask(subject, b"", _NEVER, lambda told: self._refused(told, link, answer))
+            refused = partial(self._refused, link=link, sent_s=sent_s, answer=answer)
+            self._ask(subject, b"", _NEVER, refused)
 
-    def _refused(self, told: Message, link: int, answer: Future[Message]) -> None:
+    def _refused(self, told: Message, link: int, sent_s: float, answer: Future[Message]) -> None:
         ack = _decode_ack(told.payload)
         if link != self._links or ack.error is None or ack.error.err_code not in WRONG_SEQUENCE:
             return
         info = API + b"STREAM.INFO." + ack.stream.encode()
-        self._ask(info, b"", b"", lambda told: self._end(told, ack.stream, answer))
+        end = partial(self._end, stream=ack.stream, sent_s=sent_s, answer=answer)
+        self._ask(info, b"", b"", end)
 
-    def _end(self, told: Message, stream: str, answer: Future[Message]) -> None:
+    def _end(self, told: Message, stream: str, sent_s: float, answer: Future[Message]) -> None:
         info = _decode_info(told.payload)
-        if info.error is None and info.config.get("num_replicas") == 1 and not answer.done():
-            answer.set_exception(
-                StreamFullError(
-                    f"stream {stream!r} takes messages and does not store them: its disk is full,"
-                    " or broken. Make room, then restart its server"
-                )
+        if info.error is not None or info.config.get("num_replicas") != 1 or answer.done():
+            return
+        age_us = _age_us(info)
+        if age_us is not None and age_us < (self._clock.monotonic_s() - sent_s) * 1e6:
+            reason = f"stream {stream!r} was deleted, and made anew, while a message was under way"
+            answer.set_exception(StreamNotFoundError(reason))
+            return
+        answer.set_exception(
+            StreamFullError(
+                f"stream {stream!r} takes messages and does not store them: its disk is full,"
+                " or broken. Make room, then restart its server"
             )
+        )
 
     def _ask(
         self, subject: bytes, body: bytes, headers: bytes, tell: Callable[[Message], None]
@@ -112,7 +127,7 @@ class Doubts:
                 return
             try:
                 tell(answer.result())
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RemoteProtocolError):
                 return  # somebody who is no stream
 
         try:
@@ -120,3 +135,10 @@ class Doubts:
         except Agent99Error:
             return
         asked.add_done_callback(done)
+
+
+def _age_us(info: StreamInfo) -> int | None:
+    """Return for how long a stream has been there, by the server's clock; None: it does not say."""
+    if not (info.created and info.ts):
+        return None
+    return microseconds(info.ts.encode()) - microseconds(info.created.encode())
