@@ -73,7 +73,9 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
     It has `.url` and `.port`, and no credential. Use names of your own (a random mesh): what other
     tests stored is still there.
     """
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    # What streams may hold is set aside for them, empty as they are: more than a disk has.
+    room = "jetstream { max_file_store: 10TB }"
+    server = NatsServer(tmp_path_factory.mktemp("nats"), config=room)
     yield server
     server.close()
 

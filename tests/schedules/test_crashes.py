@@ -247,7 +247,8 @@ async def test_processes_that_die_while_they_fire(
         for number in range(10):
             await schedules.every(1, f"clock.n{number}", start=start, key="k" if number else None)
         for number in range(10 * rounds):
-            await schedules.at(moment(3 + 0.1 * number), "tea.ready", {"n": number})
+            last = moment(3 + 0.1 * number)
+            await schedules.at(last, "tea.ready", {"n": number})
         await until(clock, micros_of(start))
         for _ in range(rounds):
             await clock.sleep(luck.uniform(0.4, 0.8))
@@ -256,6 +257,7 @@ async def test_processes_that_die_while_they_fire(
             await clock.sleep(luck.uniform(0.0, 0.4))
             firers.thaw()
             await firers.start(3 - len(firers.alive))
+        await until(clock, micros_of(last))
         await clock.sleep(1.5)
         for schedule in await schedules.list():
             await schedules.cancel(schedule.id)
