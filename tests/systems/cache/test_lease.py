@@ -351,6 +351,7 @@ async def test_at_random(world: World, seed: int, *, lags: bool) -> None:
         await world.pass_s(luck.uniform(0.5, 4))
         site.thaw()
         site.wire.restore()
+        await world.pass_s(SILENCE_S)  # until then it may be removed, for not having been heard
         await world.until_quiet()
     await load.stop()
     assert 0 == world.table.lost
