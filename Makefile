@@ -41,7 +41,7 @@ test: $(BIN)/.ready ## run the quick tests
 
 coverage: $(BIN)/.ready ## run the quick tests, measured, and hold the coverage gates
 	@rm -f .coverage .coverage.*
-	@$(quick) --cov --cov-report= $(ARGS)
+	-@$(quick) --cov --cov-report= $(ARGS) # what fails is for `make test` to say
 	@$(BIN)/python tools/coverage_gate.py
 
 test-slow: $(BIN)/.ready ## run the slow tests: crashes, races, campaigns in short form
