@@ -253,6 +253,7 @@ def test_a_consumer_that_stops_is_seen(
     watch.wait_line(r'"members":\["')
     began_s = time.monotonic()
     member.signal(how)
+    member.wait()  # who leaves may take what comes until then
     asyncio.run(append(crew, mesh[1]))
     line = watch.wait_line('"no_member":true')
     took_s = time.monotonic() - began_s
