@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent99.cli._analytics_anomalies import add_anomalies
-from agent99.cli._analytics_jobs import JobOptions, PipelineName, find_jobs, find_pipeline
-from agent99.cli._analytics_rows import parse_moment, row_cells, row_table, window_moment
+from agent99.cli._analytics_jobs import (
+    JobOptions,
+    PipelineName,
+    WindowsOptions,
+    about,
+    find_jobs,
+    find_pipeline,
+)
+from agent99.cli._analytics_rows import row_cells, row_table, window_moment
 from agent99.cli._analytics_versions import add_versions
 from agent99.cli._command import add_command
 from agent99.cli._exits import Exit
@@ -17,16 +24,12 @@ from agent99.cli._join import join, run_async
 from agent99.cli._live import until_stopped
 from agent99.cli._scope import Scope
 from agent99.cli._show import compact, count, duration, print_json, print_table, short, tell
-from agent99.cli._values import parse_value
-from agent99.clock import SystemClock
 from agent99.errors import RemoteError
 
 if TYPE_CHECKING:
     from agent99.agent import Mesh
     from agent99.systems.analytics import JobInfo, JobStats, PipelineStats, SinkStats, WindowRow
 
-LIMIT = 100
-LIMIT_MAX = 1_000_000
 _STATUS_COLUMNS = (
     *("pipeline", "records", "on time", "late", "dropped", "skipped", "refused"),
     *("repeated", "closed", "waiting", "watermark", "lag", "closer"),
@@ -36,31 +39,12 @@ _SINK_COLUMNS = ("pipeline", "sink", "lag", "delivered", "refused", "buried", "e
 _SINK_NUMBERS = frozenset({"lag", "delivered", "refused", "buried"})
 
 
-class QueryOptions(JobOptions, frozen=True):
+class QueryOptions(WindowsOptions, frozen=True):
     """The options of `agent99 analytics query` alone."""
 
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", metavar="VALUE", help="Only of this key; again for each of its columns."
-        ),
-    ] = None
-    since: Annotated[
-        str,
-        typer.Option("--since", metavar="MOMENT", help="Windows that end later: 2026-03-01, -2h."),
-    ] = ""
-    until: Annotated[
-        str, typer.Option("--until", metavar="MOMENT", help="Windows that start before it.")
-    ] = ""
     open: Annotated[
         bool, typer.Option("--open", help="Windows that are open alone; else closed ones, too.")
     ] = False
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", metavar="N", min=1, max=LIMIT_MAX, help=f"The last so many; {LIMIT} else."
-        ),
-    ] = LIMIT
     latest: Annotated[bool, typer.Option("--latest", help="The latest row comes first.")] = False
 
 
@@ -86,13 +70,7 @@ def query(scope: Scope, options: QueryOptions, pipeline: PipelineName) -> int:
 
     Times are UTC. A row that late records have corrected says its revision.
     """
-    now_us = SystemClock().wall_us()
-    asked: dict[str, Any] = {
-        "key": [parse_value(word, "--key") for word in options.key] if options.key else None,
-        "since": parse_moment(options.since, now_us) if options.since else None,
-        "until": parse_moment(options.until, now_us) if options.until else None,
-        "state": "open" if options.open else "all",
-    }
+    asked = options.asked() | {"state": "open" if options.open else "all"}
     return run_async(_query(scope, options, pipeline, asked))
 
 
@@ -108,8 +86,8 @@ async def _query(scope: Scope, options: QueryOptions, pipeline: str, asked: dict
     if options.latest:
         shown.reverse()
     if scope.json:
-        about = _about(job, pipeline)
-        print_json({**about, "rows": shown, "count": len(shown), "has_more": has_more})
+        answer = {"rows": shown, "count": len(shown), "has_more": has_more}
+        print_json({**about(job, pipeline), **answer})
         return Exit.OK
     if shown:
         columns, cells, numbers = row_table(shown)
@@ -117,10 +95,6 @@ async def _query(scope: Scope, options: QueryOptions, pipeline: str, asked: dict
     more = "; earlier ones are left out: --limit" if has_more else ""
     tell(f"{count(len(shown), 'row')} of pipeline {pipeline!r}{more}")
     return Exit.OK
-
-
-def _about(job: JobInfo, pipeline: str) -> dict[str, Any]:
-    return {"job": job.job, "version": job.version, "pipeline": pipeline}
 
 
 # --- watch ----------------------------------------------------------------------------------------

@@ -8,46 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent99.cli._analytics_jobs import JobOptions, PipelineName, find_pipeline
-from agent99.cli._analytics_rows import key_words, parse_moment, shown, window_moment
+from agent99.cli._analytics_jobs import PipelineName, WindowsOptions, about, find_pipeline
+from agent99.cli._analytics_rows import key_words, shown, window_moment
 from agent99.cli._command import add_command
 from agent99.cli._exits import Exit, RefusalError
 from agent99.cli._join import join, run_async
 from agent99.cli._live import until_stopped
 from agent99.cli._scope import Scope
 from agent99.cli._show import compact, count, print_json, print_table, tell
-from agent99.cli._values import parse_value
-from agent99.clock import SystemClock
 
 if TYPE_CHECKING:
     from agent99.agent import Mesh
     from agent99.systems.analytics import Analytics, Anomaly
 
 THRESHOLD, HALF_LIFE, WARM_UP = 3.0, 24.0, 20
-LIMIT = 100
-LIMIT_MAX = 1_000_000
 _NUMBERS = ("value", "expected", "deviation", "score")
 _COLUMNS = ("start", "end", "key", *_NUMBERS, "state")
 
 FigureName = Annotated[str, typer.Argument(help="Of its rows; one of several as quantiles.0.99.")]
 
 
-class AnomaliesOptions(JobOptions, frozen=True):
+class AnomaliesOptions(WindowsOptions, frozen=True):
     """The options of `agent99 analytics anomalies` alone."""
 
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", metavar="VALUE", help="Only of this key; again for each of its columns."
-        ),
-    ] = None
-    since: Annotated[
-        str,
-        typer.Option("--since", metavar="MOMENT", help="Windows that end later: 2026-03-01, -2h."),
-    ] = ""
-    until: Annotated[
-        str, typer.Option("--until", metavar="MOMENT", help="Windows that start before it.")
-    ] = ""
     threshold: Annotated[
         float, typer.Option("--threshold", metavar="N", help="Deviations that are too many.")
     ] = THRESHOLD
@@ -60,12 +43,6 @@ class AnomaliesOptions(JobOptions, frozen=True):
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with those that come, until Ctrl-C.")
     ] = False
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", metavar="N", min=1, max=LIMIT_MAX, help=f"The last so many; {LIMIT} else."
-        ),
-    ] = LIMIT
 
 
 def anomalies(
@@ -86,15 +63,10 @@ def anomalies(
     if options.follow and options.until:
         raise RefusalError("--follow goes on for ever: say no --until with it")
     rule = Ewma(threshold=options.threshold, half_life=options.half_life, warm_up=options.warm_up)
-    now_us = SystemClock().wall_us()
-    asked: dict[str, Any] = {
-        "rule": rule,
-        "key": [parse_value(word, "--key") for word in options.key] if options.key else None,
-        "since": parse_moment(options.since, now_us) if options.since else None,
-    }
+    asked = options.asked() | {"rule": rule}
     if options.follow:
+        del asked["until"]
         return run_async(_follow(scope, options, (pipeline, figure), asked))
-    asked["until"] = parse_moment(options.until, now_us) if options.until else None
     return run_async(_print(scope, options, (pipeline, figure), asked))
 
 
@@ -102,11 +74,11 @@ async def _print(
     scope: Scope, options: AnomaliesOptions, which: tuple[str, str], asked: dict[str, Any]
 ) -> int:
     async with join(scope) as mesh:
-        figures, about = await _find(mesh, options, which[0])
+        figures, told = await _find(mesh, options, which[0])
         found = await figures.anomalies(*which, **asked)
     last = list(deque(found, options.limit))
     if scope.json:
-        print_json({**about, "figure": which[1], "anomalies": last, "count": len(found)})
+        print_json({**told, "figure": which[1], "anomalies": last, "count": len(found)})
         return Exit.OK
     if last:
         print_table(_COLUMNS, map(_cells, last), numbers=frozenset(_NUMBERS))
@@ -145,8 +117,7 @@ async def _find(
     from agent99.systems.analytics import Analytics
 
     job = await find_pipeline(mesh, options, pipeline)
-    about = {"job": job.job, "version": job.version, "pipeline": pipeline}
-    return Analytics(mesh, job.job, version=job.version), about
+    return Analytics(mesh, job.job, version=job.version), about(job, pipeline)
 
 
 def _line(one: Anomaly) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
+from agent99.cli._analytics_rows import parse_moment
 from agent99.cli._exits import Exit, RefusalError
+from agent99.cli._values import parse_value
+from agent99.clock import SystemClock
 from agent99.errors import NoAgentError
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from agent99.systems.analytics import JobInfo
 
 CAPABILITY = "analytics_processor"
+LIMIT = 100
+LIMIT_MAX = 1_000_000
 
 PipelineName = Annotated[str, typer.Argument(help="As `agent99 analytics status` shows it.")]
 
@@ -29,6 +34,48 @@ class JobOptions(msgspec.Struct, frozen=True):
     version: Annotated[
         int, typer.Option("--version", metavar="N", min=0, help="Of the job; else the current one.")
     ] = 0
+
+
+class WindowsOptions(JobOptions, frozen=True):
+    """Of all commands that show some windows of a pipeline."""
+
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key", metavar="VALUE", help="Only of this key; again for each of its columns."
+        ),
+    ] = None
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="MOMENT", help="Windows that end later: 2026-03-01, -2h."),
+    ] = ""
+    until: Annotated[
+        str, typer.Option("--until", metavar="MOMENT", help="Windows that start before it.")
+    ] = ""
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", metavar="N", min=1, max=LIMIT_MAX, help=f"The last so many; {LIMIT} else."
+        ),
+    ] = LIMIT
+
+    def asked(self) -> dict[str, Any]:
+        """Return the key and the times, as `Analytics` is given them.
+
+        Raises:
+            RefusalError: one of them is none.
+        """
+        now_us = SystemClock().wall_us()
+        return {
+            "key": [parse_value(word, "--key") for word in self.key] if self.key else None,
+            "since": parse_moment(self.since, now_us) if self.since else None,
+            "until": parse_moment(self.until, now_us) if self.until else None,
+        }
+
+
+def about(job: JobInfo, pipeline: str) -> dict[str, Any]:
+    """Return what JSON says first of a pipeline."""
+    return {"job": job.job, "version": job.version, "pipeline": pipeline}
 
 
 async def find_jobs(mesh: Mesh) -> list[JobInfo]:
