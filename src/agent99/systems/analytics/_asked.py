@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from agent99.errors import UsageError
+from agent99.systems.analytics._bounds import EPOCH, MICROSECOND
 from agent99.systems.analytics._delta import Scalar
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def asked_key(key: Scalar | Iterable[Scalar]) -> list[Scalar] | None:
@@ -31,4 +29,4 @@ def asked_us(moment: datetime | None) -> int | None:
         return None
     if moment.tzinfo is None:
         raise UsageError(f"{moment!r} has no time zone")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // MICROSECOND

@@ -17,10 +17,10 @@ from agent99.systems.analytics._source import Source
 
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-TIME_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-TIME_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+TIME_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+TIME_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 """The years 1 to 9999: what a datetime can say."""
 _INT64: Final[Any] = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
 _TIME_US: Final[Any] = Annotated[int, msgspec.Meta(ge=TIME_US_MIN, le=TIME_US_MAX)]

@@ -8,7 +8,7 @@ at the door: a batch that is stored can be read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from math import isfinite
 from operator import attrgetter, countOf
@@ -20,8 +20,10 @@ import msgspec
 
 from agent99.errors import BadRequestError, UsageError
 from agent99.systems.analytics._bounds import (
+    EPOCH,
     INT_MAX,
     INT_MIN,
+    MICROSECOND,
     TIME_US_MAX,
     TIME_US_MIN,
     bounded,
@@ -37,8 +39,6 @@ Columns = dict[str, list[Any]]
 
 KNOWN_AS_CHARS: Final = 48
 """Of what a batch is remembered by."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _NUMBERED = (int, datetime)
 """Kinds of fields whose columns are integers."""
 _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
@@ -210,10 +210,12 @@ def split_by_shard(source: Source[Any], columns: Columns) -> list[tuple[int, Col
     rows_of: dict[int, list[int]] = {shard: [] for shard in sorted(set(shard_of.values()))}
     for row, value in enumerate(values):
         rows_of[shard_of[value]].append(row)
-    return [
-        (shard, {name: [column[row] for row in rows] for name, column in columns.items()})
-        for shard, rows in rows_of.items()
-    ]
+    return [(shard, only_rows(columns, rows)) for shard, rows in rows_of.items()]
+
+
+def only_rows(columns: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> Columns:
+    """Return the columns of some records alone, in the order in which they are named."""
+    return {name: [column[row] for row in rows] for name, column in columns.items()}
 
 
 def shard_key(source: Source[Any], shard: int) -> str:
@@ -247,7 +249,7 @@ def _column(name: str, field: FieldType, values: list[Any]) -> list[Any]:
 
 def _microseconds(name: str, values: list[datetime | None]) -> list[int | None]:
     try:
-        return [None if one is None else (one - _EPOCH) // _MICROSECOND for one in values]
+        return [None if one is None else (one - EPOCH) // MICROSECOND for one in values]
     except TypeError:  # one is no datetime, or one without a time zone
         rule = "is no datetime with a time zone"
         raise _first(name, values, _has_no_zone, rule) from None

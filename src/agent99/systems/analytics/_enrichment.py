@@ -12,7 +12,7 @@ import msgspec
 
 from agent99.agent import Agent
 from agent99.errors import UsageError
-from agent99.systems.analytics._bounds import INT_MAX, INT_MIN
+from agent99.systems.analytics._bounds import INT_MAX, INT_MIN, fields_of
 from agent99.systems.analytics._source import FieldType, Source
 from agent99.systems.analytics._windows import check_seconds
 
@@ -123,7 +123,8 @@ class Enrichment:
     @cached_property
     def defaults(self) -> dict[str, Any]:
         """What each column has in a record that does not bring it."""
-        return {name: self._infos[name].default for name in self.columns}
+        infos = fields_of(self.source)
+        return {name: infos[name].default for name in self.columns}
 
     @property
     def row_bytes(self) -> int:
@@ -153,14 +154,11 @@ class Enrichment:
     # --- inside -----------------------------------------------------------------------------------
 
     @cached_property
-    def _infos(self) -> dict[str, msgspec.structs.FieldInfo]:
-        return {one.name: one for one in msgspec.structs.fields(self.source.kind)}
-
-    @cached_property
     def _holders(self) -> dict[str, Any]:
         """Types of one value each: they are known, and `str | None` is looked at anew each time."""
+        infos = fields_of(self.source)
         return {
-            name: msgspec.defstruct("Value", [("value", self._infos[name].type)], array_like=True)
+            name: msgspec.defstruct("Value", [("value", infos[name].type)], array_like=True)
             for name in self.columns
         }
 
@@ -176,7 +174,7 @@ class Enrichment:
             )
         if self._field(name).kind not in _VALUE_KINDS:
             raise self._wrong(f"{name!r} is no int, float, str or bool")
-        if self._infos[name].default is msgspec.NODEFAULT:
+        if fields_of(source)[name].default is msgspec.NODEFAULT:
             raise self._wrong(f"{name!r} has no constant default: no record comes without it")
 
     def _field(self, name: str) -> FieldType:

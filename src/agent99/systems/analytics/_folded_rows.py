@@ -9,7 +9,7 @@ import msgspec
 
 from agent99.errors import PayloadTooLargeError
 from agent99.systems.analytics._closed_rows import ADD_DELTA
-from agent99.systems.analytics._columns import shard_key
+from agent99.systems.analytics._columns import only_rows, shard_key
 from agent99.systems.analytics._delta import Counts, Key, Panes, key_of, key_text
 from agent99.systems.analytics._fold import pack_panes
 from agent99.systems.analytics._horizons import share_horizons
@@ -253,7 +253,7 @@ def _put_late(
         source=batch.source,
         shard=batch.shard,
         rows=len(rows),
-        columns={name: [values[at] for at in rows] for name, values in batch.columns.items()},
+        columns=only_rows(batch.columns, rows),
         sequence=taken.sequence,
     )
     topic = f"late.{job.name}.{pipeline}"

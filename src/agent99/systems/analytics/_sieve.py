@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from agent99.errors import BadRequestError, UsageError
+from agent99.systems.analytics._columns import only_rows
 from agent99.systems.analytics._fold import fold
 from agent99.systems.analytics._windows import CountOf
 
@@ -61,7 +62,7 @@ def _unfit(
 def _fails(
     columns: Mapping[str, Sequence[Any]], rows: Sequence[int], pipelines: Sequence[Pipeline]
 ) -> bool:
-    some = {name: [column[row] for row in rows] for name, column in columns.items()}
+    some = only_rows(columns, rows)
     for pipeline in pipelines:
         ordinals: dict[Key, int] | None = {} if isinstance(pipeline.window, CountOf) else None
         try:
@@ -72,5 +73,5 @@ def _fails(
 
 
 def _only(batch: ColumnBatch, rows: Sequence[int]) -> ColumnBatch:
-    columns = {name: [column[row] for row in rows] for name, column in batch.columns.items()}
+    columns = only_rows(batch.columns, rows)
     return msgspec.structs.replace(batch, columns=columns, rows=len(rows), origins=())
